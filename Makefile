@@ -1,0 +1,62 @@
+# `make demo` runs the main job, `make test` the tests; both set up .venv first, and touch nothing else.
+
+PYTHON ?= $(firstword $(foreach p,python3.11 python3.12 python3,$(if $(shell $(p) -c 'import sys; sys.exit(not (3,11) <= sys.version_info[:2] <= (3,12))' 2>/dev/null && echo ok),$(p))))
+BIN := .venv/bin
+STAMP := .venv/installed
+REPOSITORY ?= model_repository
+
+.PHONY: help install demo test test-all check format build serve bench schema clean
+
+help:
+	@echo "demo      train, build, serve and classify handwritten digits"
+	@echo "test      check, then the tests, the real server included"
+	@echo "test-all  also the tests that take minutes: every network, built"
+	@echo "check     ruff, mypy, the JSON Schema's freshness"
+	@echo "build     build-repo on models.yaml"
+	@echo "serve     serve model_repository on loopback"
+	@echo "bench     the benchmarks, with their ratios"
+	@echo "clean     remove .venv and everything built"
+
+install: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or 3.12 is needed; name one: make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+demo: install
+	$(BIN)/python examples/demo.py
+
+test: check
+	$(BIN)/python -m pytest -m "not slow and not gpu"
+
+test-all: check
+	$(BIN)/python -m pytest -m "not gpu"
+
+check: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	@$(BIN)/build-repo schema | diff -u builder/models.schema.json - || { echo "run: make schema" >&2; exit 1; }
+
+format: install
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+schema: install
+	$(BIN)/build-repo schema > builder/models.schema.json
+
+build: install
+	$(BIN)/build-repo -r $(REPOSITORY)
+
+serve: install
+	$(BIN)/build-repo serve -r $(REPOSITORY)
+
+bench: install
+	$(BIN)/python benchmarks/serving.py
+	$(BIN)/python benchmarks/building.py
+
+clean:
+	rm -rf .venv build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .model_repository.staging
+	find model_repository examples/digits -mindepth 1 ! -name README.md ! -name .gitkeep -delete

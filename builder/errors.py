@@ -1,0 +1,56 @@
+"""Everything that a user can do wrong, one exit code a class.
+
+    BuilderError            1
+    ├── ManifestError       3   models.yaml cannot be read, or asks for something impossible
+    ├── NetworkError        4   the network is unknown, or cannot be made
+    ├── WeightsError        5   the weights cannot be had, or do not fit
+    ├── ExportError         6   the network cannot be converted to the format
+    ├── VerificationError   7   the artifact does not compute what the network computes
+    ├── ConfigError         8   a rendered config.pbtxt is not a valid model configuration
+    ├── PublishError        9   the repository cannot be written
+    └── LaunchError         10  the server cannot be started
+        └── ModelLoadError  11  the server runs, but refused a model
+
+2 is the command line's own (unknown option, missing argument); 130 is Ctrl-C.
+A message says what is wrong, where, and how to mend it.
+"""
+
+
+class BuilderError(Exception):
+    exit_code = 1
+
+
+class ManifestError(BuilderError):
+    exit_code = 3
+
+
+class NetworkError(BuilderError):
+    exit_code = 4
+
+
+class WeightsError(BuilderError):
+    exit_code = 5
+
+
+class ExportError(BuilderError):
+    exit_code = 6
+
+
+class VerificationError(BuilderError):
+    exit_code = 7
+
+
+class ConfigError(BuilderError):
+    exit_code = 8
+
+
+class PublishError(BuilderError):
+    exit_code = 9
+
+
+class LaunchError(BuilderError):
+    exit_code = 10
+
+
+class ModelLoadError(LaunchError):
+    exit_code = 11

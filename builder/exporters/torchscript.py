@@ -1,0 +1,48 @@
+"""TorchScript, traced and frozen: Triton's `pytorch` backend."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from builder.types import Predict
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+FILENAME = "model.pt"
+BACKEND = "pytorch"
+PRECISIONS: tuple[str, ...] = ("fp32",)
+VERSIONED: tuple[str, ...] = ("torch",)
+
+
+def export(module: nn.Module, example: torch.Tensor, path: Path) -> None:
+    import torch
+
+    with warnings.catch_warnings(), torch.no_grad():
+        # TorchScript is deprecated, not removed, and Triton's backend reads nothing newer everywhere.
+        warnings.simplefilter("ignore")
+        # The builder compares the written file with the module; the tracer's own check is weaker.
+        traced = torch.jit.trace(module, example, check_trace=False)  # type: ignore[no-untyped-call]
+        torch.jit.freeze(traced).save(str(path))
+
+
+def load(path: Path, threads: int) -> Predict:
+    import torch
+
+    torch.set_num_threads(threads)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        module = torch.jit.load(str(path), map_location="cpu")  # type: ignore[no-untyped-call]
+
+    def predict(batch: torch.Tensor) -> torch.Tensor:
+        with torch.inference_mode():
+            return module(batch)  # type: ignore[no-any-return]
+
+    return predict
+
+
+def thread_parameters(threads: int) -> dict[str, str]:
+    return {"INTRA_OP_THREAD_COUNT": str(threads), "INTER_OP_THREAD_COUNT": "1"}

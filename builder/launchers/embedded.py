@@ -1,0 +1,202 @@
+"""The real tritonserver of the nvidia-pytriton wheel, as a child process of this one."""
+
+from __future__ import annotations
+
+import collections
+import json
+import secrets
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from builder.errors import LaunchError, ModelLoadError
+from builder.launchers import guard
+from builder.launchers.runtime import PYTHON_BACKEND, Runtime, make_runtime
+from builder.types import Endpoints
+
+if TYPE_CHECKING:
+    from builder.launchers import LaunchOptions
+
+GRACE_SECONDS = 30
+POLL_SECONDS = 0.1
+KEPT_LINES = 40
+# A batch of images in and a batch of tensors out pass through each stub's region.
+SHARED_MEMORY_BYTES = 64 * 1024 * 1024
+# Importing PyTorch from a cold disk takes a minute on small machines.
+STUB_TIMEOUT_SECONDS = 300
+# What the server, which is built for CUDA, says on a machine without, at the level of errors.
+NO_GPU_REMARKS = (
+    "CUDA driver version is insufficient",
+    "CudaDriverHelper has not been initialized",
+    "Signal (15) received",
+)
+ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}
+
+
+def launch(repository: Path, options: LaunchOptions) -> EmbeddedServer:
+    _require_models(repository)
+    ports = choose_ports(options)
+    runtime = make_runtime(repository)
+    server = EmbeddedServer(runtime, _command(runtime, options, ports), _endpoints(options, ports))
+    try:
+        server.wait_until_ready()
+    except BaseException:
+        server.stop()
+        raise
+    return server
+
+
+class EmbeddedServer:
+    """A running server. A context manager: leaving it stops the server."""
+
+    def __init__(self, runtime: Runtime, command: list[str], endpoints: Endpoints) -> None:
+        self.endpoints = endpoints
+        self._prefix = f"build-repo-{secrets.token_hex(6)}-"
+        self._folder = runtime.folder
+        self._remarks = () if has_gpu() else NO_GPU_REMARKS
+        self._lines: collections.deque[str] = collections.deque(maxlen=KEPT_LINES)
+        settings = {
+            "shm-region-prefix-name": self._prefix,
+            "shm-default-byte-size": SHARED_MEMORY_BYTES,
+            "shm-growth-byte-size": SHARED_MEMORY_BYTES,
+            "stub-timeout-seconds": STUB_TIMEOUT_SECONDS,
+        }
+        command = command + [f"--backend-config={PYTHON_BACKEND},{key}={value}" for key, value in settings.items()]
+        arguments = [self._prefix, str(self._folder), str(GRACE_SECONDS + 5), *command]
+        self._process = subprocess.Popen(
+            [sys.executable, "-I", "-S", guard.__file__, *arguments],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env=runtime.environment,
+            start_new_session=True,  # Ctrl-C reaches this process alone, which then stops the server
+        )
+        self._reader = threading.Thread(target=self._read_log, daemon=True)
+        self._reader.start()
+
+    def __enter__(self) -> EmbeddedServer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def wait_until_ready(self) -> None:
+        """Back when all models are ready. Raises LaunchError with the server's own reasons."""
+        while not self._is_live():
+            if self._process.poll() is not None:
+                self._reader.join(1)
+                raise LaunchError("the server ended before it was ready; it said:\n" + "\n".join(self._lines))
+            time.sleep(POLL_SECONDS)
+        index = self._http("/v2/repository/index", b"{}")
+        failed = [model for model in index if model.get("state") != "READY"]
+        if failed:
+            raise ModelLoadError("\n".join(self._reason(model) for model in failed))
+
+    def wait(self) -> int:
+        return self._process.wait()
+
+    def stop(self) -> None:
+        assert self._process.stdin is not None  # opened as a pipe above
+        self._process.stdin.close()
+        self._process.wait()
+        self._reader.join(1)
+        # The guard has done so, unless something killed it.
+        guard.remove_leftovers(self._prefix, self._folder)
+
+    def _reason(self, model: dict[str, str]) -> str:
+        version = f" version {model['version']}" if model.get("version") else ""
+        reason = model.get("reason") or "\n".join(line for line in self._lines if model["name"] in line)
+        return f"the server cannot load {model['name']}{version}: {reason or 'it gave no reason'}"
+
+    def _is_live(self) -> bool:
+        try:
+            self._http("/v2/health/live")
+        except (urllib.error.URLError, OSError):
+            return False
+        return True
+
+    def _http(self, path: str, data: bytes | None = None) -> Any:
+        with urllib.request.urlopen(f"http://{self.endpoints.http}{path}", data, timeout=10) as response:
+            return json.loads(response.read() or b"null")
+
+    def _read_log(self) -> None:
+        assert self._process.stdout is not None  # opened as a pipe above
+        with self._process.stdout as log:
+            for line in log:
+                text = line.decode(errors="replace").rstrip()
+                if not any(remark in text for remark in self._remarks):
+                    self._lines.append(text)
+                    print(text, file=sys.stderr, flush=True)
+
+
+def _require_models(repository: Path) -> None:
+    if not repository.is_dir():
+        raise LaunchError(f"{repository} does not exist; build it first: build-repo -r {repository}")
+    if not any((entry / "config.pbtxt").is_file() for entry in repository.iterdir()):
+        raise LaunchError(f"there are no models in {repository}; build some first: build-repo -r {repository}")
+
+
+def choose_ports(options: LaunchOptions) -> dict[str, int]:
+    """The three ports: those asked for, if they are free, and free ones for 0. Raises LaunchError."""
+    wanted = {"http": options.http_port, "grpc": options.grpc_port, "metrics": options.metrics_port}
+    sockets = []
+    try:
+        for name, port in wanted.items():
+            sockets.append(_bind(options.host, name, port))
+        return {name: bound.getsockname()[1] for name, bound in zip(wanted, sockets, strict=True)}
+    finally:
+        for bound in sockets:
+            bound.close()
+
+
+def _bind(host: str, name: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    bound = socket.socket(family, socket.SOCK_STREAM)
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        bound.bind((host, port))
+    except OSError as error:
+        bound.close()
+        raise LaunchError(
+            f"cannot listen on {host}:{port}: {error.strerror}; choose another with --{name}-port, or 0 for a free one"
+        ) from None
+    return bound
+
+
+def has_gpu() -> bool:
+    return Path("/dev/nvidiactl").exists()
+
+
+def _endpoints(options: LaunchOptions, ports: dict[str, int]) -> Endpoints:
+    def at(host: str, port: int) -> str:
+        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+    local = ANY_ADDRESS.get(options.host, options.host)
+    return Endpoints(
+        grpc=at(local, ports["grpc"]),
+        http=at(local, ports["http"]),
+        metrics=f"http://{at(local, ports['metrics'])}/metrics",
+    )
+
+
+def _command(runtime: Runtime, options: LaunchOptions, ports: dict[str, int]) -> list[str]:
+    return [
+        str(runtime.binary),
+        f"--model-repository={runtime.repository}",
+        f"--backend-directory={runtime.backends}",
+        "--disable-auto-complete-config",
+        "--exit-on-error=false",  # the reasons are read from the repository index, then it is stopped
+        f"--exit-timeout-secs={GRACE_SECONDS}",
+        f"--http-address={options.host}",
+        f"--grpc-address={options.host}",
+        f"--metrics-address={options.host}",
+        *(f"--{name}-port={port}" for name, port in ports.items()),
+        f"--allow-gpu-metrics={'true' if has_gpu() else 'false'}",
+        f"--log-info={'true' if options.verbose else 'false'}",
+    ]

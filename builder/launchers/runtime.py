@@ -1,0 +1,170 @@
+"""The folder from which an embedded server runs: its backends, their stub, and their libraries."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import platform
+import shutil
+import sys
+import sysconfig
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from builder import config
+from builder.errors import ConfigError, LaunchError
+
+RUNTIMES = Path(__file__).parent.parent / "runtimes"
+CONFIG = "config.pbtxt"
+PYTHON_BACKEND = "python"
+STUB = "triton_python_backend_stub"
+ELSEWHERE = (
+    "serve the same repository with NVIDIA's image instead: docker run --rm -p 8000-8002:8000-8002 -v "
+    "REPOSITORY:/models nvcr.io/nvidia/tritonserver:26.08-py3 tritonserver --model-repository=/models "
+    "(the preprocessing step needs Pillow in the image)"
+)
+
+
+@dataclass(frozen=True)
+class Runtime:
+    folder: Path
+    binary: Path
+    repository: Path
+    environment: dict[str, str]
+
+    @property
+    def backends(self) -> Path:
+        return self.folder / "backends"
+
+
+def make_runtime(repository: Path) -> Runtime:
+    """Lay the folder out. Raises LaunchError where the server cannot run."""
+    wheel = _wheel()
+    server = wheel / "pytriton" / "tritonserver"
+    stub = server / "python_backend_stubs" / f"{sys.version_info.major}.{sys.version_info.minor}" / STUB
+    if not stub.exists():
+        raise LaunchError(f"the embedded server has no stub for Python {platform.python_version()}; use 3.11 or 3.12")
+    _check_numpy()
+    folder = _temporary_folder()
+    try:
+        _lay_out_backends(folder / "backends", server, stub)
+        (folder / "lib").mkdir()
+        (folder / "lib" / _libpython_name()).symlink_to(find_libpython())
+        _lay_out_models(folder / "models", repository.absolute())
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    environment = _environment(folder, wheel)
+    return Runtime(folder, server / "bin" / "tritonserver", folder / "models", environment)
+
+
+def _wheel() -> Path:
+    if not (sys.platform == "linux" and platform.machine() == "x86_64"):
+        raise LaunchError(
+            f"the embedded server's wheel is for Linux on x86-64, this is {sys.platform} on {platform.machine()}; "
+            f"{ELSEWHERE}"
+        )
+    found = importlib.util.find_spec("pytriton")
+    if found is None or not found.submodule_search_locations:
+        raise LaunchError("the embedded server is not installed; run: pip install 'triton-build-repo[serve]'")
+    return Path(found.submodule_search_locations[0]).parent
+
+
+def _check_numpy() -> None:
+    import numpy
+
+    if int(numpy.__version__.split(".")[0]) >= 2:
+        raise LaunchError(
+            f"NumPy {numpy.__version__} silently corrupts tensors in this server; run: pip install 'numpy<2'"
+        )
+
+
+def _temporary_folder() -> Path:
+    folder = tempfile.mkdtemp(prefix="build-repo-")
+    if any(character.isspace() or character in "'\"$`;&|()<>*?\\" for character in folder):
+        Path(folder).rmdir()
+        folder = tempfile.mkdtemp(prefix="build-repo-", dir="/tmp")
+    return Path(folder)
+
+
+def _lay_out_backends(backends: Path, server: Path, stub: Path) -> None:
+    python = backends / PYTHON_BACKEND
+    python.mkdir(parents=True)
+    for name in ("libtriton_python.so", "triton_python_backend_utils.py"):
+        # Copied: the server refuses a library that a link leads out of the backend directory.
+        shutil.copy(server / "backends" / "python" / name, python / name)
+    with (python / "triton_python_backend_utils.py").open("a") as utils:
+        # The stub ignores PYTHONDONTWRITEBYTECODE, and would write __pycache__ into the repository.
+        utils.write("\nimport sys\n\nsys.dont_write_bytecode = True\n")
+    (python / STUB).symlink_to(stub)
+    for runtime in RUNTIMES.iterdir():
+        if (runtime / "model.py").exists():
+            (backends / runtime.name).mkdir()
+            shutil.copy(runtime / "model.py", backends / runtime.name / "model.py")
+
+
+def _lay_out_models(models: Path, repository: Path) -> None:
+    """The repository by links, with configs that this server runs well.
+
+    Triton before 26.08 loses wake-ups in models with a queue policy (server issue 8870): bursts of
+    two requests were seen to wait 500 ms here. So the embedded server does without the policy. The
+    links also keep spaces, and worse, out of the paths, which the server hands to a shell unquoted.
+    """
+    models.mkdir()
+    for model in repository.iterdir():
+        text = _without_queue_policy(model / CONFIG) if model.is_dir() else None
+        if text is None:
+            (models / model.name).symlink_to(model)
+            continue
+        (models / model.name).mkdir()
+        (models / model.name / CONFIG).write_text(text, encoding="utf-8")
+        for entry in model.iterdir():
+            if entry.name != CONFIG:
+                (models / model.name / entry.name).symlink_to(entry)
+
+
+def _without_queue_policy(path: Path) -> str | None:
+    """The config's text, changed; None where there is nothing to change, or only the server can say why not."""
+    try:
+        model = config.read(path)
+    except (OSError, ConfigError):
+        return None
+    if not model.dynamic_batching.HasField("default_queue_policy"):
+        return None
+    model.dynamic_batching.ClearField("default_queue_policy")
+    return config.to_text(model)
+
+
+def _libpython_name() -> str:
+    return f"libpython{sys.version_info.major}.{sys.version_info.minor}.so.1.0"
+
+
+def find_libpython() -> Path:
+    """This interpreter's shared library, which the stub embeds. Raises LaunchError."""
+
+    name = _libpython_name()
+    folders = [sysconfig.get_config_var("LIBDIR"), sysconfig.get_config_var("LIBPL"), f"{sys.base_prefix}/lib"]
+    folders += ["/usr/lib/x86_64-linux-gnu", "/usr/lib64", "/usr/lib"]
+    for folder in folders:
+        if folder and (Path(folder) / name).exists():
+            return Path(folder) / name
+    short = f"python{sys.version_info.major}.{sys.version_info.minor}"
+    raise LaunchError(
+        f"{name} was not found (looked in {', '.join(filter(None, folders))}); the embedded server needs it: "
+        f"apt-get install lib{short}, or use a Python built with --enable-shared"
+    )
+
+
+def _environment(folder: Path, wheel: Path) -> dict[str, str]:
+    """The stub takes its packages from the first python3 on PATH, so this environment's comes first."""
+    libraries = [str(folder / "lib"), str(wheel / "nvidia_pytriton.libs"), os.environ.get("LD_LIBRARY_PATH", "")]
+    # Threads that spin while they wait for work take the cores from the other steps of the same server.
+    return (
+        {"OMP_WAIT_POLICY": "PASSIVE"}
+        | os.environ
+        | {
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
+            "LD_LIBRARY_PATH": os.pathsep.join(filter(None, libraries)),
+        }
+    )

@@ -1,0 +1,49 @@
+"""Where torch modules come from. A family is a module with what `Family` lists."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from typing import Protocol
+
+from builder.errors import NetworkError
+from builder.networks import alexnet_gray, callables, lenet, torchvision
+from builder.types import Network, NetworkFacts, NetworkRequest
+
+
+class Family(Protocol):
+    DEFAULT_WEIGHTS: str | None
+    """Taken where the manifest names none; None: it must name some."""
+
+    def names(self) -> Sequence[str]:
+        """The networks of this family."""
+
+    def make(self, request: NetworkRequest) -> Network:
+        """The network, with its weights, in evaluation mode. Raises NetworkError, WeightsError."""
+
+    def facts(self, name: str) -> NetworkFacts:
+        """What is known of one of `names()`."""
+
+
+NETWORKS: dict[str, Family] = {
+    "torchvision": torchvision,
+    "lenet": lenet,
+    "alexnet_gray": alexnet_gray,
+    "callables": callables,
+}
+
+
+def find(name: str) -> Family:
+    """The family that makes `name`. Raises NetworkError."""
+    if callables.matches(name):
+        return callables
+    for family in NETWORKS.values():
+        if name in family.names():
+            return family
+    close = difflib.get_close_matches(name, all_names(), n=3)
+    hint = f"did you mean {' or '.join(close)}?" if close else "`build-repo networks` lists them"
+    raise NetworkError(f"there is no network {name!r}; {hint} Your own is named path/file.py:callable")
+
+
+def all_names() -> list[str]:
+    return [name for family in NETWORKS.values() for name in family.names()]

@@ -1,0 +1,124 @@
+"""What a manifest asks for, checked against the registries before anything is made."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from builder import networks
+from builder.errors import ManifestError
+from builder.exporters import EXPORTERS, Exporter
+from builder.manifest import Manifest, ModelSpec
+from builder.recipe import IMAGENET, PreprocessRecipe
+from builder.resources import granted_cores
+from builder.types import Network, WeightsSource
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One entry of the manifest, checked as far as it can be without making the network."""
+
+    name: str
+    spec: ModelSpec
+    manifest: Manifest
+    weights: WeightsSource
+
+    @property
+    def exporter(self) -> Exporter:
+        return EXPORTERS[self.spec.format]
+
+    @property
+    def network_model(self) -> str:
+        return f"{self.name}_{self.spec.format}"
+
+    @property
+    def threads(self) -> int:
+        return self.spec.threads or max(1, granted_cores() // self.spec.instances)
+
+
+def plan(manifest: Manifest, selection: Sequence[str] = (), weights: str | None = None) -> list[Plan]:
+    """What is to be built: the selected entries, or all. Raises ManifestError, NetworkError."""
+    for name in selection:
+        if name not in manifest.models:
+            known = ", ".join(manifest.models)
+            raise ManifestError(f"{manifest.path} has no model {name!r}; it has {known}")
+    plans = [_plan_one(manifest, name, weights) for name in selection or manifest.models]
+    steps = {p.network_model: p.name for p in plans}
+    for name in manifest.models:
+        if name in steps and steps[name] != name:
+            raise manifest.error(
+                f"the network of {steps[name]!r} is published under this name; choose another", "models", name
+            )
+    return plans
+
+
+def _plan_one(manifest: Manifest, name: str, override: str | None) -> Plan:
+    spec = manifest.models[name]
+    where = ("models", name)
+    networks.find(spec.network)
+    if spec.format not in EXPORTERS:
+        raise manifest.error(f"there is no format {spec.format!r}; choose {', '.join(EXPORTERS)}", *where, "format")
+    precisions = EXPORTERS[spec.format].PRECISIONS
+    if spec.precision not in precisions:
+        raise manifest.error(
+            f"{spec.format} cannot be built in {spec.precision!r}; choose {', '.join(precisions)}", *where, "precision"
+        )
+    cores = granted_cores()
+    if spec.device == "cpu" and spec.threads and spec.threads * spec.instances > cores:
+        raise manifest.error(
+            f"{spec.instances} instances of {spec.threads} threads need {spec.instances * spec.threads} cores, and "
+            f"{cores} are granted here; leave threads out, or lower one of them",
+            *where,
+            "threads",
+        )
+    source = manifest.weights_source(name, override) or _default_weights(manifest, name)
+    return Plan(name, spec, manifest, source)
+
+
+def _default_weights(manifest: Manifest, name: str) -> WeightsSource:
+    network = manifest.models[name].network
+    default = networks.find(network).DEFAULT_WEIGHTS
+    if default is None:
+        own = ", included (your callable loads them itself)" if networks.callables.matches(network) else ""
+        raise manifest.error(f"weights: is needed: a state-dict file{own}, or random", "models", name)
+    return WeightsSource("named", default)
+
+
+def resolve_recipe(plan: Plan, network: Network) -> PreprocessRecipe:
+    """The weights' recipe with the entry's changes. Raises ManifestError."""
+    overrides = plan.spec.preprocess
+    where = ("models", plan.name, "preprocess")
+    if network.recipe is None and not overrides.model_fields_set:
+        raise plan.manifest.error(
+            "preprocess: is needed, since nothing else tells how your network was trained; ImageNet's is "
+            f"{json.dumps(IMAGENET.model_dump(include={'channels', 'resize', 'crop', 'mean', 'std'}))}",
+            *where,
+        )
+    try:
+        if network.recipe is None:
+            return PreprocessRecipe.model_validate(overrides.model_dump(exclude_unset=True))
+        return network.recipe.overridden(overrides)
+    except ValidationError as error:
+        message = "; ".join(f"{'.'.join(map(str, e['loc']))} {e['msg']}".strip() for e in error.errors())
+        raise plan.manifest.error(message.removeprefix("Value error, "), *where) from None
+
+
+def resolve_labels(plan: Plan, network: Network, classes: int) -> tuple[str, ...] | None:
+    """One label a class, or None. Raises ManifestError."""
+    labels = plan.spec.labels
+    where = ("models", plan.name, "labels")
+    if isinstance(labels, Path):
+        try:
+            labels = tuple(plan.manifest.resolve(labels).read_text(encoding="utf-8").splitlines())
+        except (OSError, UnicodeDecodeError) as error:
+            raise plan.manifest.error(f"the labels cannot be read: {error}", *where) from None
+    labels = labels if labels is not None else network.labels
+    if labels is not None and len(labels) != classes:
+        raise plan.manifest.error(f"there are {len(labels)} labels for {classes} classes", *where)
+    if labels is not None and any("\n" in label or not label for label in labels):
+        raise plan.manifest.error("a label is one line of text and not empty", *where)
+    return labels

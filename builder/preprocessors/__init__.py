@@ -1,0 +1,26 @@
+"""Ways of decoding and resizing on the server. A preprocessor is a module with what `Preprocessor` lists."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from builder.preprocessors import pillow
+from builder.recipe import PreprocessRecipe
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    FloatArray = np.ndarray[Any, np.dtype[np.float32]]
+
+
+class Preprocessor(Protocol):
+    MODEL_FILE: Path
+    """What is published as the step's model.py."""
+
+    def function(self, recipe: PreprocessRecipe) -> Callable[[bytes], FloatArray]:
+        """What the published file computes: encoded bytes -> float32 [C, H, W]. Raises ValueError."""
+
+
+PREPROCESSORS: dict[str, Preprocessor] = {"pillow": pillow}

@@ -1,0 +1,22 @@
+"""Pillow on the CPU, equal to torchvision's transforms to the last bit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from builder.recipe import PreprocessRecipe
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    FloatArray = np.ndarray[Any, np.dtype[np.float32]]
+
+MODEL_FILE = Path(__file__).parent.parent / "runtimes" / "pillow" / "model.py"
+
+
+def function(recipe: PreprocessRecipe) -> Callable[[bytes], FloatArray]:
+    from builder.runtimes.pillow import model
+
+    return model.Preprocess(recipe.model_dump())

@@ -1,0 +1,288 @@
+"""Staged models into the repository, so that a reader never sees, and a kill never leaves, a half.
+
+A served model is three Triton models: the ensemble, and the network and preprocess steps that it
+names with their versions. The ensemble's `config.pbtxt` is the one switch: until it is replaced,
+by a rename, everything that was served before is served unchanged, since
+
+- a new version folder is served only once the config beside it lists it in its version policy;
+- while the network's config is replaced it lists the old and the new version;
+- steps that no ensemble names belong to a build that died, or to a former format; the next build
+  removes them.
+
+Everything is staged beside the repository, never inside it: Triton takes each folder in it for a model.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from builder import config
+from builder.errors import ConfigError, PublishError
+
+VERSION_FOLDER = "version"
+WARMUP_FOLDER = "warmup"
+CONFIG = "config.pbtxt"
+ROLE = "role"
+"""Config parameter that every model built by this tool carries: ensemble, network or preprocess."""
+
+
+@dataclass(frozen=True)
+class StagedStep:
+    """A complete model whose name says its content: published once, never changed."""
+
+    name: str
+    folder: Path
+
+
+@dataclass(frozen=True)
+class StagedNetwork:
+    """`folder` holds version/ and warmup/; `render(its name, version)` gives its config."""
+
+    name: str
+    folder: Path
+    render: Callable[[str, int], str]
+
+
+@dataclass(frozen=True)
+class StagedEnsemble:
+    """`folder` holds version/; `render(network's name, version)` gives its config."""
+
+    name: str
+    folder: Path
+    render: Callable[[str, int], str]
+
+
+@dataclass(frozen=True)
+class Published:
+    version: int
+    network: str
+
+
+def staging_root(repository: Path) -> Path:
+    repository = repository.absolute()
+    return repository.parent / f".{repository.name}.staging"
+
+
+@contextmanager
+def staging(repository: Path) -> Iterator[Path]:
+    """A folder beside the repository, on its filesystem, that is gone afterwards.
+
+    What killed builds left there is removed first.
+    """
+    root = staging_root(repository)
+    try:
+        repository.mkdir(parents=True, exist_ok=True)
+        root.mkdir(exist_ok=True)
+        _sweep_staging(root)
+        folder = Path(tempfile.mkdtemp(dir=root))
+    except OSError as error:
+        raise PublishError(f"cannot stage beside {repository}: {error}; choose another folder with -r") from None
+    if folder.stat().st_dev != repository.stat().st_dev:
+        shutil.rmtree(folder)
+        raise PublishError(
+            f"{repository} is a filesystem of its own, so that nothing can be renamed into it from {root}; "
+            "use a folder inside it: -r " + str(repository / "models")
+        )
+    with (folder / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _sweep_staging(root: Path) -> None:
+    for folder in root.iterdir():
+        if folder.is_dir() and not _is_locked(folder / ".lock"):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _is_locked(path: Path) -> bool:
+    """Whether the process that made the staging folder still lives."""
+    try:
+        with path.open("r") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        # Made a moment ago and not locked yet, or a build's leftovers from before it was.
+        with suppress(OSError):
+            return path.parent.stat().st_mtime > _now() - 60
+    return False
+
+
+def _now() -> float:
+    import time
+
+    return time.time()
+
+
+def publish(repository: Path, preprocess: StagedStep, network: StagedNetwork, ensemble: StagedEnsemble) -> Published:
+    """Make the staged models what the repository serves under the ensemble's name. Raises PublishError."""
+    with _locked(repository):
+        try:
+            _refuse_foreign(repository, (preprocess.name, network.name, ensemble.name))
+            _remove_orphans(repository)
+            try:
+                return _publish(repository, preprocess, network, ensemble)
+            finally:
+                _remove_orphans(repository)
+        except OSError as error:
+            raise PublishError(
+                f"{ensemble.name} cannot be published in {repository}: {error}. The repository serves what it "
+                "served before; mend the cause and build again"
+            ) from None
+
+
+def _publish(repository: Path, preprocess: StagedStep, network: StagedNetwork, ensemble: StagedEnsemble) -> Published:
+    version = _next_version(repository / network.name, repository / ensemble.name)
+    name = _network_name(repository, network, version)
+    network_config, ensemble_config = network.render(name, version), ensemble.render(name, version)
+    _prepare(network.folder, version, network_config)
+    _prepare(ensemble.folder, version, ensemble_config)
+    if not (repository / preprocess.name).exists():
+        _sync(preprocess.folder)
+        _rename(preprocess.folder, repository / preprocess.name)
+    before = _config_or_none(repository / name)
+    _add_version(network.folder, repository / name, version)
+    if before is not None:
+        _replace_config(network.folder, repository / name, _serving_both(before, network_config))
+    _add_version(ensemble.folder, repository / ensemble.name, version)
+    # The switch. On the first build the rename above was it.
+    _replace_config(ensemble.folder, repository / ensemble.name, ensemble_config)
+    _replace_config(network.folder, repository / name, network_config)
+    return Published(version, name)
+
+
+def _serving_both(before: Any, after: str) -> str:
+    """The network's config for the moment in which the old and the new ensemble may call it."""
+    both = config.parse(after, "the new config")
+    both.max_batch_size = max(before.max_batch_size, both.max_batch_size)
+    versions = sorted({*before.version_policy.specific.versions, *both.version_policy.specific.versions})
+    both.version_policy.specific.versions[:] = versions
+    return config.to_text(both)
+
+
+def _prepare(folder: Path, version: int, text: str) -> None:
+    """Give the staged version its number, its config, and a copy of that to return to."""
+    numbered = folder / str(version)
+    (folder / VERSION_FOLDER).rename(numbered)
+    (numbered / CONFIG).write_text(text, encoding="utf-8")
+    (folder / CONFIG).write_text(text, encoding="utf-8")
+    _sync(folder)
+
+
+def _add_version(staged: Path, model: Path, version: int) -> None:
+    if not model.exists():
+        _rename(staged, model)
+        # What follows writes its temporary files here again.
+        staged.mkdir()
+        return
+    if (staged / WARMUP_FOLDER).exists():
+        (model / WARMUP_FOLDER).mkdir(exist_ok=True)
+        for file in (staged / WARMUP_FOLDER).iterdir():  # named by their content
+            _rename(file, model / WARMUP_FOLDER / file.name)
+    _rename(staged / str(version), model / str(version))
+
+
+def _replace_config(staged: Path, model: Path, text: str) -> None:
+    temporary = staged / CONFIG
+    temporary.write_text(text, encoding="utf-8")
+    _sync(temporary)
+    _rename(temporary, model / CONFIG)
+
+
+def _rename(source: Path, target: Path) -> None:
+    """The one call by which the repository changes: atomic, and seen by tests that kill a build here."""
+    source.replace(target)
+
+
+def _network_name(repository: Path, network: StagedNetwork, version: int) -> str:
+    """The network's own name, or another where versions of that name have other inputs or outputs.
+
+    One config.pbtxt describes all versions of a model, so that those could not be served beside this.
+    """
+    existing = repository / network.name
+    if not existing.exists():
+        return network.name
+    ours = config.parse(network.render(network.name, version), network.name)
+    theirs = config.read(existing / CONFIG)
+    return network.name if _interface(ours) == _interface(theirs) else f"{network.name}_v{version}"
+
+
+def _interface(model: Any) -> Any:
+    tensors = [(t.name, t.data_type, tuple(t.dims)) for t in (*model.input, *model.output)]
+    return model.backend, model.default_model_filename, tensors
+
+
+def _config_or_none(model: Path) -> Any:
+    return config.read(model / CONFIG) if (model / CONFIG).exists() else None
+
+
+def _next_version(*models: Path) -> int:
+    folders = [entry.name for model in models if model.exists() for entry in model.iterdir()]
+    return 1 + max((int(name) for name in folders if name.isdecimal()), default=0)
+
+
+def _refuse_foreign(repository: Path, names: tuple[str, ...]) -> None:
+    for name in names:
+        if (repository / name).exists() and not _role(repository / name):
+            raise PublishError(
+                f"{repository / name} was not made by build-repo, so it is left alone; move it away, or give the "
+                "entry in the manifest another name"
+            )
+
+
+def _role(model: Path) -> str:
+    try:
+        return str(config.read(model / CONFIG).parameters[ROLE].string_value)
+    except (OSError, ConfigError):
+        return ""
+
+
+def _remove_orphans(repository: Path) -> None:
+    """Take away our steps that no ensemble names."""
+    models = [entry for entry in repository.iterdir() if (entry / CONFIG).is_file()]
+    steps = {
+        step.model_name
+        for model in models
+        if _is_readable(model)
+        for step in config.read(model / CONFIG).ensemble_scheduling.step
+    }
+    for model in models:
+        if model.name not in steps and _role(model) in ("network", "preprocess"):
+            trash = Path(tempfile.mkdtemp(dir=staging_root(repository)))
+            _rename(model, trash / model.name)  # gone at once; deleting takes its time
+            shutil.rmtree(trash, ignore_errors=True)
+
+
+def _is_readable(model: Path) -> bool:
+    try:
+        config.read(model / CONFIG)
+    except (ConfigError, OSError):
+        return False
+    return True
+
+
+@contextmanager
+def _locked(repository: Path) -> Iterator[IO[str]]:
+    """Only one build at a time changes the repository; the others wait the moment that takes."""
+    with (staging_root(repository) / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield lock
+
+
+def _sync(path: Path) -> None:
+    """Have the disk hold the files before a rename makes them count: power fails too."""
+    files = [file for file in path.rglob("*") if file.is_file()] if path.is_dir() else [path]
+    for file in files:
+        with file.open("rb") as handle:
+            os.fsync(handle.fileno())

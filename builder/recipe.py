@@ -1,0 +1,146 @@
+"""The preprocess recipe: declared once, the source of the reference transform and the served step."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+if TYPE_CHECKING:
+    import torch
+    from PIL import Image
+
+Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"]
+
+
+def _as_tuple(value: Any) -> Any:
+    return (value,) if isinstance(value, int) else value
+
+
+def _as_pair(value: Any) -> Any:
+    return (value, value) if isinstance(value, int) else value
+
+
+Side = Annotated[int, Field(ge=1, le=16384)]
+Resize = Annotated[tuple[Side] | tuple[Side, Side], BeforeValidator(_as_tuple)]
+Crop = Annotated[tuple[Side, Side], BeforeValidator(_as_pair)]
+PerChannel = tuple[float, ...]
+PositiveInt = Annotated[int, Field(ge=1)]
+
+
+class RecipeOverrides(BaseModel):
+    """The manifest's `preprocess:`; what it leaves out stays as the weights' own recipe says."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    channels: Literal[1, 3] | None = Field(None, description="1: grayscale, 3: RGB.")
+    resize: Resize | None = Field(None, description="Shorter side in pixels, or [height, width]. null: no resizing.")
+    crop: Crop | None = Field(None, description="Centre crop: side, or [height, width]. null: no cropping.")
+    interpolation: Interpolation | None = Field(None, description="Filter of the resizing.")
+    antialias: Literal[True] | None = Field(
+        None, description="torchvision always antialiases Pillow images, so only true is possible."
+    )
+    mean: PerChannel | None = Field(None, description="Subtracted, one number a channel, of 0..1.")
+    std: PerChannel | None = Field(None, description="Divided by, one number a channel.")
+    max_bytes: PositiveInt | None = Field(None, description="Largest encoded image accepted.")
+    max_pixels: PositiveInt | None = Field(None, description="Largest decoded image accepted.")
+
+
+class PreprocessRecipe(BaseModel):
+    """Encoded image -> float32 [channels, height, width], as torchvision's transforms do it.
+
+    Decode, convert to RGB or grayscale, resize, centre crop, scale to 0..1, normalise.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    channels: Literal[1, 3]
+    resize: Resize | None = None
+    crop: Crop | None = None
+    interpolation: Interpolation = "bilinear"
+    antialias: Literal[True] = True
+    mean: PerChannel = ()
+    std: PerChannel = ()
+    max_bytes: PositiveInt = 32 * 1024 * 1024
+    max_pixels: PositiveInt = 64_000_000
+
+    @model_validator(mode="after")
+    def _complete(self) -> PreprocessRecipe:
+        if self.crop is None and (self.resize is None or len(self.resize) == 1):
+            raise ValueError("the tensor's size would depend on the image; give crop: SIDE, or resize: [HEIGHT, WIDTH]")
+        for name, neutral in (("mean", 0.0), ("std", 1.0)):
+            values = getattr(self, name) or (neutral,) * self.channels
+            if len(values) != self.channels:
+                raise ValueError(f"{name} has {len(values)} numbers for {self.channels} channels")
+            object.__setattr__(self, name, values)
+        if any(value <= 0 for value in self.std):
+            raise ValueError("std must be greater than 0")
+        return self
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """[C, H, W] of the tensor that a network gets."""
+        if self.crop is not None:
+            return (self.channels, *self.crop)
+        assert self.resize is not None  # _complete holds it, and that there are two
+        return (self.channels, self.resize[0], self.resize[-1])
+
+    def overridden(self, overrides: RecipeOverrides) -> PreprocessRecipe:
+        """This recipe with what `overrides` sets. Raises pydantic.ValidationError."""
+        changes = overrides.model_dump(exclude_unset=True)
+        return PreprocessRecipe.model_validate(self.model_dump() | changes)
+
+    def digest(self) -> str:
+        """Short name of what the recipe says."""
+        text = json.dumps(self.model_dump(), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+    def decode(self, path: Path) -> Image.Image:
+        """The picture in the recipe's mode, as torchvision's own image loader would give it."""
+        from PIL import Image
+
+        with Image.open(path) as image:
+            return image.convert("L" if self.channels == 1 else "RGB")
+
+    def reference_transform(self) -> Callable[[Image.Image], torch.Tensor]:
+        """torchvision's transform of this recipe: Pillow image -> float32 [C, H, W]."""
+        from torchvision import transforms
+
+        steps: list[Any] = []
+        if self.resize is not None:
+            interpolation = transforms.InterpolationMode(self.interpolation)
+            steps.append(transforms.Resize(list(self.resize), interpolation, antialias=True))
+        if self.crop is not None:
+            steps.append(transforms.CenterCrop(list(self.crop)))
+        steps += [transforms.ToTensor(), transforms.Normalize(self.mean, self.std)]
+        composed: Callable[[Image.Image], torch.Tensor] = transforms.Compose(steps)
+        return composed
+
+
+def recipe_from_transforms(preset: Any) -> PreprocessRecipe:
+    """The recipe of a torchvision weights' `transforms()` (its ImageClassification preset)."""
+    return PreprocessRecipe.model_validate(
+        {
+            "channels": 3,
+            "resize": tuple(_flat(preset.resize_size)),
+            "crop": _flat(preset.crop_size)[0],
+            "interpolation": preset.interpolation.value,
+            "mean": tuple(preset.mean),
+            "std": tuple(preset.std),
+        }
+    )
+
+
+def _flat(size: Any) -> list[int]:
+    """torchvision nests some sizes: 256, [256] and [[256]] all occur."""
+    return [number for item in size for number in _flat(item)] if isinstance(size, list | tuple) else [size]
+
+
+IMAGENET = PreprocessRecipe(
+    channels=3, resize=(256,), crop=(224, 224), mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)
+)
+"""What the networks of both articles' first half were trained with."""

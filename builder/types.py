@@ -1,0 +1,126 @@
+"""The values that pass between the rooms of the house."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
+
+    from builder.recipe import PreprocessRecipe
+
+# NVIDIA's libtorch backend matches an input by the name of forward()'s argument, and an output by
+# `<name>__<index>`; the other formats take whatever names they are given. These satisfy all.
+NETWORK_INPUT = "INPUT__0"
+NETWORK_OUTPUT = "OUTPUT__0"
+IMAGE_INPUT = "IMAGE"
+PROBABILITIES_OUTPUT = "PROBABILITIES"
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """One tensor of a served model; `shape` leaves out the batch dimension."""
+
+    name: str
+    data_type: str
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class WeightsSource:
+    """Where a network's weights come from: `kind` is named, file, random or included."""
+
+    kind: str
+    name: str
+    path: Path | None = None
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class NetworkRequest:
+    """What the manifest asks of a network family."""
+
+    name: str
+    weights: WeightsSource
+    arguments: dict[str, Any] = field(default_factory=dict)
+    base: Path = Path()
+
+
+@dataclass(frozen=True)
+class Network:
+    """A PyTorch module in evaluation mode (float32 [B, C, H, W] -> [B, classes]), and its origin."""
+
+    module: torch.nn.Module
+    recipe: PreprocessRecipe | None
+    labels: tuple[str, ...] | None
+    trained: bool
+    provenance: dict[str, str]
+
+
+@dataclass(frozen=True)
+class NetworkFacts:
+    """One row of `build-repo networks`; published figures are those of the default weights."""
+
+    name: str
+    family: str
+    year: int
+    layers: int
+    """Weighted layers (convolutions and linear layers) on the longest way from input to output."""
+    parameters: int
+    top1: float | None
+    """Percent."""
+    top5: float | None
+    """Percent."""
+    gflops: float | None
+    """Billions of multiply-adds for one image, as torchvision counts them."""
+    dataset: str | None
+
+
+@dataclass(frozen=True)
+class Check:
+    """How an artifact's probabilities differ from its network's, over all images and batch sizes."""
+
+    batch_sizes: tuple[int, ...]
+    images: int
+    max_abs_error: float
+    mean_abs_error: float
+    top1_agreement: float
+    """Share of images, 0..1."""
+    relative_error: float
+    """Largest error of a log-probability, over the spread that the images cause in it."""
+
+
+@dataclass(frozen=True)
+class BuiltModel:
+    """What a build of one manifest entry ended with."""
+
+    name: str
+    version: int
+    network_model: str
+    preprocess_model: str
+    format: str
+    precision: str
+    trained: bool
+    classes: int
+    artifact_bytes: int
+    seconds: float
+    check: Check
+
+
+@dataclass(frozen=True)
+class Endpoints:
+    """Where a server on this machine answers: host:port, and a URL for the metrics."""
+
+    grpc: str
+    http: str
+    metrics: str
+
+
+Predict = Callable[["torch.Tensor"], "torch.Tensor"]
+"""float32 [B, C, H, W] -> probabilities float32 [B, classes]."""
+
+Report = Callable[[str], None]
+"""Told what a build is doing now."""
