@@ -6,7 +6,7 @@ that was never initialised; `tests/test_networks.py` holds each one to torchvisi
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -126,14 +126,21 @@ def _from_file(request: NetworkRequest, source: WeightsSource) -> Network:
     path = source.path
     assert path is not None  # parse_weights gives every "file" source one
     state = weights.read_state(path)
-    digest = weights.file_sha256(path)
-    for entry in _weights_of(request.name):
-        expected = weights.url_digest(entry.url)
-        if expected and digest.startswith(expected):
-            return _pretrained(request, entry, path)
+    entry = recognised(_weights_of(request.name), weights.file_sha256(path))
+    if entry is not None:
+        return _pretrained(request, entry, path)
     module = weights.make_with_state(_maker(request, {}), _served(request.name, state), str(path))
     recipe = recipe_from_transforms(_first(request.name).transforms())
     return Network(module.eval(), recipe, None, True, weights.provenance(request))
+
+
+def recognised(entries: Iterable[Any], digest: str) -> Any:
+    """The entry whose published file has this SHA-256, or None."""
+    for entry in entries:
+        expected = weights.url_digest(entry.url)
+        if expected and digest.startswith(expected):
+            return entry
+    return None
 
 
 def _pretrained(request: NetworkRequest, entry: Any, path: Path) -> Network:

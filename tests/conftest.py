@@ -1,0 +1,79 @@
+"""One repository and one real server for all tests that only ask questions of them."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from builder.build import build_repository, plan
+from builder.launchers import LAUNCHERS, LaunchOptions
+from builder.manifest import load_manifest
+from builder.types import BuiltModel, Endpoints
+from client import Client
+
+ANY_PORTS = LaunchOptions(http_port=0, grpc_port=0, metrics_port=0)
+NETWORKS = Path(__file__).parent / "networks" / "small.py"
+LABELS = ["cat", "dog", "other: thing"]
+
+# Small networks of the user's own: a model a format, one without labels, one of another recipe.
+MANIFEST = """
+models:
+  torchscript_model:
+    network: small.py:small
+    weights: random
+    format: torchscript
+    labels: [cat, dog, "other: thing"]
+    preprocess: &recipe {channels: 3, resize: 40, crop: 32, mean: [0.5, 0.4, 0.3], std: [0.2, 0.25, 0.3]}
+  onnx_model:
+    network: small.py:small
+    weights: random
+    format: onnx
+    labels: [cat, dog, "other: thing"]
+    preprocess: *recipe
+  unlabelled:
+    network: small.py:small
+    arguments: {channels: 1, num_classes: 4}
+    weights: random
+    max_batch_size: 4
+    preprocess: {channels: 1, resize: [28, 36], interpolation: bicubic, max_bytes: 100000, max_pixels: 250000}
+"""
+
+
+def write_manifest(folder: Path, text: str) -> Path:
+    """A manifest in `folder`, with the small networks beside it."""
+    shutil.copy(NETWORKS, folder / NETWORKS.name)
+    path = folder / "models.yaml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def build(folder: Path, text: str, repository: Path | None = None) -> list[BuiltModel]:
+    """Build a manifest's text; the first failure is raised."""
+    outcome = build_repository(plan(load_manifest(write_manifest(folder, text))), repository or folder / "repository")
+    for failure in outcome.failed:
+        raise failure.error
+    return outcome.built
+
+
+@pytest.fixture(scope="session")
+def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Shared: look, do not touch. Its path has a space on purpose."""
+    folder = tmp_path_factory.mktemp("shared repository")
+    build(folder, MANIFEST)
+    return folder / "repository"
+
+
+@pytest.fixture(scope="session")
+def server(repository: Path) -> Iterator[Endpoints]:
+    running = LAUNCHERS["embedded"].launch(repository, ANY_PORTS)
+    yield running.endpoints
+    running.stop()
+
+
+@pytest.fixture(scope="session")
+def client(server: Endpoints) -> Iterator[Client]:
+    with Client(server.grpc) as connection:
+        yield connection

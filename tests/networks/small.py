@@ -1,0 +1,73 @@
+"""Networks that the tests build: one that is sound, and those that a build must refuse."""
+
+import torch
+from torch import nn
+
+
+def small(channels: int = 3, num_classes: int = 3) -> nn.Module:
+    return nn.Sequential(
+        nn.Conv2d(channels, 8, 3, stride=2),
+        nn.BatchNorm2d(8),
+        nn.ReLU(),
+        nn.Dropout(0.5),
+        nn.AdaptiveAvgPool2d(4),
+        nn.Flatten(),
+        nn.Linear(8 * 16, num_classes),
+    )
+
+
+def already_trained() -> nn.Module:
+    torch.manual_seed(3)
+    return small()
+
+
+class Branching(nn.Module):
+    """Traced with one kind of image, it computes something else for the other."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.network = small()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        scores = self.network(x)
+        return scores if x.mean() > x.median() else -scores
+
+
+class FixedBatch(nn.Module):
+    """Its trace remembers the batch size."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.network = small()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        scores = self.network(x)
+        return scores + torch.arange(int(x.shape[0]))[:, None] * 0.1
+
+
+class Shapeless(nn.Module):
+    """Gives feature maps, not scores."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.conv(x)
+
+
+class NotANumber(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.network = small()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.network(x) * float("nan")
+
+
+def not_a_module() -> str:
+    return "a string"
+
+
+def failing() -> nn.Module:
+    raise RuntimeError("no such luck")

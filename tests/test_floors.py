@@ -1,0 +1,62 @@
+"""A room imports only from floors below its own; see CONTRIBUTING.md."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+FLOORS = [
+    {"errors", "resources", "recipe"},
+    {"types", "config"},
+    {"manifest", "verify", "publish"},
+    {"networks", "exporters", "preprocessors", "launchers"},
+    {"plan", "registries"},
+    {"stage"},
+    {"build"},
+    {"cli"},
+    {"__main__"},
+]
+FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
+FILES = sorted(ROOT.glob("builder/**/*.py")) + sorted(ROOT.glob("client/*.py"))
+
+
+def room_of(path: Path) -> str:
+    part = path.relative_to(ROOT).parts[1]
+    return part.removesuffix(".py")
+
+
+def imports(path: Path) -> Iterator[str]:
+    """Dotted names of all that a file imports, inside functions too."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_go_down(path: Path) -> None:
+    package, room = path.relative_to(ROOT).parts[0], room_of(path)
+    other = "client" if package == "builder" else "builder"
+    for name in imports(path):
+        parts = name.split(".")
+        assert parts[0] != other, f"{path} imports {name}"
+        if package != "builder" or parts[0] != "builder" or len(parts) < 2 or room == "__init__":
+            continue
+        target = parts[1]
+        if target in FLOOR and target != room:
+            assert FLOOR[target] < FLOOR[room], f"{path} imports {name}"
+
+
+def test_every_room_has_a_floor() -> None:
+    rooms = {room_of(path) for path in FILES if path.is_relative_to(ROOT / "builder")} - {"__init__", "runtimes"}
+    assert rooms == set(FLOOR)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_runtimes_stand_alone(path: Path) -> None:
+    if "runtimes" in path.parts:
+        assert not [name for name in imports(path) if name.split(".")[0] in ("builder", "client")]

@@ -1,0 +1,98 @@
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from builder.errors import ManifestError
+from builder.manifest import ModelSpec, json_schema, load_manifest
+from builder.plan import plan
+from builder.registries import manifest_choices
+
+BAD = Path(__file__).parent / "manifests"
+ROOT = Path(__file__).parent.parent
+
+
+def written(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "models.yaml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize("path", sorted(BAD.glob("*.yaml")), ids=lambda path: path.stem)
+def test_bad_manifest_is_refused_with_file_line_and_key(path: Path) -> None:
+    """The first line of each file says what the message must hold, in parts."""
+    expected = path.read_text(encoding="utf-8").splitlines()[0].removeprefix("# ").split(" | ")
+    with pytest.raises(ManifestError) as caught:
+        plan(load_manifest(path))
+    message = str(caught.value)
+    assert message.startswith(f"{path}:")
+    for part in expected:
+        assert part in message
+
+
+def test_two_lines_are_an_entry(tmp_path: Path) -> None:
+    manifest = load_manifest(written(tmp_path, "models:\n  alexnet:\n    network: alexnet\n"))
+    assert manifest.models["alexnet"] == ModelSpec(network="alexnet")
+    (only,) = plan(manifest)
+    assert (only.weights.kind, only.weights.name) == ("named", "DEFAULT")
+
+
+def test_a_name_alone_is_an_entry(tmp_path: Path) -> None:
+    assert load_manifest(written(tmp_path, "models:\n  vgg16:\n")).models["vgg16"].network == "vgg16"
+
+
+def test_paths_are_relative_to_the_manifest(tmp_path: Path) -> None:
+    manifest = load_manifest(written(tmp_path, "models:\n  lenet: {weights: runs/best.pth}\n"))
+    (only,) = plan(manifest)
+    assert only.weights.path == tmp_path / "runs/best.pth"
+
+
+def test_weights_option_overrides_every_entry(tmp_path: Path) -> None:
+    manifest = load_manifest(written(tmp_path, "models:\n  alexnet:\n  lenet: {weights: a.pth, seed: 7}\n"))
+    assert [(p.weights.kind, p.weights.seed) for p in plan(manifest, weights="random")] == [
+        ("random", 0),
+        ("random", 7),
+    ]
+
+
+def test_unknown_selection_names_what_there_is(tmp_path: Path) -> None:
+    manifest = load_manifest(written(tmp_path, "models:\n  alexnet:\n"))
+    with pytest.raises(ManifestError, match="no model 'vgg16'; it has alexnet"):
+        plan(manifest, ["vgg16"])
+
+
+def test_missing_file_says_how_to_name_one(tmp_path: Path) -> None:
+    with pytest.raises(ManifestError, match="does not exist; name a manifest with -m FILE"):
+        load_manifest(tmp_path / "none.yaml")
+
+
+def test_not_text_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "models.yaml"
+    path.write_bytes(b"\xff\xfe\x00models")
+    with pytest.raises(ManifestError, match="cannot be read"):
+        load_manifest(path)
+
+
+@given(st.text(max_size=200))
+def test_any_text_is_a_manifest_or_a_manifest_error(tmp_path_factory: pytest.TempPathFactory, text: str) -> None:
+    path = tmp_path_factory.mktemp("fuzz") / "models.yaml"
+    path.write_text(text, encoding="utf-8", errors="replace")
+    try:
+        load_manifest(path)
+    except ManifestError:
+        pass
+
+
+@pytest.mark.parametrize("path", ["models.yaml", "examples/digits.yaml"])
+def test_shipped_manifests_can_be_planned(path: str) -> None:
+    assert plan(load_manifest(ROOT / path))
+
+
+def test_schema_offers_what_is_registered() -> None:
+    choices = manifest_choices()
+    spec = json_schema(choices)["$defs"]["ModelSpec"]["properties"]
+    assert spec["format"]["enum"] == choices["format"]
+    assert "googlenet" in json.dumps(spec["network"])
+    assert set(spec) == set(ModelSpec.model_fields)
