@@ -1,4 +1,5 @@
 import json
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -79,10 +80,8 @@ def test_not_text_is_refused(tmp_path: Path) -> None:
 def test_any_text_is_a_manifest_or_a_manifest_error(tmp_path_factory: pytest.TempPathFactory, text: str) -> None:
     path = tmp_path_factory.mktemp("fuzz") / "models.yaml"
     path.write_text(text, encoding="utf-8", errors="replace")
-    try:
+    with suppress(ManifestError):
         load_manifest(path)
-    except ManifestError:
-        pass
 
 
 @pytest.mark.parametrize("path", ["models.yaml", "examples/digits.yaml"])

@@ -1,5 +1,4 @@
 import hashlib
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -144,7 +143,8 @@ def test_random_weights_follow_the_seed_and_leave_the_generator_alone() -> None:
     expected = torch.rand(1)
     torch.manual_seed(5)
     one, again, other = (
-        make("lenet", WeightsSource("random", "random", seed=seed)).module.state_dict()["0.weight"] for seed in (1, 1, 2)
+        make("lenet", WeightsSource("random", "random", seed=seed)).module.state_dict()["0.weight"]
+        for seed in (1, 1, 2)
     )
     assert torch.equal(torch.rand(1), expected)
     assert torch.equal(one, again)
@@ -161,7 +161,7 @@ def test_random_network_is_not_called_trained() -> None:
 
 
 @pytest.fixture(params=["plain.pth", "plain.pt", "plain.safetensors", "nested.pt", "parallel.pt", "half.pt", "old.pt"])
-def state_file(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Path, dict[str, torch.Tensor]]]:
+def state_file(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Path, dict[str, torch.Tensor]]:
     """The same weights in each way that people save them."""
     state = make("lenet", WeightsSource("random", "random", seed=9)).module.state_dict()
     path = tmp_path / request.param
@@ -176,7 +176,7 @@ def state_file(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple
         torch.save(state, path)
     else:
         torch.save(state, path, _use_new_zipfile_serialization=path.stem != "old")
-    yield path, {key: value.float() for key, value in state.items()}
+    return path, {key: value.float() for key, value in state.items()}
 
 
 def test_state_dict_files(state_file: tuple[Path, dict[str, torch.Tensor]]) -> None:
@@ -320,4 +320,6 @@ def test_own_callable_may_bring_its_weights() -> None:
 
 
 def test_module_path_callables_are_found_beside_the_manifest() -> None:
-    assert parameters(make("small:small", num_classes=7).module) == parameters(make("small.py:small", num_classes=7).module)
+    assert parameters(make("small:small", num_classes=7).module) == parameters(
+        make("small.py:small", num_classes=7).module
+    )

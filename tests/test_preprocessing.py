@@ -115,9 +115,7 @@ recipes = st.builds(
 
 @settings(max_examples=150, deadline=None)
 @given(recipe=recipes, mode=st.sampled_from(["RGB", "L", "P", "RGBA"]), width=side, height=side, seed=st.integers(0, 9))
-def test_any_recipe_on_any_picture(
-    recipe: PreprocessRecipe, mode: str, width: int, height: int, seed: int
-) -> None:
+def test_any_recipe_on_any_picture(recipe: PreprocessRecipe, mode: str, width: int, height: int, seed: int) -> None:
     assert_equal(PREPROCESSORS["pillow"], encoded(picture(mode, (width, height), seed)), recipe)
 
 

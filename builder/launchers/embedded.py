@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import json
 import secrets
+import shutil
 import socket
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from builder.errors import LaunchError, ModelLoadError
 from builder.launchers import guard
-from builder.launchers.runtime import PYTHON_BACKEND, Runtime, make_runtime
+from builder.launchers.runtime import PYTHON_BACKEND, Runtime, ensembles, make_runtime
 from builder.types import Endpoints
 
 if TYPE_CHECKING:
@@ -57,6 +58,8 @@ class EmbeddedServer:
 
     def __init__(self, runtime: Runtime, command: list[str], endpoints: Endpoints) -> None:
         self.endpoints = endpoints
+        self._models = runtime.repository
+        self._is_ready = False
         self._prefix = f"build-repo-{secrets.token_hex(6)}-"
         self._folder = runtime.folder
         self._remarks = () if has_gpu() else NO_GPU_REMARKS
@@ -93,15 +96,39 @@ class EmbeddedServer:
                 self._reader.join(1)
                 raise LaunchError("the server ended before it was ready; it said:\n" + "\n".join(self._lines))
             time.sleep(POLL_SECONDS)
-        index = self._http("/v2/repository/index", b"{}")
-        failed = [model for model in index if model.get("state") != "READY"]
+        failed = [model for model in self._index() if model.get("state") != "READY"]
         if failed:
             raise ModelLoadError("\n".join(self._reason(model) for model in failed))
+        self._is_ready = True
 
     def wait(self) -> int:
         return self._process.wait()
 
     def stop(self) -> None:
+        try:
+            if self._is_ready and self._process.poll() is None:
+                self._is_ready = False
+                self._drain()
+        finally:
+            self._end()
+
+    def _drain(self) -> None:
+        """Take the ensembles away, which lets the requests that are inside them through first.
+
+        On its own the server stops all models at once, and a request between two steps fails. It
+        polls the folder that this launcher laid out, so that a folder removed is a model unloaded.
+        """
+        names = {folder.name for folder in ensembles(self._models)}
+        for folder in ensembles(self._models):
+            shutil.rmtree(folder)
+        deadline = time.monotonic() + GRACE_SECONDS
+        while time.monotonic() < deadline and self._process.poll() is None:
+            states = {model["name"]: model.get("state") for model in self._index()}
+            if all(states.get(name, "UNAVAILABLE") == "UNAVAILABLE" for name in names):
+                return
+            time.sleep(POLL_SECONDS)
+
+    def _end(self) -> None:
         assert self._process.stdin is not None  # opened as a pipe above
         self._process.stdin.close()
         self._process.wait()
@@ -120,6 +147,10 @@ class EmbeddedServer:
         except (urllib.error.URLError, OSError):
             return False
         return True
+
+    def _index(self) -> list[dict[str, str]]:
+        index: list[dict[str, str]] = self._http("/v2/repository/index", b"{}")
+        return index
 
     def _http(self, path: str, data: bytes | None = None) -> Any:
         with urllib.request.urlopen(f"http://{self.endpoints.http}{path}", data, timeout=10) as response:
@@ -191,6 +222,8 @@ def _command(runtime: Runtime, options: LaunchOptions, ports: dict[str, int]) ->
         f"--model-repository={runtime.repository}",
         f"--backend-directory={runtime.backends}",
         "--disable-auto-complete-config",
+        "--model-control-mode=poll",
+        "--repository-poll-secs=1",
         "--exit-on-error=false",  # the reasons are read from the repository index, then it is stopped
         f"--exit-timeout-secs={GRACE_SECONDS}",
         f"--http-address={options.host}",

@@ -94,9 +94,6 @@ def _lay_out_backends(backends: Path, server: Path, stub: Path) -> None:
     for name in ("libtriton_python.so", "triton_python_backend_utils.py"):
         # Copied: the server refuses a library that a link leads out of the backend directory.
         shutil.copy(server / "backends" / "python" / name, python / name)
-    with (python / "triton_python_backend_utils.py").open("a") as utils:
-        # The stub ignores PYTHONDONTWRITEBYTECODE, and would write __pycache__ into the repository.
-        utils.write("\nimport sys\n\nsys.dont_write_bytecode = True\n")
     (python / STUB).symlink_to(stub)
     for runtime in RUNTIMES.iterdir():
         if (runtime / "model.py").exists():
@@ -109,31 +106,46 @@ def _lay_out_models(models: Path, repository: Path) -> None:
 
     Triton before 26.08 loses wake-ups in models with a queue policy (server issue 8870): bursts of
     two requests were seen to wait 500 ms here. So the embedded server does without the policy. The
-    links also keep spaces, and worse, out of the paths, which the server hands to a shell unquoted.
+    links also keep spaces, and worse, out of the paths, which the server hands to a shell unquoted,
+    and the server's own files, such as __pycache__, out of the repository.
     """
     models.mkdir()
     for model in repository.iterdir():
-        text = _without_queue_policy(model / CONFIG) if model.is_dir() else None
-        if text is None:
-            (models / model.name).symlink_to(model)
-            continue
-        (models / model.name).mkdir()
-        (models / model.name / CONFIG).write_text(text, encoding="utf-8")
-        for entry in model.iterdir():
-            if entry.name != CONFIG:
-                (models / model.name / entry.name).symlink_to(entry)
+        if model.is_dir():
+            _link_tree(model, models / model.name)
+            _drop_queue_policy(models / model.name / CONFIG)
 
 
-def _without_queue_policy(path: Path) -> str | None:
-    """The config's text, changed; None where there is nothing to change, or only the server can say why not."""
+def _link_tree(source: Path, target: Path) -> None:
+    target.mkdir()
+    for entry in source.iterdir():
+        if entry.is_dir():
+            _link_tree(entry, target / entry.name)
+        else:
+            (target / entry.name).symlink_to(entry)
+
+
+def _drop_queue_policy(path: Path) -> None:
     try:
         model = config.read(path)
     except (OSError, ConfigError):
-        return None
-    if not model.dynamic_batching.HasField("default_queue_policy"):
-        return None
-    model.dynamic_batching.ClearField("default_queue_policy")
-    return config.to_text(model)
+        return  # the server will say what is wrong with it
+    if model.dynamic_batching.HasField("default_queue_policy"):
+        model.dynamic_batching.ClearField("default_queue_policy")
+        path.unlink()
+        path.write_text(config.to_text(model), encoding="utf-8")
+
+
+def ensembles(models: Path) -> list[Path]:
+    """The folders of the ensembles in a laid out repository."""
+    return [folder for folder in models.iterdir() if _is_ensemble(folder / CONFIG)]
+
+
+def _is_ensemble(path: Path) -> bool:
+    try:
+        return bool(config.read(path).platform == "ensemble")
+    except (OSError, ConfigError):
+        return False
 
 
 def _libpython_name() -> str:

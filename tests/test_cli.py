@@ -1,0 +1,195 @@
+"""Both programs as a shell sees them: output, exit codes, no tracebacks."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import write_manifest
+
+from builder import errors
+from builder.cli import main as builder_main
+from builder.networks import all_names
+from builder.types import Endpoints
+from builder.verify import SAMPLES
+
+PHOTO = SAMPLES / "coffee.jpg"
+
+
+def run(program: str, *arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", program, *map(str, arguments)]
+    finished = subprocess.run(command, capture_output=True, text=True, cwd=cwd, check=False)
+    assert "Traceback" not in finished.stderr, finished.stderr
+    return finished
+
+
+def build_repo(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    return run("builder", *arguments, cwd=cwd)
+
+
+def repo_client(*arguments: object) -> subprocess.CompletedProcess[str]:
+    return run("client.cli", *arguments)
+
+
+@pytest.mark.parametrize("module", ["builder.cli", "client.cli"])
+def test_help_loads_nothing_heavy(module: str) -> None:
+    """What makes it answer at once; the time itself is a benchmark's business."""
+    script = (
+        f"import sys; sys.argv = ['x', '--help']; from {module} import main\n"
+        "try: main()\nexcept SystemExit: pass\n"
+        "heavy = {'torch', 'numpy', 'pydantic', 'onnx', 'tritonclient', 'grpc', 'rich', 'PIL', 'jinja2'}\n"
+        "print('HEAVY', sorted(heavy & set(sys.modules)))"
+    )
+    finished = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert "Usage:" in finished.stdout
+    assert "HEAVY []" in finished.stdout
+
+
+def test_build_is_the_default_command(tmp_path: Path) -> None:
+    write_manifest(tmp_path, "models:\n  lenet: {weights: random}\n  other: {network: lenet, weights: random}\n")
+    for arguments in ([], ["build"], ["lenet", "other"], ["-r", "elsewhere"]):
+        finished = build_repo(*arguments, "--dry-run", "--json", cwd=tmp_path)
+        assert finished.returncode == 0, finished.stderr
+        assert [plan["name"] for plan in json.loads(finished.stdout)] == ["lenet", "other"]
+    assert build_repo("--version").stdout.startswith("build-repo ")
+    assert [p.name for p in tmp_path.iterdir() if p.is_dir()] == []  # a dry run leaves nothing
+
+
+def test_build_says_loudly_that_random_weights_are_meaningless(tmp_path: Path) -> None:
+    write_manifest(tmp_path, "models:\n  lenet: {weights: lost.pth}\n")
+    finished = build_repo("--weights", "random", "--json", cwd=tmp_path)
+    assert finished.returncode == 0
+    assert "WARNING: random weights, so the answers are MEANINGLESS: lenet" in finished.stderr
+    (model,) = json.loads(finished.stdout)["built"]
+    assert (model["name"], model["version"], model["trained"]) == ("lenet", 1, False)
+
+
+def test_failure_has_its_exit_code_and_publishes_nothing(tmp_path: Path) -> None:
+    write_manifest(tmp_path, "models:\n  lenet: {weights: lost.pth}\n")
+    finished = build_repo(cwd=tmp_path)
+    assert finished.returncode == errors.WeightsError.exit_code
+    assert "lenet: FAILED:" in finished.stderr
+    assert "lost.pth does not exist" in finished.stderr
+    assert finished.stdout == ""
+    assert list((tmp_path / "model_repository").iterdir()) == []
+
+
+def test_offline_pretrained_weights_name_the_ways_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No download is possible through a proxy that is not there, whatever network a machine has."""
+    write_manifest(tmp_path, "models:\n  squeezenet1_1:\n")
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "cache"))
+    for name in ("http_proxy", "https_proxy", "HTTPS_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:1")
+    monkeypatch.setenv("no_proxy", "")
+    finished = build_repo(cwd=tmp_path)
+    assert finished.returncode == errors.WeightsError.exit_code
+    for part in ("cannot download https://", "Put the file at", "weights: PATH", "--weights random"):
+        assert part in finished.stderr
+
+
+def test_manifest_errors(tmp_path: Path) -> None:
+    finished = build_repo("-m", tmp_path / "none.yaml")
+    assert finished.returncode == errors.ManifestError.exit_code
+    assert "does not exist; name a manifest with -m FILE" in finished.stderr
+
+
+def test_usage_errors_exit_with_2(tmp_path: Path) -> None:
+    assert build_repo("--no-such-option", cwd=tmp_path).returncode == 2
+    assert repo_client("classify").returncode == 2
+
+
+def test_networks_table() -> None:
+    records = json.loads(build_repo("networks", "--json").stdout)
+    assert [record["name"] for record in records] == all_names()
+    (alexnet,) = [record for record in records if record["name"] == "alexnet"]
+    assert (alexnet["year"], alexnet["layers"], alexnet["parameters"]) == (2012, 8, 61_100_840)
+    table = build_repo("networks").stdout
+    assert "61,100,840" in table
+    assert len(table.splitlines()) == len(records) + 1
+
+
+def test_serve_without_a_repository(tmp_path: Path) -> None:
+    finished = build_repo("serve", cwd=tmp_path)
+    assert finished.returncode == errors.LaunchError.exit_code
+    assert "does not exist; build it first" in finished.stderr
+    unknown = build_repo("serve", "--launcher", "rocket", cwd=tmp_path)
+    assert "choose embedded" in unknown.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_build_leaves_nothing(number: signal.Signals, tmp_path: Path) -> None:
+    write_manifest(tmp_path, "models:\n" + "".join(f"  m{i}: {{network: vgg11, weights: random}}\n" for i in range(3)))
+    process = subprocess.Popen(
+        [sys.executable, "-m", "builder"], cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
+    )
+    staging = tmp_path / ".model_repository.staging"
+    while not list(staging.glob("*/network")) and process.poll() is None:
+        os.sched_yield()
+    process.send_signal(number)
+    _, messages = process.communicate()
+    assert process.returncode in (130, 128 + signal.SIGTERM)
+    assert "Traceback" not in messages
+    assert not list(staging.glob("*/network"))
+    assert not list((tmp_path / "model_repository").iterdir())
+
+
+def test_every_error_has_its_own_exit_code() -> None:
+    classes = [c for c in vars(errors).values() if isinstance(c, type) and issubclass(c, errors.BuilderError)]
+    codes = [c.exit_code for c in classes]
+    assert len(set(codes)) == len(codes)
+    assert not {0, 2, 130} & set(codes)
+    for c in classes:
+        assert f"{c.__name__} " in (errors.__doc__ or "")
+
+
+def test_classify(server: Endpoints) -> None:
+    finished = repo_client("classify", PHOTO, PHOTO, "--model", "onnx_model", "--url", server.grpc, "--top", 2)
+    assert finished.returncode == 0, finished.stderr
+    lines = finished.stdout.splitlines()
+    assert lines[0] == str(PHOTO)
+    assert len(lines) == 6
+    assert lines[1].split()[0].endswith("%")
+
+
+def test_classify_json_has_a_line_an_image(server: Endpoints, tmp_path: Path) -> None:
+    bad = tmp_path / "bad.jpg"
+    bad.write_text("not a picture")
+    missing = tmp_path / "missing.jpg"
+    finished = repo_client(
+        "classify", PHOTO, bad, missing, "--model", "torchscript_model", "--url", server.grpc, "--json"
+    )
+    good, refused, unread = map(json.loads, finished.stdout.splitlines())
+    assert {prediction["label"] for prediction in good["predictions"]} == {"cat", "dog", "other: thing"}
+    assert refused["error"]["type"] == "InvalidInput"
+    assert unread["error"]["type"] == "UnreadableFile"
+    assert finished.returncode == 6
+
+
+def test_classify_needs_a_model_where_there_are_several(server: Endpoints) -> None:
+    finished = repo_client("classify", PHOTO, "--url", server.grpc)
+    assert finished.returncode == 5
+    assert "name a model" in finished.stderr
+    assert "unlabelled" in finished.stderr
+
+
+def test_models(server: Endpoints) -> None:
+    table = repo_client("models", "--url", server.grpc).stdout
+    assert "IMAGE:BYTES[-1,1]" in table
+    records = {
+        record["name"]: record for record in json.loads(repo_client("models", "--url", server.grpc, "--json").stdout)
+    }
+    assert records["unlabelled"]["versions"] == ["1"]
+    assert records["unlabelled"]["outputs"] == [{"name": "PROBABILITIES", "datatype": "FP32", "shape": [-1, 4]}]
+
+
+def test_no_server() -> None:
+    finished = repo_client("models", "--url", "127.0.0.1:1")
+    assert finished.returncode == 3
+    assert "127.0.0.1:1 is unavailable" in finished.stderr
+
+
+def test_main_is_importable() -> None:
+    assert callable(builder_main)

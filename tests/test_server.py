@@ -1,0 +1,374 @@
+"""The real server: what clients get from it, and what it leaves behind."""
+
+import io
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import tritonclient.grpc as triton_grpc
+import tritonclient.http as triton_http
+from conftest import ANY_PORTS, LABELS, build
+from PIL import Image
+from tritonclient.utils import InferenceServerException
+
+from builder import config
+from builder.errors import LaunchError, ModelLoadError
+from builder.exporters import EXPORTERS
+from builder.launchers import LAUNCHERS, LaunchOptions
+from builder.recipe import PreprocessRecipe
+from builder.types import Endpoints
+from builder.verify import SAMPLES
+from client import Client, InvalidInput
+
+PHOTOS = sorted(SAMPLES.glob("*.jpg"))
+MODELS = ["torchscript_model", "onnx_model", "unlabelled"]
+
+
+def recipe_of(repository: Path, model: str) -> tuple[str, PreprocessRecipe]:
+    steps = config.read(repository / model / "config.pbtxt").ensemble_scheduling.step
+    parameters = config.read(repository / steps[0].model_name / "config.pbtxt").parameters
+    return steps[0].model_name, PreprocessRecipe.model_validate_json(parameters["recipe"].string_value)
+
+
+def expected_probabilities(repository: Path, model: str, photos: list[Path]) -> np.ndarray:
+    """Reference transform, then the artifact, in this process."""
+    network = config.read(repository / model / "config.pbtxt").ensemble_scheduling.step[1].model_name
+    format_name = network.removeprefix(f"{model}_")
+    _, recipe = recipe_of(repository, model)
+    images = torch.stack([recipe.reference_transform()(recipe.decode(photo)) for photo in photos])
+    artifact = repository / network / "1" / EXPORTERS[format_name].FILENAME
+    return EXPORTERS[format_name].load(artifact, 1)(images).numpy()
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_photo_to_probabilities(model: str, client: Client, repository: Path) -> None:
+    probabilities = client.probabilities(PHOTOS, model)
+    expected = expected_probabilities(repository, model, PHOTOS)
+    assert probabilities.dtype == np.float32
+    np.testing.assert_allclose(probabilities, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("model", ["torchscript_model", "onnx_model"])
+def test_labels_come_with_the_classes(model: str, client: Client, repository: Path) -> None:
+    for photo in PHOTOS:
+        (row,) = expected_probabilities(repository, model, [photo])
+        predictions = client.classify(photo, model, top=3)
+        assert [p.class_id for p in predictions] == list(np.argsort(-row, kind="stable"))
+        assert [p.label for p in predictions] == [LABELS[p.class_id] for p in predictions]
+        np.testing.assert_allclose([p.probability for p in predictions], np.sort(row)[::-1], atol=2e-6)
+
+
+def test_classes_without_labels_are_numbers(client: Client) -> None:
+    assert all(p.label == str(p.class_id) for p in client.classify(PHOTOS[0], "unlabelled"))
+
+
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("mode", ["RGB", "L", "P", "RGBA", "CMYK", "I;16"])
+def test_served_tensor_is_torchvisions_to_the_last_bit(
+    model: str, mode: str, server: Endpoints, repository: Path
+) -> None:
+    step, recipe = recipe_of(repository, model)
+    image = Image.open(PHOTOS[1])
+    if mode == "I;16":
+        image = Image.fromarray(np.asarray(image.convert("L")).astype(np.uint16) * 257)
+    else:
+        image = image.convert(mode)
+    image = image.resize((200, 150), Image.Resampling.NEAREST)
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG" if mode == "CMYK" else "PNG")
+    tensor = triton_grpc.InferInput("IMAGE", [1, 1], "BYTES")
+    tensor.set_data_from_numpy(np.array([[buffer.getvalue()]], dtype=np.object_))
+    with triton_grpc.InferenceServerClient(server.grpc) as connection:
+        served = connection.infer(step, [tensor]).as_numpy("PIXELS")[0]
+    decoded = Image.open(io.BytesIO(buffer.getvalue())).convert("L" if recipe.channels == 1 else "RGB")
+    assert served.tobytes() == recipe.reference_transform()(decoded).numpy().tobytes()
+
+
+def as_json(message: Any) -> Any:
+    return message if isinstance(message, dict) else json.loads(json.dumps(message))
+
+
+@pytest.mark.parametrize("protocol", ["grpc", "http"])
+@pytest.mark.parametrize("suffix", ["", "_network"])
+@pytest.mark.parametrize("model", ["torchscript_model", "onnx_model"])
+def test_client_that_knows_only_metadata(
+    model: str, suffix: str, protocol: str, server: Endpoints, client: Client
+) -> None:
+    """Finds out what to send as NVIDIA's sample image clients do, by their rules."""
+    name = model + (f"_{model.removesuffix('_model')}" if suffix else "")
+    library: Any = triton_grpc if protocol == "grpc" else triton_http
+    connection = library.InferenceServerClient(getattr(server, protocol))
+    if protocol == "grpc":
+        meta = connection.get_model_metadata(name, as_json=True)
+        model_config = connection.get_model_config(name, as_json=True)["config"]
+    else:
+        meta, model_config = connection.get_model_metadata(name), connection.get_model_config(name)
+    assert len(meta["inputs"]) == len(meta["outputs"]) == len(model_config["input"]) == 1
+    assert meta["outputs"][0]["datatype"] == "FP32"
+    assert model_config["max_batch_size"] > 0
+    wanted, shape = meta["inputs"][0], [int(side) for side in meta["inputs"][0]["shape"]]
+    assert [int(side) for side in meta["outputs"][0]["shape"]] == [-1, 3]
+    data: np.ndarray[Any, Any]
+    if wanted["datatype"] == "BYTES":
+        assert shape == [-1, 1]
+        data = np.array([[PHOTOS[0].read_bytes()]], dtype=np.object_)
+    else:
+        assert model_config["input"][0]["format"] == "FORMAT_NCHW"
+        assert shape[0] == -1
+        assert len(shape) == 4
+        data = np.full([1, *shape[1:]], 0.5, np.float32)
+    tensor = library.InferInput(wanted["name"], list(data.shape), wanted["datatype"])
+    tensor.set_data_from_numpy(data)
+    output = meta["outputs"][0]["name"]
+    result = connection.infer(name, [tensor], outputs=[library.InferRequestedOutput(output, class_count=2)])
+    rows = result.as_numpy(output)
+    connection.close()
+    assert rows.shape == (1, 2)
+    value, index, label = rows[0][0].decode().split(":", 2)
+    assert 0 < float(value) <= 1
+    assert label == LABELS[int(index)]
+    if not suffix:
+        assert client.classify(PHOTOS[0], name)[0].label == label
+
+
+def test_batches_answer_as_single_images_do(client: Client) -> None:
+    batch = client.probabilities([PHOTOS[i % 4] for i in range(8)], "torchscript_model")
+    singles = np.concatenate([client.probabilities([photo], "torchscript_model") for photo in PHOTOS])
+    np.testing.assert_allclose(batch, np.tile(singles, (2, 1)), atol=1e-6)
+
+
+BAD = {
+    b"": "empty",
+    b"nonsense": "not an image",
+    PHOTOS[0].read_bytes()[:5000]: "cannot be decoded",
+}
+
+
+@pytest.mark.parametrize("data", BAD, ids=BAD.values())
+def test_bad_image_is_an_invalid_argument(data: bytes, client: Client) -> None:
+    with pytest.raises(InvalidInput, match=BAD[data]):
+        client.classify(data, "torchscript_model")
+
+
+def test_recipes_limits_hold_on_the_server(client: Client) -> None:
+    buffer = io.BytesIO()
+    Image.new("L", (600, 500)).save(buffer, "PNG")
+    with pytest.raises(InvalidInput, match="600x500; at most 250000 pixels"):
+        client.classify(buffer.getvalue(), "unlabelled")
+    with pytest.raises(InvalidInput, match="at most 100000 are accepted"):
+        client.classify(b"\xff" * 100_001, "unlabelled")
+
+
+def test_bad_image_in_a_batch_is_told_apart(client: Client) -> None:
+    with pytest.raises(InvalidInput, match="image 2 of 3"):
+        client.classify_batch([PHOTOS[0], b"bad", PHOTOS[1]], "torchscript_model")
+
+
+def test_bad_requests_do_not_harm_those_beside_them(client: Client) -> None:
+    images = [PHOTOS[i // 2 % 4].read_bytes() if i % 2 else b"bad %d" % i for i in range(60)]
+    results = list(client.classify_many(images, "torchscript_model", concurrency=16))
+    assert [result.image for result in results] == images
+    for i, result in enumerate(results):
+        if i % 2:
+            assert result.predictions == client.classify(images[i], "torchscript_model")
+        else:
+            assert isinstance(result.error, InvalidInput)
+
+
+def test_tensors_of_the_wrong_shape_are_refused(server: Endpoints) -> None:
+    with triton_grpc.InferenceServerClient(server.grpc) as connection:
+        for shape in ([1, 3, 31, 32], [9, 3, 32, 32]):
+            tensor = triton_grpc.InferInput("INPUT__0", shape, "FP32")
+            tensor.set_data_from_numpy(np.zeros(shape, np.float32))
+            with pytest.raises(InferenceServerException) as caught:
+                connection.infer("torchscript_model_torchscript", [tensor])
+            assert "INVALID_ARGUMENT" in str(caught.value.status())
+
+
+def test_metrics_are_there(server: Endpoints) -> None:
+    with urllib.request.urlopen(server.metrics) as response:
+        assert b"nv_inference_request_success" in response.read()
+
+
+def test_bursts_do_not_wait_for_a_lost_wake_up(client: Client) -> None:
+    """With a queue policy this server makes some requests of a burst wait for 500 ms each."""
+    for model in MODELS:
+        rounds = [list(client.classify_many([PHOTOS[0].read_bytes()] * 4, model, concurrency=4)) for _ in range(30)]
+        assert all(not result.error for results in rounds for result in results)
+    stepped = client._stub.get_inference_statistics(  # the server's own clock, not this busy machine's
+        "torchscript_model_torchscript"
+    ).model_stats[0]
+    assert stepped.inference_stats.queue.ns / stepped.inference_stats.queue.count < 250e6
+
+
+def test_repository_is_not_written_to(server: Endpoints, repository: Path) -> None:
+    del server
+    assert not list(repository.rglob("__pycache__"))
+
+
+# --- launching and stopping ---
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("tiny")
+    build(folder, "models:\n  lenet: {weights: random, format: onnx}\n")
+    return folder / "repository"
+
+
+def leftovers() -> set[str]:
+    """The shared memory and runtime folders of all embedded servers on this machine."""
+    folders = (Path("/dev/shm"), Path(tempfile.gettempdir()))
+    return {str(path) for folder in folders for path in folder.glob("build-repo-*")}
+
+
+def descendants(pid: int) -> set[int]:
+    found = set()
+    for task in Path(f"/proc/{pid}/task").glob("*/children"):
+        for child in map(int, task.read_text().split()):
+            found |= {child} | descendants(child)
+    return found
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def until(condition: Callable[[], bool], seconds: float = 60) -> bool:
+    """Bounded waiting for other processes; the bound is far above what is seen."""
+    deadline = time.monotonic() + seconds
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return condition()
+
+
+@pytest.fixture
+def serving(tiny: Path, tmp_path: Path) -> Iterator["Serving"]:
+    """`build-repo serve` as a process, from another working directory; and the files that are its own."""
+    others = leftovers()
+    ports = ["--http-port", "0", "--grpc-port", "0", "--metrics-port", "0"]
+    command = [sys.executable, "-m", "builder", "serve", "-r", str(tiny), "--json", *ports]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path)
+    assert process.stdout
+    ready = json.loads(process.stdout.readline())
+    yield process, ready, leftovers() - others
+    process.kill()
+    process.communicate()
+
+
+Serving = tuple[subprocess.Popen[str], dict[str, Any], set[str]]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_stops_cleanly_and_answers_what_is_in_flight(number: signal.Signals, serving: Serving) -> None:
+    process, ready, _ = serving
+    processes = descendants(process.pid)
+    assert len(processes) >= 4  # guard, server, two stubs
+    answered: list[int] = []
+    with Client(ready["grpc"], retries=0) as client:
+        model = client.classifier().name
+
+        def ask() -> None:
+            answered.append(len(client.classify_batch([PHOTOS[0]] * 8, model)))
+
+        threads = [threading.Thread(target=ask) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        # In flight is what the server has taken in; its own count tells.
+        assert until(lambda: received(ready["metrics"]) >= 8)
+        process.send_signal(number)
+        for thread in threads:
+            thread.join()
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 0, errors
+    assert answered == [8] * 8
+    assert "Traceback" not in errors
+    assert not [pid for pid in processes if is_alive(pid)]
+
+
+def received(metrics: str) -> int:
+    """Requests that the preprocessing step holds or has done, its warm-up left out."""
+    with urllib.request.urlopen(metrics) as response:
+        lines = [line for line in response.read().decode().splitlines() if 'model="preprocess' in line]
+    counts = ("nv_inference_request_success", "nv_inference_pending_request_count")
+    return int(sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith(counts)))
+
+
+@pytest.mark.parametrize("victim", ["launcher", "guard", "server"])
+def test_nothing_is_orphaned_when_something_is_killed(victim: str, serving: Serving) -> None:
+    process, _, own = serving
+    assert len(own) >= 3  # a runtime folder, and shared memory for each stub
+    processes = descendants(process.pid)
+    guard = next(pid for pid in processes if "guard.py" in Path(f"/proc/{pid}/cmdline").read_text())
+    server = next(pid for pid in processes if "tritonserver\0" in Path(f"/proc/{pid}/cmdline").read_text())
+    os.kill({"launcher": process.pid, "guard": guard, "server": server}[victim], signal.SIGKILL)
+    if victim != "launcher":
+        _, errors = process.communicate(timeout=90)
+        assert process.returncode == LaunchError.exit_code
+        assert "the server ended by itself" in errors
+        assert "Traceback" not in errors
+    assert until(lambda: not [pid for pid in processes if is_alive(pid)])
+    assert until(lambda: not leftovers() & own)
+
+
+def test_taken_port_is_named(tiny: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(LaunchError, match=rf"127.0.0.1:{port}.*--grpc-port, or 0 for a free one"):
+            LAUNCHERS["embedded"].launch(tiny, LaunchOptions(http_port=0, grpc_port=port, metrics_port=0))
+
+
+@pytest.mark.parametrize("exists", [True, False])
+def test_nothing_to_serve(exists: bool, tmp_path: Path) -> None:
+    folder = tmp_path / "repository"
+    if exists:
+        folder.mkdir()
+    with pytest.raises(LaunchError, match="build"):
+        LAUNCHERS["embedded"].launch(folder, ANY_PORTS)
+
+
+def broken(tiny: Path, tmp_path: Path, model: str, file: str, content: bytes) -> Path:
+    copy = tmp_path / "broken"
+    shutil.copytree(tiny, copy)
+    next(copy.glob(f"{model}/{file}")).write_bytes(content)
+    return copy
+
+
+@pytest.mark.parametrize(
+    ("model", "file", "content", "reason"),
+    [
+        ("lenet_onnx", "1/model.onnx", b"not a graph", "cannot load lenet_onnx.*INVALID_PROTOBUF"),
+        ("lenet_onnx", "warmup/*", b"short", "cannot load lenet_onnx.*warmup setting expects"),
+        ("preprocess_*", "1/model.py", b"import no_such_package", "No module named 'no_such_package'"),
+        ("lenet", "config.pbtxt", b'name: "lenet" platform: "ensemble"', "cannot load lenet"),
+    ],
+    ids=["artifact", "warmup", "preprocess", "ensemble"],
+)
+def test_model_that_does_not_load_is_reported_with_the_servers_reason(
+    model: str, file: str, content: bytes, reason: str, tiny: Path, tmp_path: Path
+) -> None:
+    left = leftovers()
+    with pytest.raises(ModelLoadError) as caught:
+        LAUNCHERS["embedded"].launch(broken(tiny, tmp_path, model, file, content), ANY_PORTS)
+    assert re.search(reason, str(caught.value), re.DOTALL), str(caught.value)
+    assert not leftovers() - left
