@@ -52,7 +52,8 @@ class ModelSpec(BaseModel):
         None, ge=1, le=1024, description="CPU threads of each instance. Default: granted cores / instances."
     )
     preprocess: RecipeOverrides = Field(
-        default=RecipeOverrides.model_validate({}), description="Changes to the recipe that the weights bring along."
+        default_factory=lambda: RecipeOverrides.model_validate({}),
+        description="Changes to the recipe that the weights bring along.",
     )
     labels: Path | tuple[str, ...] | None = Field(
         None, description="A text file with one label a line, or a list. Default: those of the weights."

@@ -178,9 +178,8 @@ def test_classify_needs_a_model_where_there_are_several(server: Endpoints) -> No
 def test_models(server: Endpoints) -> None:
     table = repo_client("models", "--url", server.grpc).stdout
     assert "IMAGE:BYTES[-1,1]" in table
-    records = {
-        record["name"]: record for record in json.loads(repo_client("models", "--url", server.grpc, "--json").stdout)
-    }
+    listed = json.loads(repo_client("models", "--url", server.grpc, "--json").stdout)
+    records = {record["name"]: record for record in listed}
     assert records["unlabelled"]["versions"] == ["1"]
     assert records["unlabelled"]["outputs"] == [{"name": "PROBABILITIES", "datatype": "FP32", "shape": [-1, 4]}]
 
