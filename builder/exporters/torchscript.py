@@ -26,7 +26,23 @@ def export(module: nn.Module, example: torch.Tensor, path: Path) -> None:
         warnings.simplefilter("ignore")
         # The builder compares the written file with the module; the tracer's own check is weaker.
         traced = torch.jit.trace(module, example, check_trace=False)  # type: ignore[no-untyped-call]
-        torch.jit.freeze(traced).save(str(path))
+        frozen = torch.jit.freeze(traced)
+        frozen.save(str(path))
+        _release_weights(frozen)
+
+
+def _release_weights(frozen: torch.jit.ScriptModule) -> None:
+    """Empty the constants of a graph that is written and done with.
+
+    PyTorch keeps the code of every module it ever compiled, and a frozen module's weights are part
+    of its code: without this each build would hold its network in memory until the process ends.
+    """
+    import torch
+
+    nothing = torch.empty(0)
+    for node in frozen.graph.findAllNodes("prim::Constant"):
+        if node.hasAttribute("value") and node.kindOf("value") == "t":
+            node.t_("value", nothing)
 
 
 def load(path: Path, threads: int) -> Predict:

@@ -1,0 +1,135 @@
+"""What a build costs over the bare export: wall time and peak memory, measured in one run.
+
+For each network, in a process of its own: the bare export (torchvision's constructor with the same
+weights file, trace, freeze, save), and `build-repo`'s way without verification, which neither side
+of the time has. Memory is the peak of a whole `build-repo build`, verification included, in
+multiples of the weights, after the bare import of torch and torchvision is taken off.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+NETWORKS = ("alexnet", "vgg16", "googlenet")
+MIB = 1024
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--networks", nargs="+", default=list(NETWORKS))
+    parser.add_argument("--format", default="torchscript")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--step", choices=[*STEPS], help=argparse.SUPPRESS)
+    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.step:
+        print(json.dumps(STEPS[options.step](options.folder, options.networks[0], options.format)))
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        rows = [measure(Path(folder), name, options.format, options.rounds) for name in options.networks]
+    totals = {key: sum(row[key] for row in rows) for key in ("export_s", "build_s")}
+    print(f"all          build {totals['build_s']:.2f} s / bare export {totals['export_s']:.2f} s", end=" ")
+    print(f"= {totals['build_s'] / totals['export_s']:.2f}")
+
+
+def measure(folder: Path, network: str, format_name: str, rounds: int) -> dict[str, float]:
+    run(folder, network, format_name, "save_weights")
+    bare = run(folder, network, format_name, "import_only")["peak_mib"]
+    exports, builds = [], []
+    for _ in range(rounds):  # taking turns
+        exports.append(run(folder, network, format_name, "bare_export"))
+        builds.append(run(folder, network, format_name, "build"))
+    row = {
+        "export_s": min(r["seconds"] for r in exports),
+        "build_s": min(r["seconds"] - r["verification"] for r in builds),
+        "peak": max(r["peak_mib"] for r in builds) - bare,
+        "weights": (folder / f"{network}.pth").stat().st_size / 2**20,
+    }
+    print(
+        f"{network:12} build {row['build_s']:.2f} s / bare export {row['export_s']:.2f} s = "
+        f"{row['build_s'] / row['export_s']:.2f}; memory {row['peak']:.0f} MiB over the import "
+        f"= {row['peak'] / row['weights']:.2f} x weights ({row['weights']:.0f} MiB)",
+        flush=True,
+    )
+    return row
+
+
+def run(folder: Path, network: str, format_name: str, step: str) -> dict[str, float]:
+    command = [sys.executable, __file__, "--step", step, "--folder", str(folder), "--networks", network]
+    output = subprocess.run([*command, "--format", format_name], check=True, stdout=subprocess.PIPE).stdout
+    return json.loads(output.splitlines()[-1])
+
+
+def peak_mib() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / MIB
+
+
+def arguments_of(network: str) -> dict[str, bool]:
+    return {"aux_logits": False, "init_weights": False} if network == "googlenet" else {}
+
+
+def save_weights(folder: Path, network: str, _: str) -> dict[str, float]:
+    import torch
+    import torchvision
+
+    torch.save(getattr(torchvision.models, network)(**arguments_of(network)).state_dict(), folder / f"{network}.pth")
+    return {}
+
+
+def import_only(_: Path, __: str, ___: str) -> dict[str, float]:
+    import torch
+    import torchvision
+
+    del torch, torchvision
+    return {"peak_mib": peak_mib()}
+
+
+def bare_export(folder: Path, network: str, format_name: str) -> dict[str, float]:
+    """As the articles' readers would do it by hand."""
+    import torch
+    import torchvision
+
+    from builder.exporters import EXPORTERS
+    from builder.networks.classifier import as_classifier
+
+    started = time.perf_counter()
+    module = getattr(torchvision.models, network)(**arguments_of(network))
+    module.load_state_dict(torch.load(folder / f"{network}.pth", weights_only=True))
+    module = as_classifier(module.eval(), "softmax")
+    EXPORTERS[format_name].export(module, torch.rand(2, 3, 224, 224), folder / "bare")
+    return {"seconds": time.perf_counter() - started, "peak_mib": peak_mib()}
+
+
+def build(folder: Path, network: str, format_name: str) -> dict[str, float]:
+    import torch
+    import torchvision
+
+    from builder import build as story
+    from builder.manifest import load_manifest
+
+    del torch, torchvision
+    manifest = folder / "models.yaml"
+    manifest.write_text(f"models:\n  {network}: {{weights: {network}.pth, format: {format_name}}}\n")
+    (plan,) = story.plan(load_manifest(manifest))
+    seen: list[tuple[str, float]] = []
+    started = time.perf_counter()
+    with tempfile.TemporaryDirectory(dir=folder) as repository:
+        story.build_model(plan, Path(repository, "models"), lambda step: seen.append((step, time.perf_counter())))
+        ended = time.perf_counter()
+    ends = [moment for _, moment in seen[1:]] + [ended]
+    checks = ("preprocessing the evaluation images", "running the network", "verifying")
+    verification = sum(end - start for (step, start), end in zip(seen, ends, strict=True) if step in checks)
+    return {"seconds": ended - started, "verification": verification, "peak_mib": peak_mib()}
+
+
+STEPS = {f.__name__: f for f in (save_weights, import_only, bare_export, build)}
+
+if __name__ == "__main__":
+    main()
