@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     import numpy as np
 
 DEFAULT_URL = "localhost:8001"
+# What Triton adds to NOT_FOUND for a model that it has, but that is being loaded or unloaded: a
+# server that starts or stops.
+UNLOADED = "has no available versions"
 Image = bytes | Path | str
 """Encoded image bytes, or the path of a file that holds them."""
 AnyImage = TypeVar("AnyImage", bound=Image)
@@ -209,6 +212,8 @@ class Client:
     def _mapped(self, error: Any) -> ClientError:
         message = str(error.message())
         mapped = from_status(error.status(), message)
+        if isinstance(mapped, ModelNotFound) and UNLOADED in message:
+            mapped = ServerUnavailable(message)
         if isinstance(mapped, ServerUnavailable):
             return ServerUnavailable(f"{self.url} is unavailable: {message}")
         if isinstance(mapped, DeadlineExceeded):

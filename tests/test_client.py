@@ -131,6 +131,20 @@ def test_retries_are_bounded(fake: tuple[FakeTriton, str]) -> None:
     assert servicer.calls == 3
 
 
+def test_model_that_is_being_unloaded_is_unavailable(fake: tuple[FakeTriton, str]) -> None:
+    """So a server that drains before it stops costs a retry, not a failure."""
+    servicer, url = fake
+
+    def behave(call: int, _: Any, context: grpc.ServicerContext) -> None:
+        if call == 1:
+            context.abort(grpc.StatusCode.NOT_FOUND, "Request for unknown model: 'pets' has no available versions")
+
+    servicer.behave = behave
+    with Client(url) as client:
+        assert client.classify(b"jpeg")
+    assert servicer.calls == 2
+
+
 @pytest.mark.parametrize(
     ("status", "error"),
     [

@@ -30,6 +30,7 @@ from builder import config
 from builder.errors import LaunchError, ModelLoadError
 from builder.exporters import EXPORTERS
 from builder.launchers import LAUNCHERS, LaunchOptions
+from builder.launchers.embedded import has_gpu
 from builder.recipe import PreprocessRecipe
 from builder.types import Endpoints
 from builder.verify import SAMPLES
@@ -327,6 +328,13 @@ def test_nothing_is_orphaned_when_something_is_killed(victim: str, serving: Serv
         assert "Traceback" not in errors
     assert until(lambda: not [pid for pid in processes if is_alive(pid)])
     assert until(lambda: not leftovers() & own)
+
+
+@pytest.mark.skipif(has_gpu(), reason="the message is for machines without a GPU")
+def test_gpu_model_without_a_gpu_says_what_to_do(tmp_path: Path) -> None:
+    build(tmp_path, "models:\n  lenet: {weights: random, device: gpu}\n")
+    with pytest.raises(ModelLoadError, match=r"lenet_torchscript version 1.*no GPUs are available; build it with"):
+        LAUNCHERS["embedded"].launch(tmp_path / "repository", ANY_PORTS)
 
 
 def test_taken_port_is_named(tiny: Path) -> None:

@@ -35,8 +35,10 @@ STUB_TIMEOUT_SECONDS = 300
 NO_GPU_REMARKS = (
     "CUDA driver version is insufficient",
     "CudaDriverHelper has not been initialized",
+    "no pinned memory pool",
     "Signal (15) received",
 )
+NO_GPU_HINT = "build it with `device: cpu`, or serve it on a machine with an NVIDIA GPU and its driver"
 ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 
 
@@ -98,7 +100,9 @@ class EmbeddedServer:
             time.sleep(POLL_SECONDS)
         failed = [model for model in self._index() if model.get("state") != "READY"]
         if failed:
-            raise ModelLoadError("\n".join(self._reason(model) for model in failed))
+            # An ensemble fails with its steps, and has no reason of its own to tell.
+            telling = [model for model in failed if model.get("reason")] or failed
+            raise ModelLoadError("\n".join(self._reason(model) for model in telling))
         self._is_ready = True
 
     def wait(self) -> int:
@@ -139,7 +143,8 @@ class EmbeddedServer:
     def _reason(self, model: dict[str, str]) -> str:
         version = f" version {model['version']}" if model.get("version") else ""
         reason = model.get("reason") or "\n".join(line for line in self._lines if model["name"] in line)
-        return f"the server cannot load {model['name']}{version}: {reason or 'it gave no reason'}"
+        hint = f"; {NO_GPU_HINT}" if "no GPUs are available" in reason else ""
+        return f"the server cannot load {model['name']}{version}: {reason or 'it gave no reason'}{hint}"
 
     def _is_live(self) -> bool:
         try:
