@@ -40,7 +40,7 @@ def _release_weights(frozen: torch.jit.ScriptModule) -> None:
     import torch
 
     nothing = torch.empty(0)
-    for node in frozen.graph.findAllNodes("prim::Constant"):
+    for node in frozen.graph.findAllNodes("prim::Constant"):  # type: ignore[attr-defined]
         if node.hasAttribute("value") and node.kindOf("value") == "t":
             node.t_("value", nothing)
 
