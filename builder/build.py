@@ -198,5 +198,5 @@ def _return_memory() -> None:
     gc.collect()
     try:
         ctypes.CDLL(None).malloc_trim(0)
-    except AttributeError:
+    except (AttributeError, OSError, TypeError):
         return

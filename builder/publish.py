@@ -14,15 +14,16 @@ Everything is staged beside the repository, never inside it: Triton takes each f
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
+
+from filelock import FileLock, Timeout
 
 from builder import config
 from builder.errors import ConfigError, PublishError
@@ -30,6 +31,7 @@ from builder.errors import ConfigError, PublishError
 VERSION_FOLDER = "version"
 WARMUP_FOLDER = "warmup"
 CONFIG = "config.pbtxt"
+OWNER_LOCK = ".lock"
 ROLE = "role"
 """Config parameter that every model built by this tool carries: ensemble, network or preprocess."""
 
@@ -75,54 +77,50 @@ def staging_root(repository: Path) -> Path:
 def staging(repository: Path) -> Iterator[Path]:
     """A folder beside the repository, on its filesystem, that is gone afterwards.
 
-    What killed builds left there is removed first.
+    What killed builds left there is removed first: a folder whose lock nobody holds.
     """
     root = staging_root(repository)
     try:
         repository.mkdir(parents=True, exist_ok=True)
         root.mkdir(exist_ok=True)
-        _sweep_staging(root)
-        folder = Path(tempfile.mkdtemp(dir=root))
+        with _locked(repository):
+            _sweep_staging(root)
+            folder = Path(tempfile.mkdtemp(dir=root))
+            lock = FileLock(folder / OWNER_LOCK)
+            lock.acquire()
     except OSError as error:
         raise PublishError(f"cannot stage beside {repository}: {error}; choose another folder with -r") from None
+    try:
+        _require_one_filesystem(folder, repository)
+        yield folder
+    finally:
+        lock.release()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _require_one_filesystem(folder: Path, repository: Path) -> None:
     if folder.stat().st_dev != repository.stat().st_dev:
-        shutil.rmtree(folder)
         raise PublishError(
-            f"{repository} is a filesystem of its own, so that nothing can be renamed into it from {root}; "
-            "use a folder inside it: -r " + str(repository / "models")
+            f"{repository} is a filesystem of its own, so that nothing can be renamed into it from {folder.parent}; "
+            f"use a folder inside it: -r {repository / 'models'}"
         )
-    with (folder / ".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        try:
-            yield folder
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _sweep_staging(root: Path) -> None:
     for folder in root.iterdir():
-        if folder.is_dir() and not _is_locked(folder / ".lock"):
+        if folder.is_dir() and not _is_owned(folder):
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _is_locked(path: Path) -> bool:
-    """Whether the process that made the staging folder still lives."""
+def _is_owned(folder: Path) -> bool:
+    """Whether the build that made the staging folder still lives."""
+    if not (folder / OWNER_LOCK).exists():
+        return False
     try:
-        with path.open("r") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+        with FileLock(folder / OWNER_LOCK, timeout=0):
+            return False
+    except Timeout:
         return True
-    except OSError:
-        # Made a moment ago and not locked yet, or a build's leftovers from before it was.
-        with suppress(OSError):
-            return path.parent.stat().st_mtime > _now() - 60
-    return False
-
-
-def _now() -> float:
-    import time
-
-    return time.time()
 
 
 def publish(repository: Path, preprocess: StagedStep, network: StagedNetwork, ensemble: StagedEnsemble) -> Published:
@@ -272,12 +270,9 @@ def _is_readable(model: Path) -> bool:
     return True
 
 
-@contextmanager
-def _locked(repository: Path) -> Iterator[IO[str]]:
+def _locked(repository: Path) -> FileLock:
     """Only one build at a time changes the repository; the others wait the moment that takes."""
-    with (staging_root(repository) / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield lock
+    return FileLock(staging_root(repository) / "lock")
 
 
 def _sync(path: Path) -> None:

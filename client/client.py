@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 DEFAULT_URL = "localhost:8001"
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
 # What Triton adds to NOT_FOUND for a model that it has, but that is being loaded or unloaded: a
 # server that starts or stops.
 UNLOADED = "has no available versions"
@@ -90,7 +91,7 @@ class Client:
         self._timeout = timeout
         self._retries = retries
         self._triton = triton
-        self._stub = triton.InferenceServerClient(self.url)
+        self._stub = triton.InferenceServerClient(self.url, channel_args=_channel_options(self.url))
         self._models: dict[str, ModelInfo] = {}
 
     def __enter__(self) -> Client:
@@ -219,6 +220,15 @@ class Client:
         if isinstance(mapped, DeadlineExceeded):
             return DeadlineExceeded(f"{self.url} did not answer within {self._timeout:g} s")
         return mapped
+
+
+def _channel_options(url: str) -> list[tuple[str, int]]:
+    # -1: images are limited by the server's recipe, not by gRPC's default of 4 MB.
+    options = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]
+    host = url.rsplit(":", 1)[0].strip("[]")
+    if host in LOOPBACK:  # a proxy that the environment names is for the world outside
+        options.append(("grpc.enable_http_proxy", 0))
+    return options
 
 
 def read_image(image: Image) -> bytes:

@@ -154,6 +154,15 @@ def test_classify(server: Endpoints) -> None:
     assert lines[1].split()[0].endswith("%")
 
 
+def test_proxies_are_not_asked_for_this_machine(server: Endpoints, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("http_proxy", "HTTP_PROXY", "grpc_proxy", "https_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:1")
+    for name in ("no_proxy", "NO_PROXY", "no_grpc_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    finished = repo_client("models", "--url", server.grpc)
+    assert finished.returncode == 0, finished.stderr
+
+
 def test_classify_json_has_a_line_an_image(server: Endpoints, tmp_path: Path) -> None:
     bad = tmp_path / "bad.jpg"
     bad.write_text("not a picture")

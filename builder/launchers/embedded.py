@@ -38,6 +38,8 @@ NO_GPU_REMARKS = (
     "no pinned memory pool",
     "Signal (15) received",
 )
+# A proxy that the environment names is for the world outside, not for this machine's own server.
+DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 NO_GPU_HINT = "build it with `device: cpu`, or serve it on a machine with an NVIDIA GPU and its driver"
 ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 
@@ -113,6 +115,8 @@ class EmbeddedServer:
             if self._is_ready and self._process.poll() is None:
                 self._is_ready = False
                 self._drain()
+        except OSError:
+            pass  # it died meanwhile, so that there is nothing left to wait for
         finally:
             self._end()
 
@@ -158,7 +162,7 @@ class EmbeddedServer:
         return index
 
     def _http(self, path: str, data: bytes | None = None) -> Any:
-        with urllib.request.urlopen(f"http://{self.endpoints.http}{path}", data, timeout=10) as response:
+        with DIRECT.open(f"http://{self.endpoints.http}{path}", data, timeout=10) as response:
             return json.loads(response.read() or b"null")
 
     def _read_log(self) -> None:

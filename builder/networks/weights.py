@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import pickle
 import re
+import sys
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -40,7 +41,7 @@ def download(url: str) -> Path:
     if not path.exists():
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            torch.hub.download_url_to_file(url, str(path), progress=True)
+            torch.hub.download_url_to_file(url, str(path), progress=sys.stderr.isatty())
         except (URLError, OSError) as error:
             reason = getattr(error, "reason", error)
             raise WeightsError(f"cannot download {url}: {reason}. Put the file at {path}, or {WAYS_OUT}") from None
