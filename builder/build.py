@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from builder import __version__, networks, publish, stage, verify
-from builder.errors import BuilderError, ExportError, VerificationError
+from builder.errors import BuilderError, ExportError, ManifestError, VerificationError
 from builder.networks.classifier import as_classifier
 from builder.plan import Plan, plan, resolve_labels, resolve_recipe
 from builder.preprocessors import PREPROCESSORS
+from builder.reasons import reason
 from builder.recipe import PreprocessRecipe
 from builder.resources import granted_cores
 from builder.types import BuiltModel, Check, Network, NetworkRequest, Report
@@ -66,8 +67,7 @@ def build_model(plan: Plan, repository: Path, report: Report = lambda _: None) -
         network = make_network(plan)
         recipe = resolve_recipe(plan, network)
         report("preprocessing the evaluation images")
-        files = verify.image_files(plan.spec.images and plan.manifest.resolve(plan.spec.images))
-        images = verify.evaluation_tensors(files, recipe, max(MIN_IMAGES, plan.spec.max_batch_size))
+        files, images = evaluation_images(plan, recipe)
         check_preprocessing(plan, recipe, files)
         report("running the network")
         module = as_classifier(network.module, plan.spec.activation)
@@ -113,6 +113,15 @@ def make_network(plan: Plan) -> Network:
     return networks.find(spec.network).make(request)
 
 
+def evaluation_images(plan: Plan, recipe: PreprocessRecipe) -> tuple[list[Path], torch.Tensor]:
+    """The files to verify with, and as many of them as the largest batch needs, preprocessed."""
+    try:
+        files = verify.image_files(plan.spec.images and plan.manifest.resolve(plan.spec.images))
+        return files, verify.evaluation_tensors(files, recipe, max(MIN_IMAGES, plan.spec.max_batch_size))
+    except ManifestError as error:
+        raise plan.manifest.error(str(error), "models", plan.name, "images") from None
+
+
 def check_preprocessing(plan: Plan, recipe: PreprocessRecipe, files: Sequence[Path]) -> None:
     """Hold the served step to the reference transform on the evaluation images. Raises BuilderError."""
     import numpy as np
@@ -143,7 +152,7 @@ def run_network(plan: Plan, module: torch.nn.Module, images: torch.Tensor) -> li
                 raise ExportError(f"{plan.name}: a classifier gives scores [B, classes]; this gives {given}")
             references = verify.outputs(module, images, verify.batch_sizes(plan.spec.max_batch_size))
     except (RuntimeError, ValueError, TypeError, AttributeError, AssertionError) as error:
-        raise ExportError(f"{plan.name}: the network fails on {shape} images: {error}") from None
+        raise ExportError(f"{plan.name}: the network fails on {shape} images: {reason(error)}") from None
     for rows in references:
         verify.require_probabilities(rows, plan.name)
     return references
@@ -155,10 +164,12 @@ def export_network(plan: Plan, module: torch.nn.Module, example: torch.Tensor, f
     artifact.parent.mkdir(parents=True)
     try:
         plan.exporter.export(module, example, artifact)
+    except ExportError as error:
+        raise ExportError(f"{plan.name} cannot be exported to {plan.spec.format}: {error}") from None
     except OSError as error:
         raise ExportError(f"{plan.name}: {artifact} cannot be written: {error}") from None
     except Exception as error:  # exporters meet whatever a user's forward() does
-        raise ExportError(f"{plan.name} cannot be exported to {plan.spec.format}: {_reason(error)}") from error
+        raise ExportError(f"{plan.name} cannot be exported to {plan.spec.format}: {reason(error)}") from error
     return artifact
 
 
@@ -169,14 +180,10 @@ def check_artifact(plan: Plan, artifact: Path, images: torch.Tensor, references:
     try:
         results = verify.outputs(plan.exporter.load(artifact, granted_cores()), images, sizes)
     except Exception as error:  # a runtime's own errors: the artifact is at fault whatever they are
-        raise VerificationError(f"{what} fails at batch sizes {sizes}: {_reason(error)}") from error
+        raise VerificationError(f"{what} fails at batch sizes {sizes}: {reason(error)}") from error
     check = verify.compare(references, results, sizes)
     verify.require(check, what)
     return check
-
-
-def _reason(error: Exception) -> str:
-    return str(error).strip().split("\n", 1)[0] or type(error).__name__
 
 
 def _build_facts(plan: Plan, artifact: Path, trained: bool, check: Check) -> dict[str, str]:

@@ -243,15 +243,13 @@ def _end(number: int, _: FrameType | None) -> None:
 
 
 def main() -> None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # scripts start us with it ignored, behind a `&`
     signal.signal(signal.SIGTERM, _end)  # as an exception, so that staged files and servers are cleaned up
     try:
         app()
     except BuilderError as error:
         _say(str(error))
         sys.exit(error.exit_code)
-    except BrokenPipeError:  # the reader of our output, such as `head`, has seen enough
-        sys.stderr.close()
-        sys.exit(0)
     except KeyboardInterrupt:
         sys.exit(130)
 

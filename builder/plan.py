@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,10 +9,10 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from builder import networks
-from builder.errors import ManifestError
+from builder.errors import ManifestError, NetworkError
 from builder.exporters import EXPORTERS, Exporter
 from builder.manifest import Manifest, ModelSpec
-from builder.recipe import IMAGENET, PreprocessRecipe
+from builder.recipe import PreprocessRecipe
 from builder.resources import granted_cores
 from builder.types import Network, WeightsSource
 
@@ -59,7 +58,10 @@ def plan(manifest: Manifest, selection: Sequence[str] = (), weights: str | None 
 def _plan_one(manifest: Manifest, name: str, override: str | None) -> Plan:
     spec = manifest.models[name]
     where = ("models", name)
-    networks.find(spec.network)
+    try:
+        networks.find(spec.network)
+    except NetworkError as error:
+        raise NetworkError(str(manifest.error(str(error), *where, "network"))) from None
     if spec.format not in EXPORTERS:
         raise manifest.error(f"there is no format {spec.format!r}; choose {', '.join(EXPORTERS)}", *where, "format")
     precisions = EXPORTERS[spec.format].PRECISIONS
@@ -95,8 +97,8 @@ def resolve_recipe(plan: Plan, network: Network) -> PreprocessRecipe:
     if network.recipe is None and not overrides.model_fields_set:
         raise plan.manifest.error(
             "preprocess: is needed, since nothing else tells how your network was trained; ImageNet's is "
-            f"{json.dumps(IMAGENET.model_dump(include={'channels', 'resize', 'crop', 'mean', 'std'}))}",
-            *where,
+            "{channels: 3, resize: 256, crop: 224, mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225]}",
+            *where[:-1],
         )
     try:
         if network.recipe is None:
@@ -115,10 +117,16 @@ def resolve_labels(plan: Plan, network: Network, classes: int) -> tuple[str, ...
         try:
             labels = tuple(plan.manifest.resolve(labels).read_text(encoding="utf-8").splitlines())
         except (OSError, UnicodeDecodeError) as error:
-            raise plan.manifest.error(f"the labels cannot be read: {error}", *where) from None
+            raise plan.manifest.error(
+                f"the labels cannot be read: {_file_error(error)}; the path is relative to the manifest", *where
+            ) from None
     labels = labels if labels is not None else network.labels
     if labels is not None and len(labels) != classes:
-        raise plan.manifest.error(f"there are {len(labels)} labels for {classes} classes", *where)
+        raise plan.manifest.error(f"there are {len(labels)} labels for {classes} classes; give one a class", *where)
     if labels is not None and any("\n" in label or not label for label in labels):
         raise plan.manifest.error("a label is one line of text and not empty", *where)
     return labels
+
+
+def _file_error(error: Exception) -> str:
+    return f"{error.filename}: {error.strerror}" if isinstance(error, OSError) else str(error)

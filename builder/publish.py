@@ -89,7 +89,10 @@ def staging(repository: Path) -> Iterator[Path]:
             lock = FileLock(folder / OWNER_LOCK)
             lock.acquire()
     except OSError as error:
-        raise PublishError(f"cannot stage beside {repository}: {error}; choose another folder with -r") from None
+        raise PublishError(
+            f"{repository} cannot be made or written to: {error.strerror}: {error.filename}; "
+            "choose another folder with -r"
+        ) from None
     try:
         _require_one_filesystem(folder, repository)
         yield folder

@@ -31,10 +31,10 @@ LOG_NOISE = 1e-5
 def image_files(folder: Path | None) -> list[Path]:
     """The images to verify with, in a stable order: the folder's, or the photos of this package."""
     if folder is not None and not folder.is_dir():
-        raise ManifestError(f"images: {folder} is not a folder; name one with images, or leave the key out")
+        raise ManifestError(f"{folder} is not a folder; name one with images, or leave the key out")
     found = sorted(p for p in (folder or SAMPLES).rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
     if not found:
-        raise ManifestError(f"images: there are no images in {folder}; put some there, or leave the key out")
+        raise ManifestError(f"there are no images in {folder}; put some there, or leave the key out")
     return found
 
 
@@ -64,7 +64,7 @@ def _decoded(file: Path, recipe: PreprocessRecipe) -> Image.Image:
     try:
         return recipe.decode(file)
     except Exception as error:  # Pillow raises whatever a broken file makes it stumble over
-        raise ManifestError(f"images: {file} cannot be decoded: {error}; remove it") from None
+        raise ManifestError(f"{file} cannot be decoded: {error}; remove it") from None
 
 
 def batch_sizes(max_batch_size: int) -> tuple[int, ...]:

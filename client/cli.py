@@ -50,7 +50,7 @@ def classify(
             if as_json:
                 _print_json(_result_record(result))
             elif result.error:
-                _print_error(f"{result.image}: {result.error}")
+                _print_error(_error_line(result))
             else:
                 _print_predictions(result)
     if failed:
@@ -78,6 +78,12 @@ def models(url: Url = "localhost:8001", timeout: Timeout = 30.0, as_json: Json =
 
 def _tensors(tensors: Iterable[Any]) -> str:
     return " ".join(f"{t.name}:{t.datatype}[{','.join(map(str, t.shape))}]" for t in tensors)
+
+
+def _error_line(result: Any) -> str:
+    """The image and what became of it; errors about a local file name it themselves."""
+    message = str(result.error)
+    return message if message.startswith(f"{result.image}:") else f"{result.image}: {message}"
 
 
 def _print_predictions(result: Any) -> None:
@@ -113,9 +119,6 @@ def main() -> None:
     except ClientError as error:
         _print_error(str(error))
         sys.exit(error.exit_code)
-    except BrokenPipeError:  # the reader of our output, such as `head`, has seen enough
-        sys.stderr.close()
-        sys.exit(0)
     except KeyboardInterrupt:
         sys.exit(130)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 DEFAULT_URL = "localhost:8001"
+STEP_PREFIX = re.compile(r"^in ensemble '[^']*', (\[request id: [^\]]*\] )?")
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 # What Triton adds to NOT_FOUND for a model that it has, but that is being loaded or unloaded: a
 # server that starts or stops.
@@ -211,14 +213,17 @@ class Client:
         raise AssertionError("the last attempt returns or raises")
 
     def _mapped(self, error: Any) -> ClientError:
-        message = str(error.message())
+        message = STEP_PREFIX.sub("", str(error.message()))
         mapped = from_status(error.status(), message)
         if isinstance(mapped, ModelNotFound) and UNLOADED in message:
             mapped = ServerUnavailable(message)
         if isinstance(mapped, ServerUnavailable):
-            return ServerUnavailable(f"{self.url} is unavailable: {message}")
+            hint = "; is a server running there, and is this its gRPC port?" if "connect" in message else ""
+            return ServerUnavailable(f"{self.url} is unavailable: {message}{hint}")
         if isinstance(mapped, DeadlineExceeded):
             return DeadlineExceeded(f"{self.url} did not answer within {self._timeout:g} s")
+        if isinstance(mapped, ModelNotFound):
+            return ModelNotFound(f"{message}; `repo-client models --url {self.url}` lists what is served")
         return mapped
 
 

@@ -61,7 +61,9 @@ def test_every_torchvision_network_builds(name: str, format_name: str, tmp_path:
 @pytest.mark.parametrize(
     ("text", "error", "message"),
     [
-        (entry("small.py:Branching", max_batch_size=64), VerificationError, "does not compute what the network"),
+        (entry("small.py:Branching"), ExportError, "a Python value of the image's content"),
+        (entry("small.py:MarksAreHidden"), ExportError, "small.py:"),
+        (entry("small.py:MarksAreHidden", format="onnx"), ExportError, "data-dependent"),
         (entry("small.py:FixedBatch"), VerificationError, "batch sizes"),
         (entry("small.py:NotANumber"), VerificationError, "NaN"),
         (entry("small.py:Shapeless"), ExportError, "gives scores [B, classes]; this gives [1, 4, 30, 30]"),
@@ -85,6 +87,11 @@ def test_refused_build_publishes_nothing(text: str, error: type[BuilderError], m
         build(tmp_path, text)
     assert message in str(caught.value)
     assert list((tmp_path / "repository").iterdir()) == []
+
+
+def test_branches_on_shape_are_no_branches_on_content(tmp_path: Path) -> None:
+    (built,) = build(tmp_path, entry("small.py:BranchesOnShape"))
+    assert built.check.top1_agreement == 1
 
 
 def test_one_failure_leaves_the_others(tmp_path: Path) -> None:

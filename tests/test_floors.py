@@ -8,7 +8,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 FLOORS = [
-    {"errors", "resources", "recipe"},
+    {"errors", "resources", "recipe", "reasons"},
     {"types", "config"},
     {"manifest", "verify", "publish"},
     {"networks", "exporters", "preprocessors", "launchers"},

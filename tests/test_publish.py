@@ -262,7 +262,7 @@ def test_builds_at_the_same_time_get_versions_of_their_own(tmp_path: Path) -> No
 
 def test_repository_that_is_a_file(tmp_path: Path) -> None:
     (tmp_path / "repository").write_text("a file")
-    with pytest.raises(PublishError, match="cannot stage beside"):
+    with pytest.raises(PublishError, match="cannot be made or written to: File exists"):
         build(tmp_path, FIRST)
 
 

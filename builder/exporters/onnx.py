@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,9 +29,8 @@ ONE_FILE_BYTES = 1_900_000_000
 def export(module: nn.Module, example: torch.Tensor, path: Path) -> None:
     import torch
 
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     weights_bytes = sum(tensor.nbytes for tensor in module.state_dict().values())
-    with warnings.catch_warnings(), torch.no_grad():
+    with warnings.catch_warnings(), _silent_logs(), torch.no_grad():
         warnings.simplefilter("ignore")
         torch.onnx.export(
             module,
@@ -43,6 +44,17 @@ def export(module: nn.Module, example: torch.Tensor, path: Path) -> None:
             external_data=weights_bytes > ONE_FILE_BYTES,
             verbose=False,
         )
+
+
+@contextmanager
+def _silent_logs() -> Iterator[None]:
+    """torch.export logs pages of its own code; what matters of it is in the exception."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logging.disable(before)
 
 
 def load(path: Path, threads: int) -> Predict:

@@ -6,6 +6,8 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from builder.errors import ExportError
+from builder.reasons import reason
 from builder.types import Predict
 
 if TYPE_CHECKING:
@@ -21,14 +23,37 @@ VERSIONED: tuple[str, ...] = ("torch",)
 def export(module: nn.Module, example: torch.Tensor, path: Path) -> None:
     import torch
 
-    with warnings.catch_warnings(), torch.no_grad():
+    with warnings.catch_warnings(record=True) as remarks, torch.no_grad():
         # TorchScript is deprecated, not removed, and Triton's backend reads nothing newer everywhere.
         warnings.simplefilter("ignore")
+        warnings.simplefilter("always", torch.jit.TracerWarning)  # type: ignore[attr-defined]
         # The builder compares the written file with the module; the tracer's own check is weaker.
         traced = torch.jit.trace(module, example, check_trace=False)  # type: ignore[no-untyped-call]
+        if remarks:
+            _refuse_branches_on_content(module, example)
         frozen = torch.jit.freeze(traced)
         frozen.save(str(path))
         _release_weights(frozen)
+
+
+def _refuse_branches_on_content(module: nn.Module, example: torch.Tensor) -> None:
+    """Raise ExportError where a trace would remember the branch that the example image took.
+
+    The tracer remarks on every tensor that becomes a Python value, harmless ones from shapes
+    included. Tensors without content tell the two apart: only the content's cannot be had.
+    """
+    from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
+
+    mode = FakeTensorMode(allow_non_fake_inputs=True)
+    try:
+        with mode:
+            module(mode.from_tensor(example))
+    except DataDependentOutputException as error:
+        error.args = ()  # an operator's name, which tells a user nothing
+        raise ExportError(
+            "forward() makes a Python value of the image's content, and a trace would remember that of one image; "
+            f"compute with tensors instead, such as torch.where: {reason(error)}"
+        ) from None
 
 
 def _release_weights(frozen: torch.jit.ScriptModule) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import collections
 import json
 import secrets
-import shutil
 import socket
 import subprocess
 import sys
@@ -47,8 +46,7 @@ ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 def launch(repository: Path, options: LaunchOptions) -> EmbeddedServer:
     _require_models(repository)
     ports = choose_ports(options)
-    runtime = make_runtime(repository)
-    server = EmbeddedServer(runtime, _command(runtime, options, ports), _endpoints(options, ports))
+    server = EmbeddedServer(repository, make_runtime(repository), options, ports)
     try:
         server.wait_until_ready()
     except BaseException:
@@ -60,10 +58,13 @@ def launch(repository: Path, options: LaunchOptions) -> EmbeddedServer:
 class EmbeddedServer:
     """A running server. A context manager: leaving it stops the server."""
 
-    def __init__(self, runtime: Runtime, command: list[str], endpoints: Endpoints) -> None:
-        self.endpoints = endpoints
-        self._models = runtime.repository
+    def __init__(self, repository: Path, runtime: Runtime, options: LaunchOptions, ports: dict[str, int]) -> None:
+        self.endpoints = _endpoints(options, ports)
+        self._models, self._repository = runtime.repository, repository
         self._is_ready = False
+        # While it starts, its reasons are gathered for one message; while it stops, it complains of
+        # models that go because they are taken away.
+        self._speaks = self._verbose = options.verbose
         self._prefix = f"build-repo-{secrets.token_hex(6)}-"
         self._folder = runtime.folder
         self._remarks = () if has_gpu() else NO_GPU_REMARKS
@@ -74,7 +75,8 @@ class EmbeddedServer:
             "shm-growth-byte-size": SHARED_MEMORY_BYTES,
             "stub-timeout-seconds": STUB_TIMEOUT_SECONDS,
         }
-        command = command + [f"--backend-config={PYTHON_BACKEND},{key}={value}" for key, value in settings.items()]
+        command = _command(runtime, options, ports)
+        command += [f"--backend-config={PYTHON_BACKEND},{key}={value}" for key, value in settings.items()]
         arguments = [self._prefix, str(self._folder), str(GRACE_SECONDS + 5), *command]
         self._process = subprocess.Popen(
             [sys.executable, "-I", "-S", guard.__file__, *arguments],
@@ -105,7 +107,7 @@ class EmbeddedServer:
             # An ensemble fails with its steps, and has no reason of its own to tell.
             telling = [model for model in failed if model.get("reason")] or failed
             raise ModelLoadError("\n".join(self._reason(model) for model in telling))
-        self._is_ready = True
+        self._is_ready = self._speaks = True
 
     def wait(self) -> int:
         return self._process.wait()
@@ -114,6 +116,7 @@ class EmbeddedServer:
         try:
             if self._is_ready and self._process.poll() is None:
                 self._is_ready = False
+                self._speaks = self._verbose
                 self._drain()
         except OSError:
             pass  # it died meanwhile, so that there is nothing left to wait for
@@ -126,9 +129,9 @@ class EmbeddedServer:
         On its own the server stops all models at once, and a request between two steps fails. It
         polls the folder that this launcher laid out, so that a folder removed is a model unloaded.
         """
-        names = {folder.name for folder in ensembles(self._models)}
-        for folder in ensembles(self._models):
-            shutil.rmtree(folder)
+        taken = self._folder / "taken"
+        taken.mkdir()
+        names = [folder.rename(taken / folder.name).name for folder in ensembles(self._models)]
         deadline = time.monotonic() + GRACE_SECONDS
         while time.monotonic() < deadline and self._process.poll() is None:
             states = {model["name"]: model.get("state") for model in self._index()}
@@ -147,6 +150,8 @@ class EmbeddedServer:
     def _reason(self, model: dict[str, str]) -> str:
         version = f" version {model['version']}" if model.get("version") else ""
         reason = model.get("reason") or "\n".join(line for line in self._lines if model["name"] in line)
+        # The stub adds its Python stack, and the server knows the model by this launcher's links.
+        reason = reason.split("\n\nAt:")[0].replace(str(self._models), str(self._repository)).strip()
         hint = f"; {NO_GPU_HINT}" if "no GPUs are available" in reason else ""
         return f"the server cannot load {model['name']}{version}: {reason or 'it gave no reason'}{hint}"
 
@@ -172,7 +177,8 @@ class EmbeddedServer:
                 text = line.decode(errors="replace").rstrip()
                 if not any(remark in text for remark in self._remarks):
                     self._lines.append(text)
-                    print(text, file=sys.stderr, flush=True)
+                    if self._speaks:
+                        print(text, file=sys.stderr, flush=True)
 
 
 def _require_models(repository: Path) -> None:

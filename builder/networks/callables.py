@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import functools
 import importlib
 import importlib.util
@@ -13,6 +14,7 @@ from typing import Any
 
 from builder.errors import NetworkError
 from builder.networks import weights
+from builder.reasons import reason
 from builder.types import Network, NetworkFacts, NetworkRequest
 
 DEFAULT_WEIGHTS: str | None = None
@@ -47,7 +49,9 @@ def _load(request: NetworkRequest) -> Callable[..., Any]:
     module = _import_file(request.base / place) if place.endswith(".py") else _import_module(place, request.base)
     function = getattr(module, attribute, None)
     if not callable(function):
-        raise NetworkError(f"{place} has no callable {attribute!r}; `network:` is MODULE:CALLABLE")
+        close = difflib.get_close_matches(attribute, [name for name in vars(module) if callable(vars(module)[name])], 1)
+        hint = f"did you mean {close[0]!r}?" if close else "name one: path/file.py:callable"
+        raise NetworkError(f"{place} has no callable {attribute!r}; {hint}")
     return function  # type: ignore[no-any-return]
 
 
@@ -76,7 +80,7 @@ def _run(load: Callable[[], Any], what: Path | str) -> Any:
     try:
         return load()
     except Exception as error:  # the user's file may raise anything
-        raise NetworkError(f"{what} cannot be imported: {type(error).__name__}: {error}") from error
+        raise NetworkError(f"{what} cannot be imported: {type(error).__name__}: {reason(error)}") from error
 
 
 def _called(function: Callable[..., Any], request: NetworkRequest) -> Any:
@@ -86,7 +90,7 @@ def _called(function: Callable[..., Any], request: NetworkRequest) -> Any:
         module = function(**request.arguments)
     except Exception as error:  # the user's function may raise anything
         raise NetworkError(
-            f"{request.name} failed with arguments {request.arguments}: {type(error).__name__}: {error}"
+            f"{request.name} failed with arguments {request.arguments}: {type(error).__name__}: {reason(error)}"
         ) from error
     if not isinstance(module, nn.Module):
         raise NetworkError(f"{request.name} gave a {type(module).__name__}, not a torch.nn.Module")

@@ -170,7 +170,10 @@ def make_network(make: Callable[[], nn.Module], request: NetworkRequest, recipe:
     elif source.kind == "file":
         module, trained = make_with_state(guarded, read_state(_path(source)), str(source.path)), True
     else:
-        raise WeightsError(f"{request.name} has no weights named {source.name!r}; {WAYS_OUT}")
+        raise WeightsError(
+            f"{request.name} has no weights named {source.name!r}; a file's name ends in .pt, .pth or .safetensors; "
+            f"{WAYS_OUT}"
+        )
     return Network(module.eval(), recipe, None, trained, provenance(request))
 
 

@@ -33,6 +33,29 @@ class Branching(nn.Module):
         return scores if x.mean() > x.median() else -scores
 
 
+class MarksAreHidden(nn.Module):
+    """Branches on content rarely: no few images would show it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.network = small()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        scores = self.network(x)
+        return -scores if x.max() > 100 else scores
+
+
+class BranchesOnShape(nn.Module):
+    """Allowed: the shape of a served image never changes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.network = small()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.network(x) if x.shape[2] > 3 else self.network(x) * 2
+
+
 class FixedBatch(nn.Module):
     """Its trace remembers the batch size."""
 
