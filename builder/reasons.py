@@ -18,11 +18,12 @@ def reason(error: BaseException) -> str:
         error = deeper
     lines = [line.strip() for line in ANSI.sub("", str(error)).splitlines() if line.strip()]
     text = lines[0] if lines else type(error).__name__
-    place = _place(error)
+    place = place_of(error)
     return f"{text} ({place})" if place else text
 
 
-def _place(error: BaseException) -> str:
+def place_of(error: BaseException) -> str:
+    """file:line of the user's code that an exception came through last, or nothing."""
     frames = [
         frame
         for frame in traceback.extract_tb(error.__traceback__)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,7 +31,7 @@ def export(module: nn.Module, example: torch.Tensor, path: Path) -> None:
     import torch
 
     weights_bytes = sum(tensor.nbytes for tensor in module.state_dict().values())
-    with warnings.catch_warnings(), _silent_logs(), torch.no_grad():
+    with warnings.catch_warnings(), _silence(), torch.no_grad():
         warnings.simplefilter("ignore")
         torch.onnx.export(
             module,
@@ -47,12 +48,13 @@ def export(module: nn.Module, example: torch.Tensor, path: Path) -> None:
 
 
 @contextmanager
-def _silent_logs() -> Iterator[None]:
-    """torch.export logs pages of its own code; what matters of it is in the exception."""
+def _silence() -> Iterator[None]:
+    """torch.export logs and prints pages of its own code; what matters of it is in the exception."""
     before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:
-        yield
+        with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+            yield
     finally:
         logging.disable(before)
 

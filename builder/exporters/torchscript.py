@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from builder.errors import ExportError
-from builder.reasons import reason
+from builder.reasons import place_of
 from builder.types import Predict
 
 if TYPE_CHECKING:
@@ -49,10 +49,9 @@ def _refuse_branches_on_content(module: nn.Module, example: torch.Tensor) -> Non
         with mode:
             module(mode.from_tensor(example))
     except DataDependentOutputException as error:
-        error.args = ()  # an operator's name, which tells a user nothing
         raise ExportError(
             "forward() makes a Python value of the image's content, and a trace would remember that of one image; "
-            f"compute with tensors instead, such as torch.where: {reason(error)}"
+            f"compute with tensors instead, such as torch.where ({place_of(error)})"
         ) from None
 
 

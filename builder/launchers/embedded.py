@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import json
+import re
 import secrets
 import socket
 import subprocess
@@ -105,8 +106,9 @@ class EmbeddedServer:
         failed = [model for model in self._index() if model.get("state") != "READY"]
         if failed:
             # An ensemble fails with its steps, and has no reason of its own to tell.
-            telling = [model for model in failed if model.get("reason")] or failed
-            raise ModelLoadError("\n".join(self._reason(model) for model in telling))
+            reasons = {model["name"]: self._reason(model) for model in failed}
+            telling = {name: reason for name, reason in reasons.items() if reason} or reasons
+            raise ModelLoadError("\n".join(_refusal(name, reason) for name, reason in telling.items()))
         self._is_ready = self._speaks = True
 
     def wait(self) -> int:
@@ -148,12 +150,14 @@ class EmbeddedServer:
         guard.remove_leftovers(self._prefix, self._folder)
 
     def _reason(self, model: dict[str, str]) -> str:
-        version = f" version {model['version']}" if model.get("version") else ""
-        reason = model.get("reason") or "\n".join(line for line in self._lines if model["name"] in line)
+        """Why a model is not served: from the index, or, while the server tries again, from its log."""
+        said = [
+            re.search(rf"failed to load '{re.escape(model['name'])}' version \d+: (.*)", line) for line in self._lines
+        ]
+        reason = model.get("reason") or next((match[1] for match in said if match), "")
         # The stub adds its Python stack, and the server knows the model by this launcher's links.
-        reason = reason.split("\n\nAt:")[0].replace(str(self._models), str(self._repository)).strip()
-        hint = f"; {NO_GPU_HINT}" if "no GPUs are available" in reason else ""
-        return f"the server cannot load {model['name']}{version}: {reason or 'it gave no reason'}{hint}"
+        reason = re.split(r"(\\n|\n){2}At:", reason)[0].rstrip('"').strip()
+        return reason.replace(str(self._models), str(self._repository))
 
     def _is_live(self) -> bool:
         try:
@@ -179,6 +183,11 @@ class EmbeddedServer:
                     self._lines.append(text)
                     if self._speaks:
                         print(text, file=sys.stderr, flush=True)
+
+
+def _refusal(name: str, reason: str) -> str:
+    hint = NO_GPU_HINT if "no GPUs are available" in reason else f"build it again, or take {name} away"
+    return f"the server cannot load {name}: {reason or 'see its log with --verbose'}; {hint}"
 
 
 def _require_models(repository: Path) -> None:
