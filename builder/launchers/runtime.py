@@ -20,9 +20,8 @@ CONFIG = "config.pbtxt"
 PYTHON_BACKEND = "python"
 STUB = "triton_python_backend_stub"
 ELSEWHERE = (
-    "serve the same repository with NVIDIA's image instead: docker run --rm -p 8000-8002:8000-8002 -v "
-    "REPOSITORY:/models nvcr.io/nvidia/tritonserver:26.08-py3 tritonserver --model-repository=/models "
-    "(the preprocessing step needs Pillow in the image)"
+    "serve the same repository with NVIDIA's tritonserver image, 26.08 or newer, with Pillow added for the "
+    "preprocessing step: tritonserver --model-repository=/models"
 )
 
 
