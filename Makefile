@@ -3,6 +3,8 @@
 PYTHON ?= $(firstword $(foreach p,python3.11 python3.12 python3,$(if $(shell $(p) -c 'import sys; sys.exit(not (3,11) <= sys.version_info[:2] <= (3,12))' 2>/dev/null && echo ok),$(p))))
 BIN := .venv/bin
 STAMP := .venv/installed
+# TensorRT's Python bindings without its libraries, which the tests hold the builder's calls to.
+BINDINGS := .venv/tensorrt-10 .venv/tensorrt-11
 REPOSITORY ?= model_repository
 
 .PHONY: help install demo test test-all check format build serve bench schema clean
@@ -28,10 +30,15 @@ $(STAMP): pyproject.toml constraints.txt
 demo: install
 	$(BIN)/python examples/demo.py
 
-test: check
+.venv/tensorrt-10: WHEEL = tensorrt_cu12_bindings==10.16.1.11
+.venv/tensorrt-11: WHEEL = tensorrt_cu13_bindings==11.4.0.106
+$(BINDINGS): | $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --target $@ $(WHEEL)
+
+test: check $(BINDINGS)
 	$(BIN)/python -m pytest -m "not slow and not gpu"
 
-test-all: check
+test-all: check $(BINDINGS)
 	$(BIN)/python -m pytest -m "not gpu"
 
 check: install

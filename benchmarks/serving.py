@@ -25,9 +25,9 @@ from builder.config import read
 from builder.exporters import EXPORTERS
 from builder.launchers import LAUNCHERS, LaunchOptions
 from builder.manifest import load_manifest
+from builder.pictures import SAMPLES
 from builder.preprocessors import PREPROCESSORS
 from builder.recipe import PreprocessRecipe
-from builder.verify import SAMPLES
 from client import Client
 from client.client import map_bounded
 

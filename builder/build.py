@@ -5,28 +5,41 @@ from __future__ import annotations
 import ctypes
 import gc
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
 from importlib.metadata import version as package_version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from builder import __version__, networks, publish, stage, verify
+from builder import __version__, networks, pictures, publish, stage, verify
 from builder.errors import BuilderError, ExportError, ManifestError, VerificationError
+from builder.exporters import alternatives
 from builder.networks.classifier import as_classifier
+from builder.pictures import Evaluation, Picture, evaluation
 from builder.plan import Plan, plan, resolve_labels, resolve_recipe
 from builder.preprocessors import PREPROCESSORS
 from builder.reasons import reason
 from builder.recipe import PreprocessRecipe
 from builder.resources import granted_cores
-from builder.types import BuiltModel, Check, Network, NetworkRequest, Report
+from builder.settings import ImageSet
+from builder.types import BuiltModel, Check, ExportRequest, Network, NetworkRequest, Report
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["Failure", "Outcome", "Plan", "build_model", "build_repository", "plan"]
+__all__ = [
+    "Failure",
+    "Outcome",
+    "Plan",
+    "Reference",
+    "build_model",
+    "build_repository",
+    "plan",
+    "publish",
+    "verify",
+]
 
 MIN_IMAGES = 8
 
@@ -51,7 +64,7 @@ def build_repository(plans: Sequence[Plan], repository: Path, report: Report = l
             outcome.built.append(build_model(item, repository, partial(_report_of, report, item.name)))
         except BuilderError as error:
             outcome.failed.append(Failure(item.name, error))
-        _return_memory()
+        return_memory()
     return outcome
 
 
@@ -59,33 +72,44 @@ def _report_of(report: Report, name: str, step: str) -> None:
     report(f"{name}: {step}")
 
 
+@dataclass(frozen=True)
+class Reference:
+    """What the network itself gives, for artifacts to be held to."""
+
+    recipe: PreprocessRecipe
+    pictures: list[Picture]
+    images: Evaluation
+    probabilities: list[torch.Tensor]
+    """float32 [images, classes] for each of the batch sizes"""
+    labels: tuple[str, ...] | None
+    trained: bool
+    provenance: dict[str, str]
+
+    @property
+    def classes(self) -> int:
+        return self.probabilities[0].shape[1]
+
+
 def build_model(plan: Plan, repository: Path, report: Report = lambda _: None) -> BuiltModel:
     """Network -> artifact -> checked -> configured -> published. Raises BuilderError; then nothing changed."""
     started = time.perf_counter()
+    require_possible(plan)
     with publish.staging(repository) as staged:
-        report("making the network")
-        network = make_network(plan)
-        recipe = resolve_recipe(plan, network)
-        report("preprocessing the evaluation images")
-        files, images = evaluation_images(plan, recipe)
-        check_preprocessing(plan, recipe, files)
-        report("running the network")
-        module = as_classifier(network.module, plan.spec.activation)
-        references = run_network(plan, module, images)
-        labels = resolve_labels(plan, network, classes=references[0].shape[1])
+        module, reference = study(plan, report)
         report(f"exporting to {plan.spec.format}")
-        artifact = export_network(plan, module, images[:2], staged / "network")
-        trained, provenance = network.trained, network.provenance
+        artifact, facts = export_network(plan, module, reference, staged / "network")
         # The artifact is loaded beside nothing else: the largest network decides the peak of memory.
-        del network, module
-        _return_memory()
+        del module
+        return_memory()
         report("verifying")
-        check = check_artifact(plan, artifact, images, references)
+        check = check_artifact(plan, artifact, reference)
+        verify.require(check, plan.limits, f"{plan.name} as {plan.spec.format}", reference.labels)
         report("publishing")
-        size = sum(file.stat().st_size for file in artifact.parent.iterdir())
-        provenance |= _build_facts(plan, artifact, trained, check)
-        described = stage.Described(images[0], references[0].shape[1], labels, provenance)
-        preprocess = stage.stage_preprocess(staged / "preprocess", recipe, files)
+        size = artifact_bytes(artifact)
+        provenance = reference.provenance | _build_facts(plan, artifact, reference, check) | facts
+        image = next(reference.images.batches(1))[0]
+        described = stage.Described(image, reference.classes, reference.labels, provenance)
+        preprocess = stage.stage_preprocess(staged / "preprocess", reference.recipe, reference.pictures)
         published = publish.publish(
             repository,
             preprocess,
@@ -99,12 +123,40 @@ def build_model(plan: Plan, repository: Path, report: Report = lambda _: None) -
         preprocess_model=preprocess.name,
         format=plan.spec.format,
         precision=plan.spec.precision,
-        trained=trained,
-        classes=described.classes,
+        trained=reference.trained,
+        classes=reference.classes,
         artifact_bytes=size,
         seconds=time.perf_counter() - started,
         check=check,
     )
+
+
+def require_possible(plan: Plan) -> None:
+    """Raise ExportError if this machine cannot build the plan's target."""
+    refusal = plan.exporter.refusal(plan.target)
+    if refusal:
+        raise ExportError(
+            f"{plan.name} cannot be built here as {plan.spec.format} in {plan.target}: {refusal}. "
+            f"Possible here {alternatives(plan.target, plan.spec.format, here=True)}"
+        )
+
+
+def study(plan: Plan, report: Report) -> tuple[torch.nn.Module, Reference]:
+    """The network as a classifier, and all that its artifacts are held to. Raises BuilderError."""
+    report("making the network")
+    network = make_network(plan)
+    recipe = resolve_recipe(plan, network)
+    report("preprocessing the evaluation images")
+    pictures = evaluation_pictures(plan)
+    check_preprocessing(plan, recipe, pictures)
+    images = evaluation(pictures, recipe, max(MIN_IMAGES, plan.spec.max_batch_size))
+    report("running the network")
+    module = as_classifier(network.module, plan.spec.activation)
+    probabilities = run_network(plan, module, images)
+    labels = resolve_labels(plan, network, classes=probabilities[0].shape[1])
+    classes = _true_classes(plan, images, labels, probabilities[0].shape[1])
+    images = replace(images, classes=classes)
+    return module, Reference(recipe, pictures, images, probabilities, labels, network.trained, dict(network.provenance))
 
 
 def make_network(plan: Plan) -> Network:
@@ -113,44 +165,62 @@ def make_network(plan: Plan) -> Network:
     return networks.find(spec.network).make(request)
 
 
-def evaluation_images(plan: Plan, recipe: PreprocessRecipe) -> tuple[list[Path], torch.Tensor]:
-    """The files to verify with, and as many of them as the largest batch needs, preprocessed."""
+def evaluation_pictures(plan: Plan) -> list[Picture]:
+    return _pictures(plan, "images", plan.spec.images)
+
+
+def _pictures(plan: Plan, key: str, images: ImageSet | None) -> list[Picture]:
     try:
-        files = verify.image_files(plan.spec.images and plan.manifest.resolve(plan.spec.images))
-        return files, verify.evaluation_tensors(files, recipe, max(MIN_IMAGES, plan.spec.max_batch_size))
+        return pictures.find(images, plan.manifest.path.parent)
+    except ManifestError as error:
+        raise plan.manifest.error(str(error), "models", plan.name, key) from None
+
+
+def _true_classes(
+    plan: Plan, images: Evaluation, labels: tuple[str, ...] | None, classes: int
+) -> tuple[int | None, ...]:
+    try:
+        return pictures.true_classes(images, labels, classes)
     except ManifestError as error:
         raise plan.manifest.error(str(error), "models", plan.name, "images") from None
 
 
-def check_preprocessing(plan: Plan, recipe: PreprocessRecipe, files: Sequence[Path]) -> None:
+def check_preprocessing(plan: Plan, recipe: PreprocessRecipe, pictures: Sequence[Picture]) -> None:
     """Hold the served step to the reference transform on the evaluation images. Raises BuilderError."""
     import numpy as np
 
     served = PREPROCESSORS[stage.PREPROCESSOR].function(recipe)
     reference = recipe.reference_transform()
-    for file in files[:MIN_IMAGES]:
+    for picture in pictures[:MIN_IMAGES]:
         try:
-            tensor = served(file.read_bytes())
+            expected = reference(picture.decode(recipe)).numpy()
+            tensor = served(picture.read())
         except ValueError as error:
-            message = f"the recipe refuses {file}: {error}"
+            message = f"the recipe refuses {picture.name}: {error}"
             raise plan.manifest.error(message, "models", plan.name, "preprocess") from None
-        if not np.array_equal(tensor, reference(recipe.decode(file)).numpy()):
-            raise VerificationError(f"{plan.name}: the served preprocessing differs from torchvision's on {file}")
+        except ManifestError as error:
+            raise plan.manifest.error(str(error), "models", plan.name, "images") from None
+        if not np.array_equal(tensor, expected):
+            raise VerificationError(
+                f"{plan.name}: the served preprocessing differs from torchvision's on {picture.name}"
+            )
 
 
-def run_network(plan: Plan, module: torch.nn.Module, images: torch.Tensor) -> list[torch.Tensor]:
+def run_network(plan: Plan, module: torch.nn.Module, images: Evaluation) -> list[torch.Tensor]:
     """The network's own probabilities, by batch size, to hold artifacts to. Raises BuilderError."""
     import torch
 
     torch.set_num_threads(granted_cores())
-    shape = "x".join(map(str, images.shape[1:]))
+    shape = "x".join(map(str, images.recipe.shape))
     try:
         with torch.inference_mode():
-            output = module(images[:1])
+            output = module(next(images.batches(1)))
             if not isinstance(output, torch.Tensor) or output.ndim != 2:
                 given = list(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
                 raise ExportError(f"{plan.name}: a classifier gives scores [B, classes]; this gives {given}")
             references = verify.outputs(module, images, verify.batch_sizes(plan.spec.max_batch_size))
+    except ManifestError as error:
+        raise plan.manifest.error(str(error), "models", plan.name, "images") from None
     except (RuntimeError, ValueError, TypeError, AttributeError, AssertionError) as error:
         raise ExportError(f"{plan.name}: the network fails on {shape} images: {reason(error)}") from None
     for rows in references:
@@ -158,49 +228,79 @@ def run_network(plan: Plan, module: torch.nn.Module, images: torch.Tensor) -> li
     return references
 
 
-def export_network(plan: Plan, module: torch.nn.Module, example: torch.Tensor, folder: Path) -> Path:
-    """The artifact's path, in the folder of the version to come. Raises ExportError."""
+def export_network(
+    plan: Plan, module: torch.nn.Module, reference: Reference, folder: Path
+) -> tuple[Path, dict[str, str]]:
+    """The artifact's path, in the folder of the version to come, and its facts. Raises ExportError."""
     artifact = folder / publish.VERSION_FOLDER / plan.exporter.FILENAME
     artifact.parent.mkdir(parents=True)
+    example = next(reference.images.batches(2))
+    request = ExportRequest(module, example, artifact, plan.target, _calibration(plan, reference.recipe))
     try:
-        plan.exporter.export(module, example, artifact)
+        return artifact, plan.exporter.export(request)
+    except ManifestError as error:
+        raise plan.manifest.error(str(error), "models", plan.name, "calibration") from None
     except ExportError as error:
         raise ExportError(f"{plan.name} cannot be exported to {plan.spec.format}: {error}") from None
     except OSError as error:
         raise ExportError(f"{plan.name}: {artifact} cannot be written: {error}") from None
     except Exception as error:  # exporters meet whatever a user's forward() does
         raise ExportError(f"{plan.name} cannot be exported to {plan.spec.format}: {reason(error)}") from error
-    return artifact
 
 
-def check_artifact(plan: Plan, artifact: Path, images: torch.Tensor, references: list[torch.Tensor]) -> Check:
+def _calibration(plan: Plan, recipe: PreprocessRecipe) -> Callable[[], Iterable[torch.Tensor]] | None:
+    if plan.spec.precision != "int8" or plan.spec.calibration is None:
+        return None
+    found = _pictures(plan, "calibration", plan.spec.calibration)
+    return lambda: pictures.tensors(found, recipe)
+
+
+def check_artifact(plan: Plan, artifact: Path, reference: Reference) -> Check:
     """Read the artifact back and compare. Raises VerificationError."""
     sizes = verify.batch_sizes(plan.spec.max_batch_size)
-    what = f"{plan.name} as {plan.spec.format}"
+    target = replace(plan.target, threads=granted_cores())
     try:
-        results = verify.outputs(plan.exporter.load(artifact, granted_cores()), images, sizes)
+        results = verify.outputs(plan.exporter.load(artifact, target), reference.images, sizes)
     except Exception as error:  # a runtime's own errors: the artifact is at fault whatever they are
+        what = f"{plan.name} as {plan.spec.format}"
         raise VerificationError(f"{what} fails at batch sizes {sizes}: {reason(error)}") from error
-    check = verify.compare(references, results, sizes)
-    verify.require(check, what)
-    return check
+    return verify.compare(reference.probabilities, results, sizes, reference.images)
 
 
-def _build_facts(plan: Plan, artifact: Path, trained: bool, check: Check) -> dict[str, str]:
+def artifact_bytes(artifact: Path) -> int:
+    return sum(file.stat().st_size for file in artifact.parent.iterdir())
+
+
+def _build_facts(plan: Plan, artifact: Path, reference: Reference, check: Check) -> dict[str, str]:
     """What the published config records of the build, beside the network's own provenance."""
     versions = {f"{name}_version": package_version(name) for name in plan.exporter.VERSIONED}
-    return versions | {
-        "builder": f"build-repo {__version__}",
-        "built_at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "format": plan.spec.format,
-        "precision": plan.spec.precision,
-        "trained": "true" if trained else "false",
-        "artifact_sha256": networks.weights.file_sha256(artifact),
+    return (
+        versions
+        | {
+            "builder": f"build-repo {__version__}",
+            "built_at": datetime.now(UTC).isoformat(timespec="seconds"),
+            "format": plan.spec.format,
+            "precision": plan.spec.precision,
+            "trained": "true" if reference.trained else "false",
+            "artifact_sha256": networks.weights.file_sha256(artifact),
+        }
+        | _figures(check)
+    )
+
+
+def _figures(check: Check) -> dict[str, str]:
+    """What verification found, for whoever reads the config."""
+    accuracy = {"network_accuracy": check.network_accuracy, "artifact_accuracy": check.artifact_accuracy}
+    return {
+        "evaluation_images": str(check.images),
         "max_abs_error": f"{check.max_abs_error:.3e}",
-    }
+        "mean_abs_error": f"{check.mean_abs_error:.3e}",
+        "top1_agreement": f"{check.top1_agreement:.4f}",
+        "top5_agreement": f"{check.top5_agreement:.4f}",
+    } | {key: f"{value:.4f}" for key, value in accuracy.items() if value is not None}
 
 
-def _return_memory() -> None:
+def return_memory() -> None:
     """Freed weights back to the system, where the C library is one that can."""
     gc.collect()
     try:

@@ -19,6 +19,8 @@ from builder.errors import BuilderError
 
 if TYPE_CHECKING:
     from builder.build import Outcome, Plan
+    from builder.compare import Comparison, Row
+    from builder.types import NetworkFacts
 
 DEFAULT_COMMAND = "build"
 OWN_OPTIONS = ("--help", "--version")
@@ -45,6 +47,9 @@ app = typer.Typer(
 ManifestFile = Annotated[Path, typer.Option("--manifest", "-m", help="What to build.", metavar="FILE")]
 Repository = Annotated[Path, typer.Option("--repository", "-r", help="Triton model repository.", metavar="DIR")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+Weights = Annotated[
+    str | None, typer.Option(help="Weights for every entry, whatever it says, such as random.", metavar="SOURCE")
+]
 Port = Annotated[int, typer.Option(help="0: any free port.", min=0, max=65535)]
 
 
@@ -70,9 +75,7 @@ def build(
     ] = None,
     manifest: ManifestFile = Path("models.yaml"),
     repository: Repository = Path("model_repository"),
-    weights: Annotated[
-        str | None, typer.Option(help="Weights for every entry, whatever it says, such as random.", metavar="SOURCE")
-    ] = None,
+    weights: Weights = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be built, and build nothing.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -96,15 +99,52 @@ def networks(as_json: Json = False) -> None:
     """List the networks that a manifest can name."""
     from builder.networks import NETWORKS
 
-    facts = [family.facts(name) for family in NETWORKS.values() for name in family.names()]
+    _print_facts([family.facts(name) for family in NETWORKS.values() for name in family.names()], as_json)
+
+
+def _print_facts(facts: list[NetworkFacts], as_json: bool) -> None:
     if as_json:
         _print_json([asdict(fact) for fact in facts])
         return
-    columns = ("NETWORK", "FAMILY", "YEAR", "LAYERS", "PARAMETERS", "TOP-1 %", "TOP-5 %", "GFLOPS", "DATASET")
+    columns = ("NETWORK", "FAMILY", "YEAR", "LAYERS", "PARAMETERS", "TOP-1 %", "TOP-5 ERROR %", "GFLOPS", "DATASET")
     rows = [
-        (f.name, f.family, f.year, f.layers, f"{f.parameters:,}", f.top1, f.top5, f.gflops, f.dataset) for f in facts
+        (f.name, f.family, f.year, f.layers, f"{f.parameters:,}", f.top1, f.top5_error, f.gflops, f.dataset)
+        for f in facts
     ]
     _print_table(columns, rows, numbers=range(2, 8))
+
+
+@app.command()
+def compare(
+    models: Annotated[list[str], typer.Argument(metavar="MODEL...", help="Entries of the manifest, or networks.")],
+    manifest: ManifestFile = Path("models.yaml"),
+    formats: Annotated[list[str] | None, typer.Option("--format", help="Only this one; may be repeated.")] = None,
+    precisions: Annotated[list[str] | None, typer.Option("--precision", help="Only this one; may be repeated.")] = None,
+    weights: Weights = None,
+    calibration: Annotated[
+        str | None, typer.Option(help="Images to calibrate int8 with, if the entry names none.", metavar="DIR")
+    ] = None,
+    picture: Annotated[Path | None, typer.Option(help="Draw it too: .png, .svg or .pdf.", metavar="FILE")] = None,
+    published: Annotated[
+        bool, typer.Option("--published", help="Only what is published of the networks: nothing is built.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Compare a network's formats and precisions: size, speed, and whether each still computes the same."""
+    from builder import compare as comparing
+    from builder.manifest import load_manifest
+
+    if published:
+        _print_facts(comparing.network_facts(models), as_json)
+        return
+    file = load_manifest(manifest) if manifest.exists() else None
+    plans = [comparing.entry_or_network(file, manifest, name, weights) for name in models]
+    for item in plans:
+        with _progress(1) as report:
+            result = comparing.compare(comparing.calibrated(item, calibration), formats or (), precisions or (), report)
+        _print_comparison(result, as_json)
+        if picture is not None:
+            comparing.draw(result, comparing.picture_path(picture, item.name, len(plans)))
 
 
 @app.command()
@@ -140,6 +180,23 @@ def serve(
         _say("stopping: answering what is in flight ...")
     finally:
         server.stop()
+
+
+@app.command()
+def merge(
+    sources: Annotated[list[Path], typer.Argument(metavar="REPO...", help="Repositories to take the models of.")],
+    repository: Repository = Path("model_repository"),
+    as_json: Json = False,
+) -> None:
+    """Gather repositories built on different GPUs into one."""
+    from builder.merge import merge_repositories
+
+    merged = merge_repositories(sources, repository)
+    if as_json:
+        _print_json({"repository": str(repository), "merged": [asdict(model) for model in merged]})
+        return
+    rows = [(m.name, m.version, ", ".join(m.capabilities) or None, ", ".join(m.sources)) for m in merged]
+    _print_table(("MODEL", "VERSION", "PLANS FOR", "FROM"), rows, numbers=(1,))
 
 
 @app.command()
@@ -220,6 +277,40 @@ def _print_outcome(outcome: Outcome, repository: Path, as_json: bool) -> None:
             for m in outcome.built
         ]
         _print_table(columns, rows, numbers=(1, 4, 5, 6, 7))
+
+
+def _print_comparison(result: Comparison, as_json: bool) -> None:
+    if as_json:
+        _print_json(asdict(result))
+        return
+    if not result.trained:
+        _say(f"{result.name} has random weights: sizes and speeds are real, agreement is that of noise")
+    columns = ("FORMAT", "PRECISION", "MB", "BUILD S", "MS AT 1", "IMAGES/S AT 8", "MAX ERROR", "TOP-1", "TOP-5")
+    labelled = any(row.check and row.check.artifact_accuracy is not None for row in result.rows)
+    rows = [_compared(row, labelled, result) for row in (result.network, *result.rows)]
+    _print_table(columns + ("ACCURACY",) * labelled, rows, numbers=range(2, 10))
+    for row in result.rows:
+        if row.reason:
+            print(f"{row.format} {row.precision}: {row.reason}")
+
+
+def _compared(row: Row, labelled: bool, result: Comparison) -> tuple[Any, ...]:
+    def number(value: float | None, form: str) -> str | None:
+        return None if value is None else format(value, form)
+
+    check = row.check
+    measured = (
+        number(row.megabytes, ".1f"),
+        number(row.build_seconds, ".1f"),
+        number(row.latency_ms, ".2f"),
+        number(row.images_per_second, ".1f"),
+        check and f"{check.max_abs_error:.1e}",
+        check and f"{check.top1_agreement:.2%}",
+        check and f"{check.top5_agreement:.2%}",
+    )
+    known = [r.check.network_accuracy for r in result.rows if r.check]
+    accuracy = check.artifact_accuracy if check else known[0] if row is result.network and known else None
+    return (row.format, row.precision, *measured, *((number(accuracy, ".2%"),) * labelled))
 
 
 def _print_table(columns: tuple[str, ...], rows: list[tuple[Any, ...]], numbers: Any = ()) -> None:

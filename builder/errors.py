@@ -8,8 +8,9 @@
     ├── VerificationError   7   the artifact does not compute what the network computes
     ├── ConfigError         8   a rendered config.pbtxt is not a valid model configuration
     ├── PublishError        9   the repository cannot be written
-    └── LaunchError         10  the server cannot be started
-        └── ModelLoadError  11  the server runs, but refused a model
+    ├── LaunchError         10  the server cannot be started
+    │   └── ModelLoadError  11  the server runs, but refused a model
+    └── MergeError          12  repositories do not go together
 
 2 is the command line's own (unknown option, missing argument); 130 is Ctrl-C.
 A message says what is wrong, where, and how to mend it.
@@ -54,3 +55,7 @@ class LaunchError(BuilderError):
 
 class ModelLoadError(LaunchError):
     exit_code = 11
+
+
+class MergeError(BuilderError):
+    exit_code = 12

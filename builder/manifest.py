@@ -16,6 +16,7 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from builder.errors import ManifestError
 from builder.recipe import RecipeOverrides
+from builder.settings import ImageSet, PlanSettings, Tolerance
 from builder.types import WeightsSource
 
 # Triton takes the directory's name as the model's; these survive paths, URLs and shells everywhere.
@@ -58,15 +59,42 @@ class ModelSpec(BaseModel):
     labels: Path | tuple[str, ...] | None = Field(
         None, description="A text file with one label a line, or a list. Default: those of the weights."
     )
-    images: Path | None = Field(
-        None, description="Folder of images to verify with. Default: photos that come with this tool."
+    images: ImageSet | None = Field(
+        None,
+        description="Images to verify with, labelled if they lie in folders named by class. Default: photos that "
+        "come with this tool.",
     )
+    calibration: ImageSet | None = Field(
+        None, description="Images that int8 is calibrated with: like those to come, but not those of `images`."
+    )
+    tolerance: Tolerance = Field(
+        default_factory=lambda: Tolerance.model_validate({}),
+        description="Changes to what the precision may cost by default.",
+    )
+    tensorrt: PlanSettings = Field(
+        default_factory=lambda: PlanSettings.model_validate({}), description="Of `format: tensorrt` alone."
+    )
+
+    @field_validator("images", "calibration", mode="before")
+    @classmethod
+    def _images_as_set(cls, value: Any) -> Any:
+        return {"data": value} if isinstance(value, str) else value
 
     @field_validator("labels", mode="before")
     @classmethod
     def _labels_as_text(cls, value: Any) -> Any:
         # A YAML list of digits is a list of labels too.
         return tuple(str(item) for item in value) if isinstance(value, list | tuple) else value
+
+
+GROUPS: dict[str, type[BaseModel]] = {
+    "preprocess": RecipeOverrides,
+    "images": ImageSet,
+    "calibration": ImageSet,
+    "tolerance": Tolerance,
+    "tensorrt": PlanSettings,
+}
+"""What the keys of an entry that hold keys themselves are checked with."""
 
 
 class ManifestFile(BaseModel):
@@ -189,9 +217,10 @@ def _is_written(tree: Any, location: tuple[Any, ...], key: Any) -> bool:
 
 
 def _known_keys(keys: list[Any]) -> list[str]:
+    """The keys that may stand where the last of `keys` does."""
     if len(keys) == 1:
         return list(ManifestFile.model_fields)
-    return list(ModelSpec.model_fields if len(keys) == 3 else RecipeOverrides.model_fields)
+    return list(ModelSpec.model_fields if len(keys) == 3 else GROUPS.get(keys[2], RecipeOverrides).model_fields)
 
 
 def _suggestion(word: str, known: list[str]) -> str:

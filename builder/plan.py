@@ -8,13 +8,14 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from builder import networks
+from builder import networks, verify
 from builder.errors import ManifestError, NetworkError
-from builder.exporters import EXPORTERS, Exporter
+from builder.exporters import EXPORTERS, Exporter, alternatives
 from builder.manifest import Manifest, ModelSpec
 from builder.recipe import PreprocessRecipe
 from builder.resources import granted_cores
-from builder.types import Network, WeightsSource
+from builder.settings import Tolerance
+from builder.types import Network, Target, WeightsSource
 
 
 @dataclass(frozen=True)
@@ -32,11 +33,18 @@ class Plan:
 
     @property
     def network_model(self) -> str:
-        return f"{self.name}_{self.spec.format}"
+        """Its Triton model's name: one config describes all versions, so precisions are models of their own."""
+        precision = "" if self.spec.precision == "fp32" else f"_{self.spec.precision}"
+        return f"{self.name}_{self.spec.format}{precision}"
 
     @property
-    def threads(self) -> int:
-        return self.spec.threads or max(1, granted_cores() // self.spec.instances)
+    def target(self) -> Target:
+        threads = self.spec.threads or max(1, granted_cores() // self.spec.instances)
+        return Target(self.spec.precision, self.spec.device, threads, self.spec.max_batch_size, self.spec.tensorrt)
+
+    @property
+    def limits(self) -> Tolerance:
+        return verify.limits(self.spec.precision, self.spec.tolerance)
 
 
 def plan(manifest: Manifest, selection: Sequence[str] = (), weights: str | None = None) -> list[Plan]:
@@ -64,11 +72,7 @@ def _plan_one(manifest: Manifest, name: str, override: str | None) -> Plan:
         raise NetworkError(str(manifest.error(str(error), *where, "network"))) from None
     if spec.format not in EXPORTERS:
         raise manifest.error(f"there is no format {spec.format!r}; choose {', '.join(EXPORTERS)}", *where, "format")
-    precisions = EXPORTERS[spec.format].PRECISIONS
-    if spec.precision not in precisions:
-        raise manifest.error(
-            f"{spec.format} cannot be built in {spec.precision!r}; choose {', '.join(precisions)}", *where, "precision"
-        )
+    _check_precision(manifest, name, spec)
     cores = granted_cores()
     if spec.device == "cpu" and spec.threads and spec.threads * spec.instances > cores:
         raise manifest.error(
@@ -79,6 +83,28 @@ def _plan_one(manifest: Manifest, name: str, override: str | None) -> Plan:
         )
     source = manifest.weights_source(name, override) or _default_weights(manifest, name)
     return Plan(name, spec, manifest, source)
+
+
+def _check_precision(manifest: Manifest, name: str, spec: ModelSpec) -> None:
+    where = ("models", name)
+    target = Target(spec.precision, spec.device)
+    possible = EXPORTERS[spec.format].PRECISIONS.get(spec.device, ())
+    key = "precision" if possible else "format"
+    if spec.precision not in possible:
+        raise manifest.error(
+            f"{spec.format} cannot be built as {target}; {alternatives(target, spec.format)}", *where, key
+        )
+    if spec.precision == "int8" and spec.calibration is None:
+        raise manifest.error(
+            "int8 needs `calibration: {data: DIR, samples: 256}`: images like those to come, of which it learns the "
+            "ranges of the activations, and not those of `images`",
+            *where,
+            "precision",
+        )
+    optimum = spec.tensorrt.optimum_batch_size
+    if optimum and optimum > spec.max_batch_size:
+        message = f"the largest batch is {spec.max_batch_size}, see max_batch_size"
+        raise manifest.error(message, *where, "tensorrt", "optimum_batch_size")
 
 
 def _default_weights(manifest: Manifest, name: str) -> WeightsSource:

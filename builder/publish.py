@@ -32,6 +32,9 @@ VERSION_FOLDER = "version"
 WARMUP_FOLDER = "warmup"
 CONFIG = "config.pbtxt"
 OWNER_LOCK = ".lock"
+PER_GPU_FORMAT = "tensorrt"
+NO_PLAN = "no-plan-for-this-gpu.plan"
+"""Triton's default file name on GPUs that have no plan; it is never there."""
 ROLE = "role"
 """Config parameter that every model built by this tool carries: ensemble, network or preprocess."""
 
@@ -66,6 +69,10 @@ class StagedEnsemble:
 class Published:
     version: int
     network: str
+
+
+def plan_filename(compute_capability: str) -> str:
+    return f"model-{compute_capability}.plan"
 
 
 def staging_root(repository: Path) -> Path:
@@ -130,7 +137,7 @@ def publish(repository: Path, preprocess: StagedStep, network: StagedNetwork, en
     """Make the staged models what the repository serves under the ensemble's name. Raises PublishError."""
     with _locked(repository):
         try:
-            _refuse_foreign(repository, (preprocess.name, network.name, ensemble.name))
+            refuse_foreign(repository, (preprocess.name, network.name, ensemble.name))
             _remove_orphans(repository)
             try:
                 return _publish(repository, preprocess, network, ensemble)
@@ -233,7 +240,7 @@ def _next_version(*models: Path) -> int:
     return 1 + max((int(name) for name in folders if name.isdecimal()), default=0)
 
 
-def _refuse_foreign(repository: Path, names: tuple[str, ...]) -> None:
+def refuse_foreign(repository: Path, names: tuple[str, ...]) -> None:
     for name in names:
         if (repository / name).exists() and not _role(repository / name):
             raise PublishError(

@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import IO, TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
@@ -99,7 +99,7 @@ class PreprocessRecipe(BaseModel):
         text = json.dumps(self.model_dump(), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:8]
 
-    def decode(self, path: Path) -> Image.Image:
+    def decode(self, path: Path | IO[bytes]) -> Image.Image:
         """The picture in the recipe's mode, as torchvision's own image loader would give it."""
         from PIL import Image
 

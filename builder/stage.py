@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from builder import __version__, config, publish, verify
+from builder import __version__, config, publish
+from builder.pictures import SAMPLES, Picture
 from builder.plan import Plan
 from builder.preprocessors import PREPROCESSORS
 from builder.recipe import PreprocessRecipe
@@ -23,7 +24,7 @@ PREPROCESSOR = "pillow"
 # The step is shared, so its batches must be as large as those of any model that it may feed.
 PREPROCESS_MAX_BATCH_SIZE = 1024
 PIXELS_OUTPUT = "PIXELS"
-WARMUP_PHOTO = verify.SAMPLES / "chelsea.jpg"
+WARMUP_PHOTO = SAMPLES / "chelsea.jpg"
 
 
 @dataclass(frozen=True)
@@ -37,10 +38,10 @@ class Described:
     provenance: dict[str, str]
 
 
-def stage_preprocess(folder: Path, recipe: PreprocessRecipe, files: Sequence[Path]) -> publish.StagedStep:
+def stage_preprocess(folder: Path, recipe: PreprocessRecipe, pictures: Sequence[Picture]) -> publish.StagedStep:
     """The recipe's step, named by all that it consists of, so that equal steps are one."""
     source = PREPROCESSORS[PREPROCESSOR].MODEL_FILE.read_bytes()
-    photo = _warmup_photo(recipe, files)
+    photo = _warmup_photo(recipe, pictures)
     threads = granted_cores()
     values: dict[str, Any] = {
         "max_batch_size": PREPROCESS_MAX_BATCH_SIZE,
@@ -67,13 +68,13 @@ def stage_preprocess(folder: Path, recipe: PreprocessRecipe, files: Sequence[Pat
     return publish.StagedStep(name, folder)
 
 
-def _warmup_photo(recipe: PreprocessRecipe, files: Sequence[Path]) -> bytes:
+def _warmup_photo(recipe: PreprocessRecipe, pictures: Sequence[Picture]) -> bytes:
     """An encoded image that the recipe accepts; the same one wherever it can be, so that steps are shared."""
     served = PREPROCESSORS[PREPROCESSOR].function(recipe)
     try:
         served(WARMUP_PHOTO.read_bytes())
     except ValueError:  # larger than the recipe's limits; the evaluation images were accepted
-        return files[0].read_bytes()
+        return pictures[0].read()
     return WARMUP_PHOTO.read_bytes()
 
 
@@ -84,13 +85,16 @@ def stage_network(plan: Plan, folder: Path, described: Described) -> publish.Sta
     (folder / publish.WARMUP_FOLDER).mkdir()
     (folder / publish.WARMUP_FOLDER / warmup).write_bytes(pixels)
     _write_labels(folder, described.labels)
+    filename, by_capability = _artifact_names(plan, folder / publish.VERSION_FOLDER, described.provenance)
 
     def render(name: str, version: int) -> str:
         return config.render(
             "network",
             name=name,
             backend=plan.exporter.BACKEND,
-            filename=plan.exporter.FILENAME,
+            platform=plan.exporter.PLATFORM,
+            filename=filename,
+            by_capability=by_capability,
             max_batch_size=plan.spec.max_batch_size,
             input=TensorSpec(NETWORK_INPUT, "FP32", tuple(described.image.shape)),
             output=TensorSpec(NETWORK_OUTPUT, "FP32", (described.classes,)),
@@ -101,10 +105,24 @@ def stage_network(plan: Plan, folder: Path, described: Described) -> publish.Sta
             queue=config.QueuePolicy(),
             warmup=warmup,
             warmup_batches=sorted({1, plan.spec.max_batch_size}),
-            parameters=described.provenance | {publish.ROLE: "network"} | plan.exporter.thread_parameters(plan.threads),
+            parameters=described.provenance | {publish.ROLE: "network"} | plan.exporter.parameters(plan.target),
         )
 
     return publish.StagedNetwork(plan.network_model, folder, render)
+
+
+def _artifact_names(plan: Plan, version: Path, facts: dict[str, str]) -> tuple[str, dict[str, str]]:
+    """The default file of the version, and those of single compute capabilities.
+
+    A plan runs on one capability alone. Triton would try the default file on all others, so that is
+    the name of no file: their server then says that it cannot be found, and nothing is served wrongly.
+    """
+    if plan.spec.format != publish.PER_GPU_FORMAT:
+        return plan.exporter.FILENAME, {}
+    capability = facts["compute_capability"]
+    filename = publish.plan_filename(capability)
+    (version / plan.exporter.FILENAME).rename(version / filename)
+    return publish.NO_PLAN, {capability: filename}
 
 
 def stage_ensemble(plan: Plan, folder: Path, preprocess: str, described: Described) -> publish.StagedEnsemble:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     import torch
 
     from builder.recipe import PreprocessRecipe
+    from builder.settings import PlanSettings
 
 # NVIDIA's libtorch backend matches an input by the name of forward()'s argument, and an output by
 # `<name>__<index>`; the other formats take whatever names they are given. These satisfy all.
@@ -78,6 +79,57 @@ class NetworkFacts:
     """Billions of multiply-adds for one image, as torchvision counts them."""
     dataset: str | None
 
+    @property
+    def top5_error(self) -> float | None:
+        """Percent, as the papers give it."""
+        return None if self.top5 is None else round(100 - self.top5, 3)
+
+
+@dataclass(frozen=True)
+class Target:
+    """How an artifact is to be run."""
+
+    precision: str = "fp32"
+    device: str = "cpu"
+    threads: int = 1
+    """CPU threads within an operator."""
+    max_batch_size: int = 8
+    plan: PlanSettings | None = None
+    """How a TensorRT plan is built, and thereby what can read it back; None: the defaults."""
+
+    def __str__(self) -> str:
+        return f"{self.precision} on the {self.device.upper()}"
+
+
+@dataclass(frozen=True)
+class ExportRequest:
+    """What an exporter makes an artifact of."""
+
+    module: torch.nn.Module
+    """A classifier with its softmax: float32 [B, C, H, W] -> probabilities. The exporter may change it."""
+    example: torch.Tensor
+    """float32 [2, C, H, W]"""
+    path: Path
+    """The artifact, in a folder that exists and holds nothing else."""
+    target: Target
+    calibration: Callable[[], Iterable[torch.Tensor]] | None = None
+    """Gives the images to calibrate int8 with, float32 [1, C, H, W] each, every time it is called."""
+
+
+@dataclass(frozen=True)
+class WorstImage:
+    """One of the images that an artifact is furthest off on."""
+
+    image: str
+    error: float
+    """Of its worst probability."""
+    expected: int
+    expected_probability: float
+    """The network's class, and the network's probability of it."""
+    found: int
+    found_probability: float
+    """The artifact's class, and the artifact's probability of it."""
+
 
 @dataclass(frozen=True)
 class Check:
@@ -87,10 +139,16 @@ class Check:
     images: int
     max_abs_error: float
     mean_abs_error: float
-    top1_agreement: float
-    """Share of images, 0..1."""
     relative_error: float
-    """Largest error of a log-probability, over the spread that the images cause in it."""
+    """Error of the log-probabilities, over what the images change in them (both root mean squares)."""
+    top1_agreement: float
+    """Share of images, 0..1, for which the network's answer is the artifact's, ties included."""
+    top5_agreement: float
+    """Share of images for which the network's answer is among the artifact's first five."""
+    network_accuracy: float | None
+    artifact_accuracy: float | None
+    """Share of right answers, where the images are labelled."""
+    worst: tuple[WorstImage, ...]
 
 
 @dataclass(frozen=True)

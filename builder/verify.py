@@ -2,125 +2,175 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from builder.errors import ManifestError, VerificationError
-from builder.types import Check, Predict
+from builder.errors import VerificationError
+from builder.pictures import Evaluation
+from builder.settings import Tolerance
+from builder.types import Check, Predict, WorstImage
 
 if TYPE_CHECKING:
     import torch
-    from PIL import Image
 
-    from builder.recipe import PreprocessRecipe
-
-SAMPLES = Path(__file__).parent / "samples"
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"})
-
-MAX_ABS_ERROR = 1e-5
 # Untrained and saturated networks give nearly the same probabilities for every image, so that an
-# artifact that ignored its input could pass an absolute limit. It cannot pass this one: the error,
-# over the difference that the images themselves make.
-MAX_RELATIVE_ERROR = 0.05
+# artifact that ignored its input could pass an absolute limit. It cannot pass the relative one: the
+# error, over the difference that the images themselves make, is about 1 for it.
+LIMITS = {
+    precision: Tolerance.model_validate(values)
+    for precision, values in {
+        "fp32": {"max_abs_error": 1e-5, "relative_error": 0.05, "top1_agreement": 1, "top5_agreement": 1},
+        "fp16": {"max_abs_error": 0.02, "relative_error": 0.1, "top1_agreement": 0.99, "accuracy_loss": 0.005},
+        "bf16": {"max_abs_error": 0.1, "relative_error": 0.3, "top1_agreement": 0.97, "accuracy_loss": 0.01},
+        "int8": {"max_abs_error": 0.5, "relative_error": 0.75, "top1_agreement": 0.9, "accuracy_loss": 0.01},
+    }.items()
+}
+"""What each precision may cost if the manifest does not say otherwise."""
+
 # Log-probabilities are compared where float32 still resolves them.
 LOG_FLOOR = 1e-6
 LOG_NOISE = 1e-5
+# Two classes as near as this are a tie: either is the answer.
+TIE = 1e-3
+WORST = 3
+FEW = 4
 
 
-def image_files(folder: Path | None) -> list[Path]:
-    """The images to verify with, in a stable order: the folder's, or the photos of this package."""
-    if folder is not None and not folder.is_dir():
-        raise ManifestError(f"{folder} is not a folder; name one with images, or leave the key out")
-    found = sorted(p for p in (folder or SAMPLES).rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
-    if not found:
-        raise ManifestError(f"there are no images in {folder}; put some there, or leave the key out")
-    return found
-
-
-def evaluation_tensors(files: list[Path], recipe: PreprocessRecipe, count: int) -> torch.Tensor:
-    """float32 [count, C, H, W]: real images through the reference transform.
-
-    Where there are fewer files than `count`, they come again mirrored, then turned upside down.
-    """
-    import torch
-
-    transform = recipe.reference_transform()
-    pictures = _pictures(files, recipe)
-    return torch.stack([transform(next(pictures)) for _ in range(count)])
-
-
-def _pictures(files: list[Path], recipe: PreprocessRecipe) -> Iterator[Image.Image]:
-    from PIL import ImageOps
-
-    turns: list[Callable[[Any], Any]] = [lambda image: image, ImageOps.mirror, ImageOps.flip]
-    while True:
-        for turn in turns:
-            for file in files:
-                yield turn(_decoded(file, recipe))
-
-
-def _decoded(file: Path, recipe: PreprocessRecipe) -> Image.Image:
-    try:
-        return recipe.decode(file)
-    except Exception as error:  # Pillow raises whatever a broken file makes it stumble over
-        raise ManifestError(f"{file} cannot be decoded: {error}; remove it") from None
+def limits(precision: str, changes: Tolerance) -> Tolerance:
+    """The precision's own limits with those that the manifest sets."""
+    return LIMITS[precision].model_copy(update=changes.model_dump(exclude_unset=True))
 
 
 def batch_sizes(max_batch_size: int) -> tuple[int, ...]:
     return tuple(sorted({1, min(2, max_batch_size), max_batch_size}))
 
 
-def outputs(predict: Predict, images: torch.Tensor, sizes: tuple[int, ...]) -> list[torch.Tensor]:
-    """Probabilities [images, classes] at each batch size; small batches get the first few images alone."""
+def outputs(predict: Predict, images: Evaluation, sizes: tuple[int, ...]) -> list[torch.Tensor]:
+    """Probabilities [images, classes] at each batch size: all images at the largest, the first few at others."""
     import torch
 
-    few = 4
-    return [torch.cat([predict(batch) for batch in torch.split(images[: max(size, few)], size)]) for size in sizes]
+    counts = [len(images) if size == max(sizes) else max(size, FEW) for size in sizes]
+    return [
+        torch.cat([predict(batch).clone() for batch in images.batches(size, count)])
+        for size, count in zip(sizes, counts, strict=True)
+    ]
 
 
-def compare(references: list[torch.Tensor], results: list[torch.Tensor], sizes: tuple[int, ...]) -> Check:
+def compare(
+    references: list[torch.Tensor], results: list[torch.Tensor], sizes: tuple[int, ...], images: Evaluation
+) -> Check:
     """The figures of one artifact; `references` and `results` come from `outputs`."""
     import torch
 
     reference, result = torch.cat(references).double(), torch.cat(results).double()
     errors = (reference - result).abs()
-    agreement = (reference.argmax(1) == result.argmax(1)).double().mean()
+    truths = images.classes
     return Check(
         batch_sizes=sizes,
-        images=max(len(rows) for rows in references),
+        images=len(images),
         max_abs_error=errors.max().item(),
         mean_abs_error=errors.mean().item(),
-        top1_agreement=agreement.item(),
         relative_error=_relative_error(reference, result),
+        top1_agreement=_agreement(reference, result, 1),
+        top5_agreement=_agreement(reference, result, 5),
+        network_accuracy=_accuracy(references[-1], truths),
+        artifact_accuracy=_accuracy(results[-1], truths),
+        worst=_worst(references[-1], results[-1], images),
     )
 
 
 def _relative_error(reference: torch.Tensor, result: torch.Tensor) -> float:
     logs, others = reference.clamp_min(LOG_FLOOR).log(), result.clamp_min(LOG_FLOOR).log()
-    spread = (logs.amax(0) - logs.amin(0)).max()
-    error = ((logs - others).abs() - LOG_NOISE).clamp_min(0).max()
-    return 0.0 if error == 0 else (error / spread).item()
+    signal = (logs - logs.mean(0)).square().mean().sqrt()
+    error = ((logs - others).abs() - LOG_NOISE).clamp_min(0).square().mean().sqrt()
+    return 0.0 if error == 0 else (error / signal).item()
 
 
-def require(check: Check, what: str) -> None:
-    """Raise VerificationError, with the figures, unless `check` holds."""
+def _agreement(reference: torch.Tensor, result: torch.Tensor, first: int) -> float:
+    """Share of rows for which the reference's answer, or one that ties with it, is among the result's first."""
+    found = result.topk(min(first, result.shape[1]), dim=1).indices
+    best = reference.amax(1, keepdim=True)
+    agrees = (reference.gather(1, found) >= best - TIE).any(1)
+    return agrees.double().mean().item()
+
+
+def _accuracy(rows: torch.Tensor, truths: tuple[int | None, ...]) -> float | None:
+    known = [(i, truth) for i, truth in enumerate(truths) if truth is not None]
+    if not known:
+        return None
+    found = rows.argmax(1).tolist()
+    right = [found[i] == truth for i, truth in known]
+    return float(sum(right) / len(right))
+
+
+def _worst(reference: torch.Tensor, result: torch.Tensor, images: Evaluation) -> tuple[WorstImage, ...]:
+    errors = (reference - result).abs().amax(1).nan_to_num(nan=2.0)
+    worst = errors.topk(min(WORST, len(errors))).indices.tolist()
+    expected, found = reference.max(1), result.max(1)
+    return tuple(
+        WorstImage(
+            image=images.views[i].name,
+            error=errors[i].item(),
+            expected=int(expected.indices[i]),
+            expected_probability=expected.values[i].item(),
+            found=int(found.indices[i]),
+            found_probability=found.values[i].item(),
+        )
+        for i in worst
+    )
+
+
+def require(check: Check, allowed: Tolerance, what: str, labels: tuple[str, ...] | None = None) -> None:
+    """Raise VerificationError, with the figures and the worst images, unless `check` holds."""
+    failures = _failures(check, allowed)
+    if not failures:
+        return
+    sizes = ", ".join(str(size) for size in check.batch_sizes)
+    worst = "\n".join(f"  {_described(image, labels)}" for image in check.worst)
+    raise VerificationError(
+        f"{what} does not compute what the network computes: {'; '.join(failures)}; {check.images} images "
+        f"at batch sizes {sizes}, mean error {check.mean_abs_error:.2e}. Nothing was published. The worst images:\n"
+        f"{worst}\n"
+        "If that is too strict for the precision, `tolerance:` sets the limits. At fp32 a forward() that branches on "
+        "data or on the batch size is the usual cause; another `format:` may fit it"
+    )
+
+
+def _failures(check: Check, allowed: Tolerance) -> list[str]:
+    """So written that NaN fails."""
     failures = []
-    if not check.max_abs_error <= MAX_ABS_ERROR:  # so written that NaN fails
-        failures.append(f"probabilities differ by up to {check.max_abs_error:.2e} (limit {MAX_ABS_ERROR:.0e})")
-    if check.top1_agreement < 1:
-        failures.append(f"top-1 agrees on {check.top1_agreement:.1%} of the images (limit 100%)")
-    if not check.relative_error <= MAX_RELATIVE_ERROR:
-        failures.append(
-            f"the error is {check.relative_error:.2g} of what the images change (limit {MAX_RELATIVE_ERROR})"
-        )
-    if failures:
-        sizes = ", ".join(str(size) for size in check.batch_sizes)
-        raise VerificationError(
-            f"{what} does not compute what the network computes: {'; '.join(failures)}; {check.images} images "
-            f"at batch sizes {sizes}, mean error {check.mean_abs_error:.2e}. Nothing was published. A forward() "
-            "that branches on data or on the batch size is the usual cause; another `format:` may fit it"
-        )
+    for key, text in (
+        ("max_abs_error", "probabilities differ by up to"),
+        ("mean_abs_error", "probabilities differ on average by"),
+        ("relative_error", "the error, as a share of what the images change, is"),
+    ):
+        value, limit = getattr(check, key), getattr(allowed, key)
+        if limit is not None and not value <= limit:
+            failures.append(f"{text} {value:.2e} (limit {limit:.3g})")
+    for key, text in (("top1_agreement", "top-1 agrees"), ("top5_agreement", "the answer is among the first five")):
+        value, limit = getattr(check, key), getattr(allowed, key)
+        if limit is not None and not value >= limit:
+            failures.append(f"{text} on {value:.1%} of the images (limit {limit:.1%})")
+    return failures + _lost_accuracy(check, allowed.accuracy_loss)
+
+
+def _lost_accuracy(check: Check, limit: float | None) -> list[str]:
+    if limit is None or check.network_accuracy is None or check.artifact_accuracy is None:
+        return []
+    loss = check.network_accuracy - check.artifact_accuracy
+    if loss <= limit + 1e-9:  # differences of shares are not exact
+        return []
+    figures = f"{check.network_accuracy:.2%} to {check.artifact_accuracy:.2%}"
+    return [f"accuracy falls from {figures}, by {loss:.2%} (limit {limit:.2%})"]
+
+
+def _described(image: WorstImage, labels: tuple[str, ...] | None) -> str:
+    def name(number: int) -> str:
+        return labels[number] if labels else f"class {number}"
+
+    return (
+        f"{image.image}: network {name(image.expected)} {image.expected_probability:.4f}, "
+        f"artifact {name(image.found)} {image.found_probability:.4f}, error {image.error:.2e}"
+    )
 
 
 def require_probabilities(reference: torch.Tensor, name: str) -> None:

@@ -9,36 +9,52 @@ from pathlib import Path
 import pytest
 
 from builder.build import build_repository, plan
+from builder.exporters import EXPORTERS
 from builder.launchers import LAUNCHERS, LaunchOptions
 from builder.manifest import load_manifest
-from builder.types import BuiltModel, Endpoints
+from builder.pictures import SAMPLES
+from builder.types import BuiltModel, Endpoints, Target
 from client import Client
 
 ANY_PORTS = LaunchOptions(http_port=0, grpc_port=0, metrics_port=0)
 NETWORKS = Path(__file__).parent / "networks" / "small.py"
 LABELS = ["cat", "dog", "other: thing"]
 
-# Small networks of the user's own: a model a format, one without labels, one of another recipe.
-MANIFEST = """
-models:
-  torchscript_model:
+# What this machine can build for its CPU: every format, in every precision that it has instructions for.
+VARIANTS = [
+    (name, precision)
+    for name, exporter in EXPORTERS.items()
+    for precision in exporter.PRECISIONS["cpu"]
+    if not exporter.refusal(Target(precision))
+]
+
+
+def model_of(format_name: str, precision: str) -> str:
+    return f"{format_name}_model" if precision == "fp32" else f"{format_name}_{precision}_model"
+
+
+def _entry(format_name: str, precision: str) -> str:
+    return f"""
+  {model_of(format_name, precision)}:
     network: small.py:small
     weights: random
-    format: torchscript
+    format: {format_name}
+    precision: {precision}
+    calibration: {SAMPLES}
     labels: [cat, dog, "other: thing"]
-    preprocess: &recipe {channels: 3, resize: 40, crop: 32, mean: [0.5, 0.4, 0.3], std: [0.2, 0.25, 0.3]}
-  onnx_model:
-    network: small.py:small
-    weights: random
-    format: onnx
-    labels: [cat, dog, "other: thing"]
-    preprocess: *recipe
+    preprocess: {{channels: 3, resize: 40, crop: 32, mean: [0.5, 0.4, 0.3], std: [0.2, 0.25, 0.3]}}
+"""
+
+
+# Small networks of the user's own: a model a format and precision, and one without labels, of another recipe.
+MANIFEST = f"""
+models:{"".join(_entry(*variant) for variant in VARIANTS)}
   unlabelled:
     network: small.py:small
-    arguments: {channels: 1, num_classes: 4}
+    arguments: {{channels: 1, num_classes: 4}}
     weights: random
     max_batch_size: 4
-    preprocess: {channels: 1, resize: [28, 36], interpolation: bicubic, max_bytes: 100000, max_pixels: 250000}
+    preprocess: {{channels: 1, resize: [28, 36], interpolation: bicubic, max_bytes: 100000, max_pixels: 250000}}
 """
 
 

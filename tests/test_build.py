@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import build
+from conftest import VARIANTS, build
 from PIL import Image
 
 from builder import config
@@ -13,8 +13,8 @@ from builder.exporters import EXPORTERS
 from builder.manifest import load_manifest
 from builder.networks import NETWORKS
 from builder.networks.classifier import as_classifier
-from builder.types import NetworkRequest, WeightsSource
-from builder.verify import batch_sizes, compare, evaluation_tensors, image_files, outputs, require
+from builder.pictures import SAMPLES, evaluation, find
+from builder.types import NetworkRequest, Target, WeightsSource
 
 RECIPE = "preprocess: {channels: 3, resize: 40, crop: 32}"
 SMALL_TORCHVISION = ["squeezenet1_1", "shufflenet_v2_x0_5", "mobilenet_v3_small", "resnet18", "googlenet"]
@@ -25,24 +25,41 @@ def entry(network: str, **keys: object) -> str:
     return "models:\n  model:\n" + "\n".join(lines) + f"\n    {RECIPE}\n"
 
 
-@pytest.mark.parametrize("format_name", EXPORTERS)
-def test_published_model_computes_what_the_network_computes(format_name: str, tmp_path: Path) -> None:
+def test_every_format_for_cpus_is_among_what_is_tested() -> None:
+    assert {"torchscript", "onnx", "openvino", "aoti"} == {name for name, precision in VARIANTS if precision == "fp32"}
+    assert {"torchscript", "onnx", "openvino"} == {name for name, precision in VARIANTS if precision == "int8"}
+
+
+ERRORS = {"fp32": 1e-5, "fp16": 1e-3, "bf16": 1e-2, "int8": 2e-2}
+
+
+@pytest.mark.parametrize(("format_name", "precision"), VARIANTS)
+def test_published_model_computes_what_the_network_computes(format_name: str, precision: str, tmp_path: Path) -> None:
     """Held to a module made anew, not to what the build itself compared."""
-    (built,) = build(tmp_path, f"models:\n  lenet: {{weights: random, seed: 4, format: {format_name}}}\n")
+    keys = f"weights: random, seed: 4, format: {format_name}, precision: {precision}, calibration: {SAMPLES}"
+    (built,) = build(tmp_path, f"models:\n  lenet: {{{keys}}}\n")
     network = NETWORKS["lenet"].make(NetworkRequest("lenet", WeightsSource("random", "random", seed=4)))
     assert network.recipe
-    images = evaluation_tensors(image_files(None), network.recipe, 5)
+    images = next(evaluation(find(None, tmp_path), network.recipe, 5).batches(5))
     exporter = EXPORTERS[format_name]
     artifact = tmp_path / "repository" / built.network_model / "1" / exporter.FILENAME
-    probabilities = exporter.load(artifact, 1)(images)
-    expected = as_classifier(network.module, "softmax")(images)
-    assert (probabilities - expected).abs().max() <= 1e-5
-    assert torch.allclose(probabilities.sum(1), torch.ones(5))
+    with torch.inference_mode():
+        expected = as_classifier(network.module, "softmax")(images)
+    probabilities = exporter.load(artifact, Target(precision))(images)
+    assert (probabilities - expected).abs().max() <= ERRORS[precision]
+    assert torch.allclose(probabilities.sum(1), torch.ones(5), atol=ERRORS[precision])
     assert built.check.batch_sizes == (1, 2, 8)
     assert not built.trained
+    assert {file.name for file in artifact.parent.iterdir()} <= {
+        exporter.FILENAME,
+        "config.pbtxt",
+        "labels.txt",
+        "model.bin",
+    }  # and nothing that a compiler left behind
 
 
-@pytest.mark.parametrize("format_name", EXPORTERS)
+# Compiling takes AOTInductor half a minute a network, so that all but one of them are among the slow tests.
+@pytest.mark.parametrize("format_name", ["torchscript", "onnx", "openvino"])
 @pytest.mark.parametrize("name", SMALL_TORCHVISION)
 def test_torchvision_networks_build(name: str, format_name: str, tmp_path: Path) -> None:
     (built,) = build(tmp_path, f"models:\n  {name}: {{weights: random, format: {format_name}, max_batch_size: 4}}\n")
@@ -51,7 +68,7 @@ def test_torchvision_networks_build(name: str, format_name: str, tmp_path: Path)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("format_name", EXPORTERS)
+@pytest.mark.parametrize("format_name", [name for name, precision in VARIANTS if precision == "fp32"])
 @pytest.mark.parametrize("name", NETWORKS["torchvision"].names())
 def test_every_torchvision_network_builds(name: str, format_name: str, tmp_path: Path) -> None:
     build(tmp_path, f"models:\n  {name}: {{weights: random, format: {format_name}, max_batch_size: 3}}\n")
@@ -64,6 +81,13 @@ def test_every_torchvision_network_builds(name: str, format_name: str, tmp_path:
         (entry("small.py:Branching"), ExportError, "a Python value of the image's content"),
         (entry("small.py:MarksAreHidden"), ExportError, "small.py:"),
         (entry("small.py:MarksAreHidden", format="onnx"), ExportError, "data-dependent"),
+        (entry("small.py:MarksAreHidden", format="openvino"), ExportError, "a Python value of the image's content"),
+        (entry("small.py:MarksAreHidden", format="aoti"), ExportError, "data-dependent"),
+        (entry("small.py:MarksAreHidden", precision="int8", calibration=SAMPLES), ExportError, "`format: openvino`"),
+        (entry("small.py:small", precision="int8", calibration="nowhere"), ManifestError, "model.calibration: "),
+        (entry("small.py:small", images="small.py:nothing"), ManifestError, "no callable 'nothing'"),
+        (entry("small.py:small", images="small.py:tensors"), ManifestError, "give files or Pillow images"),
+        (entry("small.py:small", format="tensorrt", device="gpu"), ExportError, "missing: "),
         (entry("small.py:FixedBatch"), VerificationError, "batch sizes"),
         (entry("small.py:NotANumber"), VerificationError, "NaN"),
         (entry("small.py:Shapeless"), ExportError, "gives scores [B, classes]; this gives [1, 4, 30, 30]"),
@@ -86,7 +110,7 @@ def test_refused_build_publishes_nothing(text: str, error: type[BuilderError], m
     with pytest.raises(error) as caught:
         build(tmp_path, text)
     assert message in str(caught.value)
-    assert list((tmp_path / "repository").iterdir()) == []
+    assert not list((tmp_path / "repository").glob("*"))
 
 
 def test_branches_on_shape_are_no_branches_on_content(tmp_path: Path) -> None:
@@ -157,36 +181,64 @@ def test_recipe_that_refuses_its_own_images_is_refused(tmp_path: Path) -> None:
         build(tmp_path, text)
 
 
-class TestVerification:
-    """The comparison itself, on figures made by hand."""
+def test_quantising_one_model_leaves_the_others_alone(tmp_path: Path) -> None:
+    """PyTorch's quantised engine is a setting of the whole process."""
+    before = torch.backends.quantized.engine
+    build(tmp_path, entry("small.py:small", precision="int8", calibration=SAMPLES))
+    assert torch.backends.quantized.engine == before
 
-    images = torch.rand(4, 2, generator=torch.Generator().manual_seed(0))
-    sizes = batch_sizes(4)
 
-    def check(self, error: float = 0.0, ignore_input: bool = False) -> None:
-        def network(batch: torch.Tensor) -> torch.Tensor:
-            return torch.softmax(batch * 1e-2, 1)  # nearly the same for every image, as if untrained
+def test_a_missed_tolerance_publishes_nothing_and_shows_the_worst_images(tmp_path: Path) -> None:
+    text = entry("small.py:small", precision="int8", calibration=SAMPLES, labels="[cat, dog, cow]")
+    with pytest.raises(VerificationError) as caught:
+        build(tmp_path, text + "    tolerance: {max_abs_error: 1.0e-9}\n")
+    message = str(caught.value)
+    assert "(limit 1e-09)" in message
+    assert message.count("network ") >= 3
+    assert any(f"{photo.name}: network" in message for photo in SAMPLES.glob("*.jpg"))
+    assert "cat" in message or "dog" in message or "cow" in message
+    assert list((tmp_path / "repository").iterdir()) == []
+    build(tmp_path, text)
 
-        def artifact(batch: torch.Tensor) -> torch.Tensor:
-            rows = network(self.images[:1].expand_as(batch) if ignore_input else batch)
-            return rows + torch.tensor([error, -error])
 
-        require(compare(*(outputs(f, self.images, self.sizes) for f in (network, artifact)), self.sizes), "model")
+def test_labelled_images_give_accuracy(tmp_path: Path) -> None:
+    for number, photo in enumerate(sorted(SAMPLES.glob("*.jpg"))):
+        folder = tmp_path / "photos" / ("cat" if number else "1")
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.copy(photo, folder)
+    (built,) = build(tmp_path, entry("small.py:small", labels="[cat, dog, cow]", images="photos"))
+    assert built.check.network_accuracy == built.check.artifact_accuracy
+    assert built.check.network_accuracy in (0, 0.25, 0.5, 0.75, 1)
+    facts = config.read(tmp_path / "repository" / "model" / "config.pbtxt").parameters
+    assert float(facts["artifact_accuracy"].string_value) == built.check.artifact_accuracy
+    (tmp_path / "photos" / "cow, perhaps").mkdir()
+    shutil.copy(SAMPLES / "coffee.jpg", tmp_path / "photos" / "cow, perhaps")
+    with pytest.raises(ManifestError, match=r"models\.model\.images: .*no classes: cow, perhaps"):
+        build(tmp_path, entry("small.py:small", labels="[cat, dog, cow]", images="photos"))
 
-    def test_equal_passes(self) -> None:
-        self.check()
 
-    def test_an_error_above_the_limit_fails(self) -> None:
-        with pytest.raises(VerificationError, match=r"differ by up to 2\.\d+e-05 \(limit 1e-05\)"):
-            self.check(error=2e-5)
+def test_datasets_of_ones_own(tmp_path: Path) -> None:
+    text = entry("small.py:small", images="small.py:photos", precision="int8", calibration="small.py:photos")
+    (built,) = build(tmp_path, text)
+    assert built.check.images == 10
+    assert built.check.network_accuracy is not None
 
-    def test_ignoring_the_input_fails_though_the_probabilities_hardly_differ(self) -> None:
-        with pytest.raises(VerificationError, match="of what the images change"):
-            self.check(ignore_input=True)
 
-    def test_nan_fails(self) -> None:
-        with pytest.raises(VerificationError):
-            self.check(error=float("nan"))
+def test_formats_and_precisions_are_models_of_their_own(tmp_path: Path) -> None:
+    """One config.pbtxt tells all versions of a model how to compute."""
+    keys = {"format": "openvino", "calibration": SAMPLES}
+    build(tmp_path, entry("small.py:small", **keys))
+    (built,) = build(tmp_path, entry("small.py:small", precision="int8", **keys))
+    assert (built.version, built.network_model) == (2, "model_openvino_int8")
+    network = config.read(tmp_path / "repository" / built.network_model / "config.pbtxt")
+    assert network.parameters["INFERENCE_PRECISION_HINT"].string_value == "f32"
+    assert network.parameters["ENABLE_BATCH_PADDING"].string_value == "YES"
+    assert network.parameters["nncf_version"].string_value
+    assert not (tmp_path / "repository" / "model_openvino").exists()
 
-    def test_batch_sizes(self) -> None:
-        assert [batch_sizes(n) for n in (1, 2, 8)] == [(1,), (1, 2), (1, 2, 8)]
+
+def test_compiled_packages_say_what_they_are_bound_to(tmp_path: Path) -> None:
+    build(tmp_path, entry("small.py:small", format="aoti", max_batch_size=1))
+    network = config.read(tmp_path / "repository" / "model_aoti" / "config.pbtxt")
+    assert (network.backend, network.platform) == ("pytorch", "torch_aoti")
+    assert network.parameters["cpu_capability"].string_value == torch.backends.cpu.get_cpu_capability()

@@ -13,8 +13,8 @@ from conftest import write_manifest
 from builder import errors
 from builder.cli import main as builder_main
 from builder.networks import all_names
+from builder.pictures import SAMPLES
 from builder.types import Endpoints
-from builder.verify import SAMPLES
 
 PHOTO = SAMPLES / "coffee.jpg"
 

@@ -8,13 +8,14 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 FLOORS = [
-    {"errors", "resources", "recipe", "reasons"},
-    {"types", "config"},
-    {"manifest", "verify", "publish"},
-    {"networks", "exporters", "preprocessors", "launchers"},
+    {"errors", "resources", "recipe", "reasons", "settings", "hardware", "images"},
+    {"types", "config", "usercode"},
+    {"manifest", "pictures", "publish"},
+    {"networks", "exporters", "preprocessors", "launchers", "verify", "merge"},
     {"plan", "registries"},
     {"stage"},
     {"build"},
+    {"compare"},
     {"cli"},
     {"__main__"},
 ]

@@ -22,7 +22,7 @@ import pytest
 import torch
 import tritonclient.grpc as triton_grpc
 import tritonclient.http as triton_http
-from conftest import ANY_PORTS, LABELS, build
+from conftest import ANY_PORTS, LABELS, VARIANTS, build, model_of
 from PIL import Image
 from tritonclient.utils import InferenceServerException
 
@@ -31,13 +31,14 @@ from builder.errors import LaunchError, ModelLoadError
 from builder.exporters import EXPORTERS
 from builder.launchers import LAUNCHERS, LaunchOptions
 from builder.launchers.embedded import has_gpu
+from builder.pictures import SAMPLES
 from builder.recipe import PreprocessRecipe
-from builder.types import Endpoints
-from builder.verify import SAMPLES
+from builder.types import Endpoints, Target
 from client import Client, ClientError, InvalidInput
 
 PHOTOS = sorted(SAMPLES.glob("*.jpg"))
-MODELS = ["torchscript_model", "onnx_model", "unlabelled"]
+LABELLED = [model_of(*variant) for variant in VARIANTS]
+MODELS = [*LABELLED, "unlabelled"]
 
 
 def recipe_of(repository: Path, model: str) -> tuple[str, PreprocessRecipe]:
@@ -49,11 +50,12 @@ def recipe_of(repository: Path, model: str) -> tuple[str, PreprocessRecipe]:
 def expected_probabilities(repository: Path, model: str, photos: list[Path]) -> np.ndarray:
     """Reference transform, then the artifact, in this process."""
     network = config.read(repository / model / "config.pbtxt").ensemble_scheduling.step[1].model_name
-    format_name = network.removeprefix(f"{model}_")
+    facts = config.read(repository / network / "config.pbtxt").parameters
+    exporter = EXPORTERS[facts["format"].string_value]
     _, recipe = recipe_of(repository, model)
     images = torch.stack([recipe.reference_transform()(recipe.decode(photo)) for photo in photos])
-    artifact = repository / network / "1" / EXPORTERS[format_name].FILENAME
-    return EXPORTERS[format_name].load(artifact, 1)(images).numpy()
+    artifact = repository / network / "1" / exporter.FILENAME
+    return exporter.load(artifact, Target(facts["precision"].string_value))(images).numpy().copy()
 
 
 @pytest.mark.parametrize("model", MODELS)
@@ -64,7 +66,7 @@ def test_photo_to_probabilities(model: str, client: Client, repository: Path) ->
     np.testing.assert_allclose(probabilities, expected, atol=1e-6)
 
 
-@pytest.mark.parametrize("model", ["torchscript_model", "onnx_model"])
+@pytest.mark.parametrize("model", LABELLED)
 def test_labels_come_with_the_classes(model: str, client: Client, repository: Path) -> None:
     for photo in PHOTOS:
         (row,) = expected_probabilities(repository, model, [photo])
@@ -78,7 +80,7 @@ def test_classes_without_labels_are_numbers(client: Client) -> None:
     assert all(p.label == str(p.class_id) for p in client.classify(PHOTOS[0], "unlabelled"))
 
 
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("model", ["torchscript_model", "unlabelled"])
 @pytest.mark.parametrize("mode", ["RGB", "L", "P", "RGBA", "CMYK", "I;16"])
 def test_served_tensor_is_torchvisions_to_the_last_bit(
     model: str, mode: str, server: Endpoints, repository: Path

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
-from builder.exporters import onnx, torchscript
-from builder.types import Predict
-
-if TYPE_CHECKING:
-    import torch
-    from torch import nn
+from builder.exporters import aoti, onnx, openvino, tensorrt, torchscript
+from builder.types import ExportRequest, Predict, Target
 
 
 class Exporter(Protocol):
@@ -18,21 +15,48 @@ class Exporter(Protocol):
     """Of the artifact in a version folder."""
     BACKEND: str
     """Triton's name of the backend that runs it."""
-    PRECISIONS: tuple[str, ...]
+    PLATFORM: str
+    """Triton's name of the platform, where the backend alone does not tell; else empty."""
+    PRECISIONS: dict[str, tuple[str, ...]]
+    """By device, those that the format has at all."""
     VERSIONED: tuple[str, ...]
     """Packages whose versions decide whether a server can read the artifact."""
 
-    def export(self, module: nn.Module, example: torch.Tensor, path: Path) -> None:
-        """Write `module` to `path`, any batch size allowed. `example` is float32 [2, C, H, W]."""
+    def refusal(self, target: Target) -> str:
+        """Why this machine cannot build for the target, and what would help; empty if it can."""
 
-    def load(self, path: Path, threads: int) -> Predict:
+    def export(self, request: ExportRequest) -> dict[str, str]:
+        """Write the artifact, any batch size up to the target's largest allowed; what to record of it."""
+
+    def load(self, path: Path, target: Target) -> Predict:
         """The artifact, read back from the disk, as a function."""
 
-    def thread_parameters(self, threads: int) -> dict[str, str]:
-        """The backend's own `parameters` for that many threads within an operator."""
+    def parameters(self, target: Target) -> dict[str, str]:
+        """The backend's own `parameters` for the target."""
 
 
 EXPORTERS: dict[str, Exporter] = {
     "torchscript": torchscript,
     "onnx": onnx,
+    "openvino": openvino,
+    "aoti": aoti,
+    "tensorrt": tensorrt,
 }
+
+
+def alternatives(target: Target, format_name: str, here: bool = False) -> str:
+    """What comes nearest to an impossible target: the format's other precisions, and other formats.
+
+    `here`: of those, what this machine can build.
+    """
+
+    def possible(name: str, precision: str) -> bool:
+        exporter = EXPORTERS[name]
+        listed = precision in exporter.PRECISIONS.get(target.device, ())
+        return listed and not (here and exporter.refusal(replace(target, precision=precision)))
+
+    own = [p for p in EXPORTERS[format_name].PRECISIONS.get(target.device, ()) if possible(format_name, p)]
+    others = [name for name in EXPORTERS if possible(name, target.precision)]
+    parts = [f"{format_name} can be built in {', '.join(own)}"] if own else []
+    parts += [f"{target.precision} with format {', '.join(others)}"] if others else []
+    return f"for device: {target.device}, {'; '.join(parts)}" if parts else "choose another device"

@@ -1,16 +1,20 @@
-"""ONNX by torch.export: Triton's `onnxruntime` backend."""
+"""ONNX by torch.export: Triton's `onnxruntime` backend. int8 is ONNX Runtime's static quantisation."""
 
 from __future__ import annotations
 
 import io
 import logging
+import tempfile
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from builder.types import NETWORK_INPUT, NETWORK_OUTPUT, Predict
+from builder.exporters import onnx_file, onnx_int8
+from builder.exporters.half import in_precision
+from builder.exporters.memory import weights_released
+from builder.types import NETWORK_INPUT, NETWORK_OUTPUT, ExportRequest, Predict, Target
 
 if TYPE_CHECKING:
     import torch
@@ -18,33 +22,49 @@ if TYPE_CHECKING:
 
 FILENAME = "model.onnx"
 BACKEND = "onnxruntime"
-PRECISIONS: tuple[str, ...] = ("fp32",)
+PLATFORM = ""
+# ONNX Runtime has no bfloat16 convolutions, and its CUDA provider runs Q/DQ graphs unfused, slower than fp32.
+PRECISIONS: dict[str, tuple[str, ...]] = {"cpu": ("fp32", "fp16", "int8"), "gpu": ("fp32", "fp16")}
 VERSIONED: tuple[str, ...] = ("torch", "onnx", "onnxruntime")
 
 # What the exporter's operators are written in; newer sets would only be converted up from it.
 OPSET = 18
-# Protocol buffers end at 2 GiB; past this the weights go to a file of their own beside the graph.
-ONE_FILE_BYTES = 1_900_000_000
 
 
-def export(module: nn.Module, example: torch.Tensor, path: Path) -> None:
+def refusal(target: Target) -> str:
+    return ""
+
+
+def export(request: ExportRequest) -> dict[str, str]:
+    with tempfile.TemporaryDirectory(dir=request.path.parent, prefix=".onnx-") as folder:
+        graph = Path(folder, FILENAME)
+        write_graph(in_precision(request.module, request.target.precision), request.example, graph)
+        if request.target.precision == "int8":
+            assert request.calibration  # the plan holds it for int8
+            graph = onnx_int8.quantize(graph, request.calibration(), onnx_int8.FOR_CPUS)
+        onnx_file.join(graph, request.path)
+    return {"opset": str(OPSET)}
+
+
+def write_graph(module: nn.Module, example: torch.Tensor, path: Path) -> None:
+    """Write the ONNX graph of a classifier, its weights in a second file beside it; it has none afterwards."""
     import torch
 
-    weights_bytes = sum(tensor.nbytes for tensor in module.state_dict().values())
-    with warnings.catch_warnings(), _silence(), torch.no_grad():
+    with warnings.catch_warnings(), _silence(), weights_released(module), torch.no_grad():
         warnings.simplefilter("ignore")
-        torch.onnx.export(
+        program = torch.onnx.export(
             module,
             (example,),
-            str(path),
             input_names=[NETWORK_INPUT],
             output_names=[NETWORK_OUTPUT],
             dynamic_shapes=({0: torch.export.Dim("batch", min=1)},),
             opset_version=OPSET,
             dynamo=True,
-            external_data=weights_bytes > ONE_FILE_BYTES,
             verbose=False,
         )
+        assert program  # None only without dynamo
+        program.save(str(path), external_data=True)
+        del program
 
 
 @contextmanager
@@ -59,13 +79,15 @@ def _silence() -> Iterator[None]:
         logging.disable(before)
 
 
-def load(path: Path, threads: int) -> Predict:
+def load(path: Path, target: Target) -> Predict:
     import onnxruntime
     import torch
 
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    options.intra_op_num_threads = target.threads
+    wanted = ["CUDAExecutionProvider"] if target.device == "gpu" else []
+    available = [name for name in wanted if name in onnxruntime.get_available_providers()]
+    session = onnxruntime.InferenceSession(str(path), options, providers=[*available, "CPUExecutionProvider"])
 
     def predict(batch: torch.Tensor) -> torch.Tensor:
         (outputs,) = session.run([NETWORK_OUTPUT], {NETWORK_INPUT: batch.numpy()})
@@ -74,5 +96,5 @@ def load(path: Path, threads: int) -> Predict:
     return predict
 
 
-def thread_parameters(threads: int) -> dict[str, str]:
-    return {"intra_op_thread_count": str(threads), "inter_op_thread_count": "1"}
+def parameters(target: Target) -> dict[str, str]:
+    return {"intra_op_thread_count": str(target.threads), "inter_op_thread_count": "1"}

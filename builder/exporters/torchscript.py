@@ -1,14 +1,18 @@
-"""TorchScript, traced and frozen: Triton's `pytorch` backend."""
+"""TorchScript, traced and frozen: Triton's `pytorch` backend. int8 is PyTorch's own fbgemm quantisation."""
 
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from builder.errors import ExportError
-from builder.reasons import place_of
-from builder.types import Predict
+from builder.exporters.half import HALF_PRECISIONS, in_precision
+from builder.hardware import cpu_computes
+from builder.reasons import place_of, reason
+from builder.types import ExportRequest, Predict, Target
 
 if TYPE_CHECKING:
     import torch
@@ -16,24 +20,65 @@ if TYPE_CHECKING:
 
 FILENAME = "model.pt"
 BACKEND = "pytorch"
-PRECISIONS: tuple[str, ...] = ("fp32",)
+PLATFORM = ""
+PRECISIONS: dict[str, tuple[str, ...]] = {"cpu": ("fp32", "fp16", "bf16", "int8"), "gpu": ("fp32", "fp16", "bf16")}
 VERSIONED: tuple[str, ...] = ("torch",)
 
+# Its recipe keeps weights to 7 bits, so that sums do not overflow on CPUs without VNNI either.
+QUANTIZED_ENGINE = "fbgemm"
 
-def export(module: nn.Module, example: torch.Tensor, path: Path) -> None:
+
+def refusal(target: Target) -> str:
+    if target.device == "cpu" and target.precision in HALF_PRECISIONS and not cpu_computes(target.precision):
+        return f"this CPU has no {target.precision} arithmetic, and emulating it is far slower than fp32"
+    return ""
+
+
+def export(request: ExportRequest) -> dict[str, str]:
+    import torch
+
+    if request.target.precision == "int8":
+        assert request.calibration  # the plan holds it for int8
+        # Its symbolic tracing refuses every branch on content itself.
+        quantized = _quantized(request.module, request.example, request.calibration())
+        with _silent(), torch.no_grad():
+            traced = _traced(quantized, request.example)
+    else:
+        traced = trace(in_precision(request.module, request.target.precision), request.example)
+    with _silent():
+        frozen = torch.jit.freeze(traced)
+    frozen.save(str(request.path))
+    _release_weights(frozen)
+    return {"quantized_engine": QUANTIZED_ENGINE} if request.target.precision == "int8" else {}
+
+
+@contextmanager
+def _silent() -> Iterator[None]:
+    """TorchScript and its quantisation are deprecated, not removed; nobody needs to be told at each build."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def trace(module: nn.Module, example: torch.Tensor) -> Any:
+    """A TorchScript module for any batch size. Raises ExportError where it would remember one image."""
     import torch
 
     with warnings.catch_warnings(record=True) as remarks, torch.no_grad():
         # TorchScript is deprecated, not removed, and Triton's backend reads nothing newer everywhere.
         warnings.simplefilter("ignore")
         warnings.simplefilter("always", torch.jit.TracerWarning)  # type: ignore[attr-defined]
-        # The builder compares the written file with the module; the tracer's own check is weaker.
-        traced = torch.jit.trace(module, example, check_trace=False)  # type: ignore[no-untyped-call]
+        traced = _traced(module, example)
         if remarks:
             _refuse_branches_on_content(module, example)
-        frozen = torch.jit.freeze(traced)
-        frozen.save(str(path))
-        _release_weights(frozen)
+    return traced
+
+
+def _traced(module: nn.Module, example: torch.Tensor) -> Any:
+    import torch
+
+    # The builder compares the written file with the module; the tracer's own check is weaker.
+    return torch.jit.trace(module, example, check_trace=False)  # type: ignore[no-untyped-call]
 
 
 def _refuse_branches_on_content(module: nn.Module, example: torch.Tensor) -> None:
@@ -55,6 +100,36 @@ def _refuse_branches_on_content(module: nn.Module, example: torch.Tensor) -> Non
         ) from None
 
 
+def _quantized(module: nn.Module, example: torch.Tensor, images: Iterable[torch.Tensor]) -> nn.Module:
+    """Post-training static quantisation, weights per channel; the softmax stays in float32."""
+    import torch
+    from torch.ao.quantization import get_default_qconfig_mapping, quantize_fx
+
+    mapping = get_default_qconfig_mapping(QUANTIZED_ENGINE).set_module_name("activation", None)
+    before = torch.backends.quantized.engine
+    torch.backends.quantized.engine = QUANTIZED_ENGINE
+    try:
+        with _silent(), torch.no_grad():
+            prepared = _prepared(module, mapping, example)
+            for image in images:
+                prepared(image)
+            return quantize_fx.convert_fx(prepared)
+    finally:
+        torch.backends.quantized.engine = before
+
+
+def _prepared(module: nn.Module, mapping: Any, example: torch.Tensor) -> Any:
+    from torch.ao.quantization import quantize_fx
+
+    try:
+        return quantize_fx.prepare_fx(module, mapping, (example,))
+    except Exception as error:  # symbolic tracing meets whatever a user's forward() does
+        raise ExportError(
+            f"PyTorch's quantisation cannot follow forward(): {reason(error)}; `format: openvino` quantises the "
+            "operations that it runs, whatever the code that chose them"
+        ) from error
+
+
 def _release_weights(frozen: torch.jit.ScriptModule) -> None:
     """Empty the constants of a graph that is written and done with.
 
@@ -69,20 +144,21 @@ def _release_weights(frozen: torch.jit.ScriptModule) -> None:
             node.t_("value", nothing)
 
 
-def load(path: Path, threads: int) -> Predict:
+def load(path: Path, target: Target) -> Predict:
     import torch
 
-    torch.set_num_threads(threads)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        module = torch.jit.load(str(path), map_location="cpu")  # type: ignore[no-untyped-call]
+    torch.set_num_threads(target.threads)
+    device = "cuda" if target.device == "gpu" and torch.cuda.is_available() else "cpu"
+    torch.backends.cudnn.allow_tf32 = target.precision != "fp32"
+    with _silent():
+        module = torch.jit.load(str(path), map_location=device)  # type: ignore[no-untyped-call]
 
     def predict(batch: torch.Tensor) -> torch.Tensor:
         with torch.inference_mode():
-            return module(batch)  # type: ignore[no-any-return]
+            return module(batch.to(device)).cpu()  # type: ignore[no-any-return]
 
     return predict
 
 
-def thread_parameters(threads: int) -> dict[str, str]:
-    return {"INTRA_OP_THREAD_COUNT": str(threads), "INTER_OP_THREAD_COUNT": "1"}
+def parameters(target: Target) -> dict[str, str]:
+    return {"INTRA_OP_THREAD_COUNT": str(target.threads), "INTER_OP_THREAD_COUNT": "1"}

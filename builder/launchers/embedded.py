@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from builder.errors import LaunchError, ModelLoadError
 from builder.launchers import guard
+from builder.launchers.compatibility import refuse_unloadable
 from builder.launchers.runtime import PYTHON_BACKEND, Runtime, ensembles, make_runtime
 from builder.types import Endpoints
 
@@ -46,6 +47,7 @@ ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 
 def launch(repository: Path, options: LaunchOptions) -> EmbeddedServer:
     _require_models(repository)
+    refuse_unloadable(repository)
     ports = choose_ports(options)
     server = EmbeddedServer(repository, make_runtime(repository), options, ports)
     try:

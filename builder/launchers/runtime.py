@@ -18,6 +18,7 @@ from builder.errors import ConfigError, LaunchError
 RUNTIMES = Path(__file__).parent.parent / "runtimes"
 CONFIG = "config.pbtxt"
 PYTHON_BACKEND = "python"
+NEWER_PLATFORMS = ("torch_aoti",)
 STUB = "triton_python_backend_stub"
 ELSEWHERE = (
     "serve the same repository with NVIDIA's tritonserver image, 26.08 or newer, with Pillow added for the "
@@ -112,7 +113,7 @@ def _lay_out_models(models: Path, repository: Path) -> None:
     for model in repository.iterdir():
         if model.is_dir():
             _link_tree(model, models / model.name)
-            _drop_queue_policy(models / model.name / CONFIG)
+            _adapt_config(models / model.name / CONFIG)
 
 
 def _link_tree(source: Path, target: Path) -> None:
@@ -124,13 +125,17 @@ def _link_tree(source: Path, target: Path) -> None:
             (target / entry.name).symlink_to(entry)
 
 
-def _drop_queue_policy(path: Path) -> None:
+def _adapt_config(path: Path) -> None:
     try:
         model = config.read(path)
     except (OSError, ConfigError):
         return  # the server will say what is wrong with it
-    if model.dynamic_batching.HasField("default_queue_policy"):
+    before = model.SerializeToString()
+    if model.HasField("dynamic_batching"):
         model.dynamic_batching.ClearField("default_queue_policy")
+    if model.platform in NEWER_PLATFORMS:
+        model.platform = ""
+    if model.SerializeToString() != before:
         path.unlink()
         path.write_text(config.to_text(model), encoding="utf-8")
 

@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
-import difflib
-import functools
-import importlib
-import importlib.util
-import sys
-from collections.abc import Callable, Sequence
-from pathlib import Path
-from types import ModuleType
+from collections.abc import Sequence
 from typing import Any
 
 from builder.errors import NetworkError
 from builder.networks import weights
-from builder.reasons import reason
 from builder.types import Network, NetworkFacts, NetworkRequest
+from builder.usercode import call, is_callable_name, load_callable
 
 DEFAULT_WEIGHTS: str | None = None
 
 
 def matches(name: str) -> bool:
-    return ":" in name
+    return is_callable_name(name)
 
 
 def names() -> Sequence[str]:
@@ -33,65 +26,20 @@ def facts(name: str) -> NetworkFacts:
 
 
 def make(request: NetworkRequest) -> Network:
-    function = _load(request)
+    function = load_callable(request.name, request.base, NetworkError)
 
-    def call() -> Any:
-        return _called(function, request)
+    def called() -> Any:
+        return _module(call(function, request.name, NetworkError, **request.arguments), request.name)
 
     if request.weights.kind == "included":
-        module = call().requires_grad_(False)
+        module = called().requires_grad_(False)
         return Network(module.eval(), None, None, True, weights.provenance(request))
-    return weights.make_network(call, request, None)
+    return weights.make_network(called, request, None)
 
 
-def _load(request: NetworkRequest) -> Callable[..., Any]:
-    place, _, attribute = request.name.rpartition(":")
-    module = _import_file(request.base / place) if place.endswith(".py") else _import_module(place, request.base)
-    function = getattr(module, attribute, None)
-    if not callable(function):
-        close = difflib.get_close_matches(attribute, [name for name in vars(module) if callable(vars(module)[name])], 1)
-        hint = f"did you mean {close[0]!r}?" if close else "name one: path/file.py:callable"
-        raise NetworkError(f"{place} has no callable {attribute!r}; {hint}")
-    return function  # type: ignore[no-any-return]
-
-
-def _import_file(path: Path) -> ModuleType:
-    if not path.is_file():
-        raise NetworkError(f"{path} does not exist; `network: path/file.py:callable` is relative to the manifest")
-    # Under its own name, so that a second file called model.py does not get the first one's code.
-    name = f"build_repo_network_{abs(hash(path.resolve()))}"
-    spec = importlib.util.spec_from_file_location(name, path)
-    assert spec  # always so for a .py file
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # dataclasses and pickling look modules up here
-    _run(functools.partial(spec.loader.exec_module, module), path)
-    return module
-
-
-def _import_module(name: str, base: Path) -> ModuleType:
-    if str(base.resolve()) not in sys.path:
-        sys.path.append(str(base.resolve()))
-    module: ModuleType = _run(functools.partial(importlib.import_module, name), name)
-    return module
-
-
-def _run(load: Callable[[], Any], what: Path | str) -> Any:
-    try:
-        return load()
-    except Exception as error:  # the user's file may raise anything
-        raise NetworkError(f"{what} cannot be imported: {type(error).__name__}: {reason(error)}") from error
-
-
-def _called(function: Callable[..., Any], request: NetworkRequest) -> Any:
+def _module(module: Any, name: str) -> Any:
     from torch import nn
 
-    try:
-        module = function(**request.arguments)
-    except Exception as error:  # the user's function may raise anything
-        raise NetworkError(
-            f"{request.name} failed with arguments {request.arguments}: {type(error).__name__}: {reason(error)}"
-        ) from error
     if not isinstance(module, nn.Module):
-        raise NetworkError(f"{request.name} gave a {type(module).__name__}, not a torch.nn.Module")
+        raise NetworkError(f"{name} gave a {type(module).__name__}, not a torch.nn.Module")
     return module

@@ -1,6 +1,7 @@
 """Networks that the tests build: one that is sound, and those that a build must refuse."""
 
 import torch
+from PIL import Image
 from torch import nn
 
 
@@ -94,3 +95,14 @@ def not_a_module() -> str:
 
 def failing() -> nn.Module:
     raise RuntimeError("no such luck")
+
+
+def photos() -> list[tuple[Image.Image, int]]:
+    """A dataset, as torch's: indexable, of images and their classes."""
+    random = torch.Generator().manual_seed(0)
+    pixels = torch.randint(0, 256, (10, 50, 60, 3), generator=random, dtype=torch.uint8)
+    return [(Image.fromarray(image.numpy()), number % 3) for number, image in enumerate(pixels)]
+
+
+def tensors() -> list[torch.Tensor]:
+    return [torch.zeros(3, 32, 32)]

@@ -1,4 +1,4 @@
-"""Triton's `pytorch` backend for the embedded server: runs TorchScript files.
+"""Triton's `pytorch` backend for the embedded server: runs TorchScript files and AOTInductor packages.
 
 Lives inside the server's Python stub, so it imports nothing of this project. It reads the same
 `config.pbtxt` as NVIDIA's C++ backend of that name and honours the same parameters.
@@ -24,8 +24,18 @@ class TritonPythonModel:
         self._device = torch.device(f"cuda:{args['model_instance_device_id']}" if on_gpu else "cpu")
         filename = config["default_model_filename"] or "model.pt"
         path = os.path.join(args["model_repository"], args["model_version"], filename)
+        if config["parameters"].get("precision", {}).get("string_value") == "fp32":
+            # On GPUs convolutions would be computed with 10 bits of mantissa, unlike what was verified.
+            torch.backends.cudnn.allow_tf32 = False
+        self._module = self._load(path)
+
+    def _load(self, path: str) -> Any:
+        if path.endswith(".pt2"):
+            # Its platform, torch_aoti, is told by the file: this server knows no such platform.
+            index = self._device.index if self._device.type == "cuda" else -1
+            return torch._inductor.aoti_load_package(path, device_index=index)
         warnings.simplefilter("ignore", FutureWarning)  # TorchScript is deprecated; the log need not say so
-        self._module = torch.jit.load(path, map_location=self._device).eval()  # type: ignore[no-untyped-call]
+        return torch.jit.load(path, map_location=self._device).eval()  # type: ignore[no-untyped-call]
 
     @staticmethod
     def _set_threads(parameters: dict[str, dict[str, str]]) -> None:

@@ -1,0 +1,120 @@
+"""AOTInductor packages, compiled for this machine: Triton's `pytorch` backend, platform `torch_aoti`."""
+
+from __future__ import annotations
+
+import io
+import logging
+import shutil
+import tempfile
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from builder.exporters.half import HALF_PRECISIONS, in_precision
+from builder.exporters.memory import page_out, weights_released
+from builder.hardware import cpu_computes, gpu
+from builder.types import ExportRequest, Predict, Target
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+FILENAME = "model.pt2"
+BACKEND = "pytorch"
+PLATFORM = "torch_aoti"
+PRECISIONS: dict[str, tuple[str, ...]] = {"cpu": ("fp32", "fp16", "bf16"), "gpu": ("fp32", "fp16", "bf16")}
+VERSIONED: tuple[str, ...] = ("torch",)
+
+# Constants are folded and laid out for the kernels; they lie in the package as a file, since as data
+# of the library they would be held in memory three times while it is linked.
+CONFIGS: dict[str, Any] = {
+    "aot_inductor.package": True,
+    "aot_inductor.package_constants_in_so": False,
+    "aot_inductor.package_constants_on_disk_format": "binary_blob",
+}
+
+
+def refusal(target: Target) -> str:
+    if target.device == "gpu" and gpu() is None:
+        return "its kernels are compiled for the GPU at hand, and PyTorch finds none here"
+    if target.device == "cpu" and target.precision in HALF_PRECISIONS and not cpu_computes(target.precision):
+        return f"this CPU has no {target.precision} arithmetic, and emulating it is far slower than fp32"
+    if target.device == "cpu" and not shutil.which("g++") and not shutil.which("clang++"):
+        return "its kernels are compiled with a C++ compiler, and there is none here (apt-get install g++)"
+    return ""
+
+
+def export(request: ExportRequest) -> dict[str, str]:
+    import torch
+    from torch._inductor.package.package import package_aoti
+
+    device = "cuda" if request.target.device == "gpu" else "cpu"
+    module = in_precision(request.module, request.target.precision).to(device)
+    example = request.example.to(device)
+    with tempfile.TemporaryDirectory(dir=request.path.parent, prefix=".aoti-") as folder, _silence():
+        with weights_released(module), torch.no_grad():
+            files = _compiled(module, example, request.target, Path(folder))
+        package_aoti(str(request.path), files)
+    return _bound_to(device)
+
+
+def _compiled(module: nn.Module, example: torch.Tensor, target: Target, folder: Path) -> Any:
+    """The files of the package."""
+    import torch
+
+    batch = torch.export.Dim("batch", min=1, max=max(2, target.max_batch_size))
+    program = torch.export.export(module, (example,), dynamic_shapes=({0: batch},), strict=False)
+    configs = CONFIGS | {
+        "freezing": target.device == "cpu",
+        "cpp.weight_prepack": False,
+        "aot_inductor.output_path": str(folder / "model.so"),
+        # By then the kernels have the weights in layouts of their own.
+        "post_grad_custom_post_pass": lambda _: page_out(module),
+    }
+    return torch._inductor.aot_compile(program.module(), (example,), options=configs)
+
+
+def _bound_to(device: str) -> dict[str, str]:
+    """What the machine code in the package needs."""
+    import torch
+
+    if device == "cpu":
+        return {"cpu_capability": torch.backends.cpu.get_cpu_capability()}
+    found = gpu()
+    assert found  # or the export would have failed
+    return {"gpu": found.name, "compute_capability": found.compute_capability}
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    """The compiler's remarks; what matters of them is in its exceptions."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings(), redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
+
+
+def load(path: Path, target: Target) -> Predict:
+    import torch
+
+    torch.set_num_threads(target.threads)
+    device = "cuda" if target.device == "gpu" else "cpu"
+    torch.backends.cudnn.allow_tf32 = target.precision != "fp32"
+    with _silence():
+        model = torch._inductor.aoti_load_package(str(path))
+
+    def predict(batch: torch.Tensor) -> torch.Tensor:
+        with torch.inference_mode():
+            return model(batch.to(device)).cpu()  # type: ignore[no-any-return]
+
+    return predict
+
+
+def parameters(target: Target) -> dict[str, str]:
+    return {"INTRA_OP_THREAD_COUNT": str(target.threads), "INTER_OP_THREAD_COUNT": "1"}

@@ -1,0 +1,132 @@
+"""OpenVINO's IR, converted from a trace: Triton's `openvino` backend. int8 is NNCF's static quantisation."""
+
+from __future__ import annotations
+
+import io
+import logging
+import os
+import sys
+from collections.abc import Iterable
+from contextlib import redirect_stderr, redirect_stdout
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from builder.errors import ExportError
+from builder.exporters import torchscript
+from builder.exporters.memory import page_out_file
+from builder.hardware import cpu_computes
+from builder.types import NETWORK_INPUT, NETWORK_OUTPUT, ExportRequest, Predict, Target
+
+if TYPE_CHECKING:
+    import torch
+
+FILENAME = "model.xml"
+BACKEND = "openvino"
+PLATFORM = ""
+# fp16 is that of the weights, half the size; CPUs compute them in fp32. Its GPUs are Intel's alone.
+PRECISIONS: dict[str, tuple[str, ...]] = {"cpu": ("fp32", "fp16", "bf16", "int8"), "gpu": ()}
+VERSIONED: tuple[str, ...] = ("torch", "openvino")
+
+# Of what the CPU could do it takes bf16 unasked where there is AMX, and fp32 has to be asked for.
+INFERENCE_PRECISIONS = {"fp32": "f32", "fp16": "f32", "bf16": "bf16", "int8": "f32"}
+
+
+def refusal(target: Target) -> str:
+    if target.precision == "bf16" and not cpu_computes("bf16"):
+        return "this CPU has no bf16 arithmetic, so that OpenVINO would silently compute in fp32"
+    return ""
+
+
+def export(request: ExportRequest) -> dict[str, str]:
+    openvino = _openvino()
+    with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+        traced = torchscript.trace(request.module, request.example)
+        model = openvino.convert_model(traced, example_input=request.example)
+    model.inputs[0].get_tensor().set_names({NETWORK_INPUT})
+    model.outputs[0].get_tensor().set_names({NETWORK_OUTPUT})
+    model.reshape([-1, *request.example.shape[1:]])
+    facts = {}
+    if request.target.precision == "int8":
+        assert request.calibration  # the plan holds it for int8
+        model = _quantized(model, request.calibration())
+        facts = {"nncf_version": _nncf().__version__}
+    openvino.save_model(model, str(request.path), compress_to_fp16=request.target.precision == "fp16")
+    return facts
+
+
+def _quantized(model: Any, images: Iterable[torch.Tensor]) -> Any:
+    nncf = _nncf()
+    logging.getLogger("nncf").setLevel(logging.ERROR)
+    arrays = [image.numpy() for image in images]
+    with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):  # progress bars of its own
+        return nncf.quantize(model, nncf.Dataset(arrays), subset_size=len(arrays))
+
+
+def _openvino() -> Any:
+    _forgo_telemetry()
+    try:
+        import openvino
+    except ImportError:
+        raise ExportError("openvino is not installed; run: pip install 'triton-build-repo[openvino]'") from None
+    return openvino
+
+
+def _forgo_telemetry() -> None:
+    """Both packages report their use to their makers unless they are told not to; a build tells nobody."""
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+    os.environ.setdefault("NNCF_CI", "1")
+
+
+def _nncf() -> Any:
+    _forgo_telemetry()
+    try:
+        import nncf
+    except ImportError:
+        raise ExportError("int8 needs nncf; run: pip install 'triton-build-repo[openvino]'") from None
+    return nncf
+
+
+def load(path: Path, target: Target) -> Predict:
+    import numpy
+    import torch
+
+    compiled = (
+        _openvino()
+        .Core()
+        .compile_model(
+            str(path),
+            "CPU",
+            {
+                "INFERENCE_PRECISION_HINT": INFERENCE_PRECISIONS[target.precision],
+                "INFERENCE_NUM_THREADS": target.threads,
+                "PERFORMANCE_HINT": "LATENCY",
+                "NUM_STREAMS": 1,
+            },
+        )
+    )
+    request = compiled.create_infer_request()
+    # From the first inference on the kernels have the weights in layouts of their own.
+    request.infer([numpy.zeros(_one_image(compiled), numpy.float32)])
+    page_out_file(path.with_suffix(".bin"))
+
+    def predict(batch: torch.Tensor) -> torch.Tensor:
+        return torch.from_numpy(request.infer([batch.numpy()], share_inputs=True)[0])
+
+    return predict
+
+
+def _one_image(compiled: Any) -> list[int]:
+    return [1, *(dimension.get_length() for dimension in list(compiled.inputs[0].partial_shape)[1:])]
+
+
+def parameters(target: Target) -> dict[str, str]:
+    """The backend's own, and the precision, which NVIDIA's build of it can only be asked for as bf16."""
+    bf16 = {"HINT_BF16": "YES"} if target.precision == "bf16" else {}
+    return bf16 | {
+        "INFERENCE_PRECISION_HINT": INFERENCE_PRECISIONS[target.precision],
+        "INFERENCE_NUM_THREADS": str(target.threads),
+        "PERFORMANCE_HINT": "LATENCY",
+        "NUM_STREAMS": "1",
+        # NVIDIA's build makes the batch dimension fixed; smaller batches are refused without it.
+        "ENABLE_BATCH_PADDING": "YES",
+    }

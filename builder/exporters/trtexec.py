@@ -1,0 +1,215 @@
+"""TensorRT plans by the trtexec of a serving image, in Docker: the server's very own version builds them."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import secrets
+import tempfile
+from collections.abc import Callable
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from builder import images
+from builder.errors import ExportError
+from builder.exporters.plans import Order, cache_file, read_cache, save_cache
+from builder.types import NETWORK_INPUT, NETWORK_OUTPUT, Predict
+
+if TYPE_CHECKING:
+    import torch
+
+TRTEXEC = "/usr/src/tensorrt/bin/trtexec"
+FOLDER = "/build"
+"""Where the container sees the staging folder."""
+CACHE = "timings.cache"
+OUTPUTS = "outputs.json"
+TOLD_LINES = 15
+# What an engine says that was asked for a GPU and has no runtime that could give one.
+NO_RUNTIME = ("could not select device driver", "failed to discover GPU vendor", "unknown or invalid runtime")
+VERSIONS = (re.compile(r"TensorRT version: (\d+\.\d+\.\d+)"), re.compile(r"TensorRT v(\d+)(\d\d)(\d\d)\]"))
+
+
+@dataclass(frozen=True)
+class Container:
+    """How a command is run in the image."""
+
+    image: str
+    command: list[str]
+    folder: Path
+    """The one folder that it sees, as FOLDER."""
+    gpu: str
+    """The UUID of the one GPU that it sees."""
+
+
+def connect() -> Any:
+    """A client of this machine's Docker engine, which has answered. Raises ExportError."""
+    try:
+        import docker
+    except ImportError:
+        raise ExportError(
+            "the Python package docker is not installed; run: pip install 'triton-build-repo[docker]'"
+        ) from None
+    return reached(docker.from_env)
+
+
+def reached(make: Any) -> Any:
+    """The client that `make()` gives, after it has answered. Raises ExportError."""
+    from docker.errors import DockerException
+
+    try:
+        client = make()
+        client.ping()
+    except (DockerException, OSError) as error:
+        if _comes_from(error, PermissionError):
+            raise ExportError(
+                "Docker's engine may not be used by this user; run: sudo usermod -aG docker $USER, and log in again"
+            ) from None
+        raise ExportError(
+            f"no Docker engine answers ({error}); start it: sudo systemctl start docker, or set DOCKER_HOST"
+        ) from None
+    return client
+
+
+def _comes_from(error: BaseException | None, kind: type[BaseException]) -> bool:
+    """Whether an exception of the kind led to this; requests hides some among its arguments."""
+    if error is None or isinstance(error, kind):
+        return error is not None
+    inner = [argument for argument in error.args if isinstance(argument, BaseException)]
+    return any(_comes_from(one, kind) for one in (error.__cause__, error.__context__, *inner))
+
+
+def build(order: Order, image: str, gpu: str, connect: Callable[[], Any]) -> str:
+    """Write the plan with the image's trtexec; TensorRT's version. Raises ExportError."""
+    cache = cache_file(image, order.gpu)
+    (order.graph.parent / CACHE).write_bytes(read_cache(cache))
+    log = run(Container(image, build_command(order), order.graph.parent, gpu), connect)
+    if not order.plan.exists():
+        raise ExportError(f"trtexec in {image} wrote no plan; it said:\n{last_lines(log)}")
+    save_cache(cache, read_cache(order.graph.parent / CACHE))
+    return version_of(log, image)
+
+
+def build_command(order: Order) -> list[str]:
+    least, optimum, largest = ("x".join(map(str, shape)) for shape in order.shapes())
+    return [
+        TRTEXEC,
+        f"--onnx={FOLDER}/{order.graph.name}",
+        f"--saveEngine={FOLDER}/{order.plan.name}",
+        "--stronglyTyped",  # TensorRT 11 knows nothing else, and ignores it
+        "--noTF32",  # float32 means float32; what may be rounded, the graph says
+        f"--minShapes={NETWORK_INPUT}:{least}",
+        f"--optShapes={NETWORK_INPUT}:{optimum}",
+        f"--maxShapes={NETWORK_INPUT}:{largest}",
+        f"--memPoolSize=workspace:{order.workspace_mib}",
+        f"--timingCacheFile={FOLDER}/{CACHE}",
+        "--skipInference",
+    ]
+
+
+def run_command(plan: str, pixels: str, outputs: str, shape: tuple[int, ...]) -> list[str]:
+    """One inference: `pixels` holds raw float32 of `shape`, `outputs` is written as JSON."""
+    return [
+        TRTEXEC,
+        f"--loadEngine={FOLDER}/{plan}",
+        f"--shapes={NETWORK_INPUT}:{'x'.join(map(str, shape))}",
+        f"--loadInputs={NETWORK_INPUT}:{FOLDER}/{pixels}",
+        f"--exportOutput={FOLDER}/{outputs}",
+        "--iterations=1",
+        "--duration=0",
+        "--warmUp=0",
+    ]
+
+
+def run(job: Container, connect: Callable[[], Any]) -> str:
+    """The log of a command that ended well, in a container that is gone afterwards. Raises ExportError."""
+    with closing(connect()) as client:
+        status, log = _run(job, client)
+    if status != 0:
+        raise ExportError(f"trtexec in {job.image} failed with status {status}; it said:\n{last_lines(log)}")
+    return log
+
+
+def _run(job: Container, client: Any) -> tuple[int, str]:
+    from docker.errors import APIError, ImageNotFound
+
+    name = f"build-repo-{secrets.token_hex(6)}"
+    try:
+        container = client.containers.create(job.image, job.command, name=name, **_isolation(job, client))
+        container.start()
+        return container.wait(timeout=None)["StatusCode"], str(container.logs(), errors="replace")
+    except ImageNotFound:
+        raise ExportError(
+            f"the image {job.image} is not on this machine; run: docker pull {job.image} (with the registry's name "
+            f"in front, which {images.REGISTRY_VARIABLE} or `tensorrt: {{image: ...}}` in the manifest can hold)"
+        ) from None
+    except (APIError, OSError) as error:
+        raise ExportError(_engine_refusal(str(error))) from None
+    finally:
+        # By its name, since Ctrl-C may come before the engine's answer has.
+        with suppress(APIError, OSError):
+            client.containers.get(name).remove(force=True)
+
+
+def _isolation(job: Container, client: Any) -> dict[str, Any]:
+    """No network, nothing of this machine but one folder and one GPU, and the caller's own rights."""
+    from docker.types import DeviceRequest
+
+    # The root of an engine that the caller runs is the caller; other users there are nobody here.
+    is_rootless = "name=rootless" in (client.info().get("SecurityOptions") or ())
+    return {
+        # The image's own entrypoint stays: it lays out the CUDA libraries for older drivers.
+        "volumes": {str(job.folder.absolute()): {"bind": FOLDER, "mode": "rw"}},
+        "working_dir": FOLDER,
+        "network_disabled": True,
+        "user": "0:0" if is_rootless else f"{os.getuid()}:{os.getgid()}",
+        "device_requests": [DeviceRequest(device_ids=[job.gpu], capabilities=[["gpu"]])],
+    }
+
+
+def _engine_refusal(reason: str) -> str:
+    if any(words in reason for words in NO_RUNTIME):
+        return (
+            f"Docker cannot give a container the GPU: {reason}; install the NVIDIA Container Toolkit, and run: "
+            "sudo nvidia-ctk runtime configure --runtime=docker && sudo systemctl restart docker"
+        )
+    return f"Docker's engine refused to run trtexec: {reason}"
+
+
+def last_lines(log: str) -> str:
+    return "\n".join([line for line in log.splitlines() if line.strip()][-TOLD_LINES:])
+
+
+def version_of(log: str, image: str) -> str:
+    """TensorRT's version: as trtexec told it, else as the image is known to have."""
+    for pattern in VERSIONS:
+        if found := pattern.search(log):
+            return ".".join(str(int(part)) for part in ".".join(found.groups()).split("."))
+    known = images.of_reference(image)
+    return known.tensorrt if known else "unknown"
+
+
+def load(path: Path, image: str, gpu: str, connect: Callable[[], Any]) -> Predict:
+    """A plan as a function, each call a run of the image's trtexec, which may raise ExportError."""
+
+    def predict(batch: torch.Tensor) -> torch.Tensor:
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=".trtexec-") as name:
+            folder = Path(name)
+            os.link(path, folder / path.name)
+            batch.numpy().tofile(folder / "pixels")
+            command = run_command(path.name, "pixels", OUTPUTS, tuple(batch.shape))
+            run(Container(image, command, folder, gpu), connect)
+            return _read_outputs(folder / OUTPUTS)
+
+    return predict
+
+
+def _read_outputs(file: Path) -> torch.Tensor:
+    import torch
+
+    tensors = {tensor["name"]: tensor for tensor in json.loads(file.read_text(encoding="utf-8"))}
+    outputs = tensors[NETWORK_OUTPUT]
+    shape = [int(size) for size in outputs["dimensions"].split("x")]
+    return torch.tensor(outputs["values"], dtype=torch.float32).reshape(shape)

@@ -1,0 +1,183 @@
+"""Sets of images: folders, whose folders may name classes, and the user's own datasets."""
+
+from __future__ import annotations
+
+import io
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from builder.errors import ManifestError
+from builder.settings import ImageSet
+from builder.usercode import call, is_callable_name, load_callable
+
+if TYPE_CHECKING:
+    import torch
+    from PIL import Image
+
+    from builder.recipe import PreprocessRecipe
+
+SAMPLES = Path(__file__).parent / "samples"
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"})
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One encoded image. `truth` is its class, by number or by name, where that is known."""
+
+    name: str
+    read: Callable[[], bytes]
+    truth: int | str | None = None
+
+    def decode(self, recipe: PreprocessRecipe) -> Image.Image:
+        """Raises ManifestError."""
+        try:
+            return recipe.decode(io.BytesIO(self.read()))
+        except Exception as error:  # Pillow raises whatever a broken file makes it stumble over
+            raise ManifestError(f"{self.name} cannot be decoded: {error}; remove it") from None
+
+
+def find(images: ImageSet | None, base: Path) -> list[Picture]:
+    """The set's pictures in a stable order, or the photos of this package. Raises ManifestError."""
+    if images is None:
+        return _of_folder(SAMPLES, 1_000)
+    if is_callable_name(images.data) and not (base / images.data).exists():
+        return _of_dataset(images, base)
+    folder = base / Path(images.data).expanduser()
+    if not folder.is_dir():
+        raise ManifestError(f"{folder} is not a folder; name one with images, or leave the key out")
+    return _of_folder(folder, images.samples)
+
+
+def _of_folder(folder: Path, samples: int) -> list[Picture]:
+    files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
+    if not files:
+        raise ManifestError(f"there are no images in {folder}; put some there, or leave the key out")
+    chosen = [files[i] for i in spread(len(files), samples)]
+    return [Picture(str(file), file.read_bytes, _folder_of(file, folder)) for file in chosen]
+
+
+def _folder_of(file: Path, root: Path) -> str | None:
+    parts = file.relative_to(root).parts
+    return parts[0] if len(parts) > 1 else None
+
+
+def spread(total: int, wanted: int) -> list[int]:
+    """`wanted` of the numbers below `total`, or all, in order and evenly: sorted files are sorted by class."""
+    count = min(total, wanted)
+    return [i * total // count for i in range(count)]
+
+
+def _of_dataset(images: ImageSet, base: Path) -> list[Picture]:
+    function = load_callable(images.data, base, ManifestError)
+    dataset = call(function, images.data, ManifestError)
+    pictures = [_picture(item, f"{images.data} [{i}]") for i, item in _items(dataset, images.samples)]
+    if not pictures:
+        raise ManifestError(f"{images.data} gave no images")
+    return pictures
+
+
+def _items(dataset: Any, samples: int) -> Iterator[tuple[int, Any]]:
+    """Some of a torch dataset's items, or the first of anything that can be iterated."""
+    if hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__"):
+        return ((i, dataset[i]) for i in spread(len(dataset), samples))
+    return enumerate(itertools.islice(dataset, samples))
+
+
+def _picture(item: Any, name: str) -> Picture:
+    from PIL import Image
+
+    image, truth = item if isinstance(item, tuple | list) and len(item) == 2 else (item, None)
+    truth = truth if isinstance(truth, str) or truth is None else int(truth)
+    if isinstance(image, str | Path):
+        return Picture(str(image), Path(image).read_bytes, truth)
+    if isinstance(image, Image.Image):
+        return Picture(name, partial(_encoded, image), truth)
+    raise ManifestError(f"{name} is a {type(image).__name__}; give files or Pillow images, without a transform")
+
+
+def _encoded(image: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+@dataclass(frozen=True)
+class View:
+    """A picture as it is, or turned: few pictures make many images that way."""
+
+    picture: Picture
+    turn: str = ""
+
+    @property
+    def name(self) -> str:
+        return f"{self.picture.name}{' ' if self.turn else ''}{self.turn}"
+
+    def tensor(self, recipe: PreprocessRecipe, transform: Callable[[Any], torch.Tensor]) -> torch.Tensor:
+        from PIL import ImageOps
+
+        turns: dict[str, Callable[[Any], Any]] = {"mirrored": ImageOps.mirror, "upside down": ImageOps.flip}
+        image = self.picture.decode(recipe)
+        return transform(turns[self.turn](image) if self.turn else image)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The images that a network and its artifacts are compared on; decoded anew each time they are asked for."""
+
+    views: tuple[View, ...]
+    recipe: PreprocessRecipe
+    classes: tuple[int | None, ...] = ()
+    """The true class of each view, where it is known."""
+
+    def __len__(self) -> int:
+        return len(self.views)
+
+    def batches(self, size: int, count: int | None = None) -> Iterator[torch.Tensor]:
+        """float32 [size, C, H, W] of the first `count` images; the last batch has what is left."""
+        import torch
+
+        transform = self.recipe.reference_transform()
+        views = self.views[:count]
+        for start in range(0, len(views), size):
+            yield torch.stack([view.tensor(self.recipe, transform) for view in views[start : start + size]])
+
+
+def evaluation(pictures: Sequence[Picture], recipe: PreprocessRecipe, least: int) -> Evaluation:
+    """All the pictures, and turned ones where they are fewer than `least`."""
+    turns = itertools.cycle(["", "mirrored", "upside down"])
+    views: list[View] = []
+    while len(views) < max(least, len(pictures)):
+        turn = next(turns)
+        views += [View(picture, turn) for picture in pictures]
+    return Evaluation(tuple(views[: max(least, len(pictures))]), recipe)
+
+
+def tensors(pictures: Sequence[Picture], recipe: PreprocessRecipe) -> Iterable[torch.Tensor]:
+    """Each picture as float32 [1, C, H, W]."""
+    transform = recipe.reference_transform()
+    return (transform(picture.decode(recipe)).unsqueeze(0) for picture in pictures)
+
+
+def true_classes(evaluation: Evaluation, labels: tuple[str, ...] | None, classes: int) -> tuple[int | None, ...]:
+    """The class of each view that is labelled and not turned; empty if none is. Raises ManifestError.
+
+    A name is one of `labels`, or else the class's number.
+    """
+    numbers = {str(i): i for i in range(classes)} | {label: i for i, label in enumerate(labels or ())}
+    names = {view.picture.truth for view in evaluation.views}
+    unknown = sorted(str(name) for name in names if name is not None and str(name) not in numbers)
+    if unknown and len(unknown) < len(names - {None}):
+        raise ManifestError(
+            f"some images lie in folders named by class, but these are no classes: {', '.join(unknown[:5])}; "
+            "name the folders by label or by the class's number, or take those folders away"
+        )
+    if unknown or names == {None}:
+        return ()
+    return tuple(
+        None if view.turn or view.picture.truth is None else numbers[str(view.picture.truth)]
+        for view in evaluation.views
+    )

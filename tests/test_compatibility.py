@@ -1,0 +1,151 @@
+"""A server refuses, before it starts, what it could not load; each reason with its remedy."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from published import publish_model, publish_plan
+
+from builder.errors import LaunchError
+from builder.hardware import Gpu
+from builder.launchers import LAUNCHERS, LaunchOptions
+from builder.launchers.compatibility import CPU_LEVELS, Machine, refuse_unloadable
+
+H100 = Gpu("NVIDIA H100", "9.0", "580.95")
+L4 = Gpu("NVIDIA L4", "8.9", "580.95")
+
+
+def machine(**changes: Any) -> Machine:
+    """One that can load everything that is published below."""
+    values = {
+        "is_installed": True,
+        "torch_version": "2.14.1+cu130",
+        "tensorrt_version": "10.16.1.11",
+        "cpu_capability": "AVX512",
+        "gpu": H100,
+    } | changes
+    answers = {name: (lambda *_, value=value: value) for name, value in values.items()}
+    return Machine(**answers)
+
+
+def plan(**changes: Any) -> Callable[[Path], None]:
+    return lambda folder: publish_plan(folder, **changes)
+
+
+def package(**facts: str) -> Callable[[Path], None]:
+    """An AOTInductor package."""
+    recorded = {"torch_version": "2.14.1"} | facts
+    values = {"backend": "pytorch", "platform": "torch_aoti", "filename": "model.pt2", "files": {"model.pt2": b""}}
+    return lambda folder: publish_model(folder, facts=recorded, device="cpu", **values)
+
+
+def other(backend: str) -> Callable[[Path], None]:
+    return lambda folder: publish_model(folder, backend=backend, filename="model", facts={}, device="cpu")
+
+
+LOADABLE = {
+    "plan": plan(),
+    "plan of trtexec": plan(facts={"tensorrt_version": "10.16.1"}),
+    "package for AVX512": package(cpu_capability="AVX512"),
+    "package for AVX2": package(cpu_capability="AVX2", torch_version="2.14.1+cpu"),
+    "package for the GPU": package(compute_capability="9.0", gpu="NVIDIA H200"),
+    "openvino": other("openvino"),
+    "onnxruntime": other("onnxruntime"),
+}
+
+
+@pytest.mark.parametrize("case", LOADABLE)
+def test_loadable(case: str, tmp_path: Path) -> None:
+    LOADABLE[case](tmp_path / "repository")
+    refuse_unloadable(tmp_path / "repository", machine())
+
+
+REFUSED: dict[str, tuple[Callable[[Path], None], dict[str, Any], list[str]]] = {
+    "no GPU": (plan(), {"gpu": None}, ["m_tensorrt", "compute capability 9.0", "there is no GPU"]),
+    "another GPU": (plan(), {"gpu": L4}, ["capability 9.0", "this NVIDIA L4 has 8.9", "build-repo merge"]),
+    "no tensorrt": (
+        plan(facts={"tensorrt_version": "11.1.0"}),
+        {"tensorrt_version": None},
+        ["tensorrt is not installed", "pip install 'tensorrt==11.1.0.*'", "tritonserver:26.07-py3, which has"],
+    ),
+    "another tensorrt": (
+        plan(),
+        {"tensorrt_version": "11.4.0.106"},
+        ["plans are of TensorRT 10.16.1.11, and 11.4.0.106 is", "'tensorrt==10.16.1.11'", "tritonserver:26.04-py3"],
+    ),
+    "near tensorrt": (
+        plan(facts={"tensorrt_version": "11.1.7.2"}),
+        {},
+        ["an image of TensorRT 11.1.7.2; the nearest known, tritonserver:26.07-py3, has 11.1.0"],
+    ),
+    "unknown tensorrt": (plan(facts={"tensorrt_version": "9.3.0"}), {}, ["none of those known has it"]),
+    "all of it": (plan(), {"gpu": None, "tensorrt_version": None}, ["there is no GPU", "tensorrt is not installed"]),
+    "another torch": (
+        package(torch_version="2.13.0+cpu"),
+        {},
+        ["compiled against PyTorch 2.13.0+cpu, and 2.14.1+cu130 is", "pip install torch==2.13.0,"],
+    ),
+    "no torch": (package(), {"torch_version": None}, ["PyTorch is not installed", "pip install torch==2.14.1"]),
+    "lesser CPU": (
+        package(cpu_capability="AVX512"),
+        {"cpu_capability": "AVX2"},
+        ["with AVX512, and this one has AVX2"],
+    ),
+    "no GPU for it": (package(compute_capability="9.0"), {"gpu": None}, ["capability 9.0, and there is no GPU"]),
+    "other GPU for it": (package(compute_capability="9.0"), {"gpu": L4}, ["and this NVIDIA L4 has 8.9"]),
+    "no openvino": (other("openvino"), {"is_installed": False}, ["pip install openvino"]),
+    "no onnxruntime": (other("onnxruntime"), {"is_installed": False}, ["pip install onnxruntime"]),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_refused(case: str, tmp_path: Path) -> None:
+    publish, changes, words = REFUSED[case]
+    publish(tmp_path / "repository")
+    with pytest.raises(LaunchError) as caught:
+        refuse_unloadable(tmp_path / "repository", machine(**changes))
+    assert [word for word in words if word not in str(caught.value)] == []
+
+
+@given(st.sampled_from([*CPU_LEVELS, "NEON"]), st.sampled_from([*CPU_LEVELS, "NEON"]))
+def test_cpus_run_what_lesser_ones_do(tmp_path_factory: pytest.TempPathFactory, found: str, needed: str) -> None:
+    repository = tmp_path_factory.mktemp("cpu") / "repository"
+    package(cpu_capability=needed)(repository)
+    runs = found == needed or (found, needed) in [("AVX2", "DEFAULT"), ("AVX512", "DEFAULT"), ("AVX512", "AVX2")]
+    try:
+        refuse_unloadable(repository, machine(cpu_capability=found))
+    except LaunchError:
+        assert not runs
+    else:
+        assert runs
+
+
+def test_every_unloadable_network_is_named(tmp_path: Path) -> None:
+    publish_plan(tmp_path / "repository", "one")
+    publish_plan(tmp_path / "repository", "two")
+    with pytest.raises(LaunchError, match=r"(?s)one_tensorrt cannot .*\ntwo_tensorrt cannot "):
+        refuse_unloadable(tmp_path / "repository", machine(gpu=L4))
+
+
+def fail(*_: object) -> Any:
+    raise AssertionError("asked for nothing")
+
+
+def test_only_what_matters_is_asked(tmp_path: Path) -> None:
+    """PyTorch takes seconds to import, and a server of other formats need not have it."""
+    other("openvino")(tmp_path / "repository")
+    (tmp_path / "repository" / "by_hand").mkdir()
+    (tmp_path / "repository" / "by_hand" / "config.pbtxt").write_text("not a config {")
+    (tmp_path / "repository" / "README.md").touch()
+    refuse_unloadable(tmp_path / "repository", Machine(lambda _: True, fail, fail, fail, fail))
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="has a GPU")
+def test_the_launcher_asks(tmp_path: Path) -> None:
+    publish_plan(tmp_path / "repository")
+    with pytest.raises(LaunchError, match=r"m_tensorrt cannot be served here: .* there is no GPU"):
+        LAUNCHERS["embedded"].launch(tmp_path / "repository", LaunchOptions(http_port=0, grpc_port=0, metrics_port=0))

@@ -1,0 +1,141 @@
+"""Sets of images."""
+
+import io
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from builder.errors import ManifestError
+from builder.pictures import SAMPLES, Picture, evaluation, find, spread, tensors, true_classes
+from builder.recipe import PreprocessRecipe
+from builder.settings import ImageSet
+
+RECIPE = PreprocessRecipe(channels=3, resize=(20,), crop=(16, 16))
+PHOTOS = sorted(SAMPLES.glob("*.jpg"))
+
+
+def images(folder: Path | str, samples: int = 256) -> ImageSet:
+    return ImageSet(data=str(folder), samples=samples)
+
+
+@given(st.integers(1, 5000), st.integers(1, 5000))
+def test_samples_are_spread_evenly(total: int, wanted: int) -> None:
+    chosen = spread(total, wanted)
+    assert len(chosen) == min(total, wanted)
+    assert chosen == sorted(set(chosen))
+    assert 0 <= chosen[0] <= chosen[-1] < total
+    gaps = {b - a for a, b in zip(chosen, [*chosen[1:], total], strict=True)}
+    assert max(gaps) - min(gaps) <= 1
+
+
+def test_default_is_the_packages_photos(tmp_path: Path) -> None:
+    assert [picture.name for picture in find(None, tmp_path)] == [str(photo) for photo in PHOTOS]
+
+
+def test_folders_are_searched_through_and_name_classes(tmp_path: Path) -> None:
+    for place in ("b/x.jpg", "a/deep/y.JPG", "z.jpg"):
+        (tmp_path / "set" / place).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(PHOTOS[0], tmp_path / "set" / place)
+    (tmp_path / "set" / "notes.txt").write_text("no image")
+    found = find(images("set"), tmp_path)
+    assert [(Path(p.name).name, p.truth) for p in found] == [("y.JPG", "a"), ("x.jpg", "b"), ("z.jpg", None)]
+    assert len(find(images("set", samples=2), tmp_path)) == 2
+
+
+def dataset(folder: Path, body: str) -> ImageSet:
+    (folder / "sets.py").write_text(f"import itertools\nfrom PIL import Image\n\n\ndef make():\n    {body}\n")
+    return images("sets.py:make", samples=3)
+
+
+def test_datasets_are_spread_and_iterables_cut(tmp_path: Path) -> None:
+    indexed = dataset(tmp_path, "return [(Image.new('RGB', (9, 9), (i, 0, 0)), i) for i in range(9)]")
+    assert [p.truth for p in find(indexed, tmp_path)] == [0, 3, 6]
+    endless = dataset(tmp_path, "return (Image.new('L', (9, 9)) for _ in itertools.count())")
+    assert [p.truth for p in find(endless, tmp_path)] == [None] * 3
+    files = dataset(tmp_path, f"return [({str(PHOTOS[0])!r}, 'coffee')]")
+    (file,) = find(files, tmp_path)
+    assert (file.read(), file.truth) == (PHOTOS[0].read_bytes(), "coffee")
+
+
+def test_images_of_datasets_lose_nothing(tmp_path: Path) -> None:
+    picture = find(dataset(tmp_path, f"return [Image.open({str(PHOTOS[0])!r})]"), tmp_path)[0]
+    assert Image.open(io.BytesIO(picture.read())).tobytes() == Image.open(PHOTOS[0]).tobytes()
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda _: images("nowhere"), "nowhere is not a folder"),
+        (lambda folder: images(folder), "there are no images in"),
+        (lambda folder: dataset(folder, "return []"), "gave no images"),
+        (lambda folder: dataset(folder, "return [3]"), "[0] is a int; give files or Pillow images"),
+        (lambda folder: dataset(folder, "raise OSError('disk on fire')"), "failed with arguments {}: OSError: disk"),
+        (lambda _: images("lost.py:make"), "lost.py does not exist"),
+    ],
+)
+def test_bad_sets(make: Callable[[Path], ImageSet], message: str, tmp_path: Path) -> None:
+    with pytest.raises(ManifestError) as caught:
+        find(make(tmp_path), tmp_path)
+    assert message in str(caught.value)
+
+
+def picture(truth: int | str | None = None) -> Picture:
+    return Picture("photo", PHOTOS[0].read_bytes, truth)
+
+
+def test_few_pictures_come_again_turned() -> None:
+    turned = evaluation([picture()], RECIPE, 5)
+    assert [view.turn for view in turned.views] == ["", "mirrored", "upside down", "", "mirrored"]
+    plain, mirrored, flipped = next(turned.batches(3))
+    assert not torch.equal(plain, mirrored)
+    assert not torch.equal(plain, flipped)
+    assert len(evaluation([picture()] * 7, RECIPE, 5)) == 7
+
+
+@given(st.integers(1, 9), st.integers(1, 9))
+def test_batches_hold_all_images_in_order(size: int, count: int) -> None:
+    def solid(value: int) -> Picture:
+        buffer = io.BytesIO()
+        Image.new("RGB", (20, 20), (value, value, value)).save(buffer, "PNG")
+        return Picture(str(value), buffer.getvalue)
+
+    batches = list(evaluation([solid(i) for i in range(9)], RECIPE, 1).batches(size, count))
+    assert [len(batch) for batch in batches[:-1]] == [size] * (len(batches) - 1)
+    assert torch.cat(batches)[:, 0, 0, 0].mul(255).round().tolist() == list(range(count))
+
+
+def test_tensors_are_the_recipes() -> None:
+    expected = RECIPE.reference_transform()(RECIPE.decode(PHOTOS[0]))
+    (tensor,) = tensors([picture()], RECIPE)
+    assert torch.equal(tensor, expected.unsqueeze(0))
+
+
+@pytest.mark.parametrize(
+    ("truths", "expected"),
+    [
+        (["cat", "dog"], (0, 1)),
+        (["1", "0"], (1, 0)),
+        ([1, 0], (1, 0)),
+        (["dog", None], (1, None)),
+        ([None, None], ()),
+        (["n01440764", "n01443537"], ()),  # folders that name something else
+    ],
+)
+def test_true_classes(truths: list[int | str | None], expected: tuple[int | None, ...]) -> None:
+    assert true_classes(evaluation([picture(t) for t in truths], RECIPE, 2), ("cat", "dog"), 2) == expected
+
+
+def test_turned_pictures_have_no_true_class() -> None:
+    """A six that is upside down is a nine."""
+    assert true_classes(evaluation([picture("cat")], RECIPE, 3), ("cat", "dog"), 2) == (0, None, None)
+
+
+def test_a_misspelt_class_is_told() -> None:
+    with pytest.raises(ManifestError, match="no classes: dgo"):
+        true_classes(evaluation([picture("cat"), picture("dgo")], RECIPE, 2), ("cat", "dog"), 2)

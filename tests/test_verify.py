@@ -1,0 +1,159 @@
+"""The comparison itself, on figures made by hand."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from builder.errors import VerificationError
+from builder.settings import Tolerance
+from builder.types import Check
+from builder.verify import LIMITS, TIE, batch_sizes, compare, limits, outputs, require
+
+
+@dataclass
+class Images:
+    """Stands for an Evaluation: rows of numbers for pictures."""
+
+    rows: torch.Tensor
+    classes: tuple[int | None, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def batches(self, size: int, count: int | None = None) -> Iterator[torch.Tensor]:
+        yield from torch.split(self.rows[:count], size)
+
+    @property
+    def views(self) -> list[SimpleNamespace]:
+        return [SimpleNamespace(name=f"picture {i}") for i in range(len(self.rows))]
+
+
+ROWS = torch.rand(12, 4, generator=torch.Generator().manual_seed(0))
+SIZES = batch_sizes(4)
+
+
+def network(batch: torch.Tensor) -> torch.Tensor:
+    return torch.softmax(batch * 1e-2, 1)  # nearly the same for every image, as if untrained
+
+
+def check_of(artifact: object, reference: object = network, classes: tuple[int | None, ...] = ()) -> Check:
+    images = Images(ROWS, classes)
+    return compare(*(outputs(f, images, SIZES) for f in (reference, artifact)), SIZES, images)  # type: ignore[arg-type]
+
+
+def test_batch_sizes() -> None:
+    assert [batch_sizes(n) for n in (1, 2, 8)] == [(1,), (1, 2), (1, 2, 8)]
+
+
+@pytest.mark.parametrize("precision", LIMITS)
+def test_equal_passes(precision: str) -> None:
+    check = check_of(network)
+    assert (check.max_abs_error, check.relative_error, check.top1_agreement, check.top5_agreement) == (0, 0, 1, 1)
+    assert check.images == 12
+    require(check, LIMITS[precision], "model")
+
+
+@pytest.mark.parametrize("precision", LIMITS)
+def test_ignoring_the_input_fails_though_the_probabilities_hardly_differ(precision: str) -> None:
+    check = check_of(lambda batch: network(ROWS[:1].expand_as(batch)))
+    assert check.relative_error > 0.9
+    with pytest.raises(VerificationError, match="of what the images change"):
+        require(check, LIMITS[precision], "model")
+
+
+def test_one_wrong_image_of_many_fails() -> None:
+    """Untrained, so that the probabilities themselves differ by less than the absolute limit allows."""
+    wrong = ROWS[5] * 1e-3
+
+    def artifact(batch: torch.Tensor) -> torch.Tensor:
+        return network(torch.where((batch == ROWS[5]).all(1, keepdim=True), wrong, batch))
+
+    with pytest.raises(VerificationError):
+        require(check_of(artifact), LIMITS["fp32"], "model")
+
+
+def test_an_error_above_the_limit_fails() -> None:
+    error = torch.tensor([2e-5, -2e-5, 0, 0])
+    with pytest.raises(VerificationError, match=r"differ by up to 2\.\d+e-05 \(limit 1e-05\)"):
+        require(check_of(lambda batch: network(batch) + error), LIMITS["fp32"], "model")
+
+
+@pytest.mark.parametrize("precision", LIMITS)
+def test_nan_fails(precision: str) -> None:
+    with pytest.raises(VerificationError):
+        require(check_of(lambda batch: network(batch) * float("nan")), LIMITS[precision], "model")
+
+
+def certain(batch: torch.Tensor) -> torch.Tensor:
+    return torch.softmax(batch * 30, 1)
+
+
+def mistaken(batch: torch.Tensor) -> torch.Tensor:
+    """Right but for one image, whose first two classes are exchanged."""
+    rows = certain(batch)
+    order = ROWS[3].argsort(descending=True)[:2]
+    is_it = (batch == ROWS[3]).all(1)
+    rows[is_it] = rows[is_it].index_copy(1, order, rows[is_it][:, order.flip(0)])
+    return rows
+
+
+def test_agreement_counts_images() -> None:
+    check = check_of(mistaken, certain)
+    total = 4 + 4 + 12
+    assert check.top1_agreement == pytest.approx(1 - 2 / total) or check.top1_agreement == pytest.approx(1 - 3 / total)
+    assert check.top5_agreement == 1  # with four classes each is among the first five
+    assert check.worst[0].image == "picture 3"
+    assert (check.worst[0].expected, check.worst[0].found) == tuple(ROWS[3].argsort(descending=True)[:2].tolist())
+
+
+def test_ties_agree() -> None:
+    def tied(gap: float) -> torch.Tensor:
+        return torch.tensor([0.4 + gap, 0.4 - gap, 0.1, 0.1])
+
+    for gap, agreement in ((TIE / 4, 1), (TIE, 0)):
+        check = check_of(lambda b, g=gap: tied(-g).expand(len(b), 4), lambda b, g=gap: tied(g).expand(len(b), 4))
+        assert check.top1_agreement == agreement
+
+
+def test_accuracy_is_that_of_labelled_images() -> None:
+    truths = certain(ROWS).argmax(1).tolist()
+    check = check_of(mistaken, certain, (None, *truths[1:]))
+    assert check.network_accuracy == 1
+    assert check.artifact_accuracy == pytest.approx(10 / 11)
+    allowed = Tolerance.model_validate({"accuracy_loss": 0.05})
+    with pytest.raises(VerificationError, match=r"accuracy falls from 100\.00% to 90\.91%, by 9\.09% \(limit 5\.00%\)"):
+        require(check, allowed, "model")
+    require(check, Tolerance.model_validate({"accuracy_loss": 0.1}), "model")
+    assert check_of(mistaken, certain).artifact_accuracy is None
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("max_abs_error", 0.01), ("mean_abs_error", 1e-4), ("relative_error", 0.01), ("top1_agreement", 0.99),
+    ],
+)  # fmt: skip
+def test_each_limit_of_the_manifest_counts(key: str, value: float) -> None:
+    check = check_of(mistaken, certain)
+    loose = {"max_abs_error": 1, "mean_abs_error": 1, "relative_error": 9, "top1_agreement": 0, "top5_agreement": 0}
+    require(check, limits("fp32", Tolerance.model_validate(loose)), "model")
+    with pytest.raises(VerificationError):
+        require(check, limits("fp32", Tolerance.model_validate(loose | {key: value})), "model")
+
+
+def test_what_is_not_set_keeps_the_precisions_limit() -> None:
+    changed = limits("int8", Tolerance.model_validate({"top1_agreement": 0.5}))
+    assert changed.top1_agreement == 0.5
+    assert changed.max_abs_error == LIMITS["int8"].max_abs_error
+
+
+def test_worst_images_are_told_by_label() -> None:
+    with pytest.raises(VerificationError) as caught:
+        require(check_of(mistaken, certain), LIMITS["fp32"], "model", ("cat", "dog", "cow", "hen"))
+    assert "picture 3: network " in str(caught.value)
+    expected, found = (("cat", "dog", "cow", "hen")[i] for i in ROWS[3].argsort(descending=True)[:2].tolist())
+    assert f"network {expected} " in str(caught.value)
+    assert f"artifact {found} " in str(caught.value)
