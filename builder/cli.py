@@ -124,6 +124,7 @@ def compare(
     calibration: Annotated[
         str | None, typer.Option(help="Images to calibrate int8 with, if the entry names none.", metavar="DIR")
     ] = None,
+    rounds: Annotated[int, typer.Option(help="How often each is timed, in turns.", min=1, max=100)] = 3,
     picture: Annotated[Path | None, typer.Option(help="Draw it too: .png, .svg or .pdf.", metavar="FILE")] = None,
     published: Annotated[
         bool, typer.Option("--published", help="Only what is published of the networks: nothing is built.")
@@ -139,12 +140,14 @@ def compare(
         return
     file = load_manifest(manifest) if manifest.exists() else None
     plans = [comparing.entry_or_network(file, manifest, name, weights) for name in models]
-    for item in plans:
+    pictures = [picture and comparing.picture_path(picture, item.name, len(plans)) for item in plans]
+    for item, path in zip(plans, pictures, strict=True):
         with _progress(1) as report:
-            result = comparing.compare(comparing.calibrated(item, calibration), formats or (), precisions or (), report)
+            chosen = comparing.calibrated(item, calibration)
+            result = comparing.compare(chosen, formats or (), precisions or (), rounds, report)
         _print_comparison(result, as_json)
-        if picture is not None:
-            comparing.draw(result, comparing.picture_path(picture, item.name, len(plans)))
+        if path is not None:
+            comparing.draw(result, path)
 
 
 @app.command()

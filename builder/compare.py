@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     import torch
 
 BATCH = 8
-ROUNDS = 3
 SECONDS_A_ROUND = 0.5
 OWN = "pytorch fp32"
+PICTURES = (".png", ".svg", ".pdf")
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,11 @@ def calibrated(item: Plan, data: str | None) -> Plan:
 
 
 def picture_path(path: Path, name: str, count: int) -> Path:
-    """`path`, with the model's name in it where there are several."""
+    """`path`, with the model's name in it where there are several. Raises ManifestError if it cannot be written."""
+    if not path.parent.is_dir() or path.suffix not in PICTURES:
+        raise ManifestError(
+            f"the picture cannot be written to {path}: name a file in a folder that exists, with {', '.join(PICTURES)}"
+        )
     return path if count == 1 else path.with_stem(f"{path.stem}-{name}")
 
 
@@ -104,19 +108,23 @@ def variants(item: Plan, formats: Sequence[str], precisions: Sequence[str]) -> l
 
 
 def compare(
-    item: Plan, formats: Sequence[str] = (), precisions: Sequence[str] = (), report: Report = lambda _: None
+    item: Plan,
+    formats: Sequence[str] = (),
+    precisions: Sequence[str] = (),
+    rounds: int = 3,
+    report: Report = lambda _: None,
 ) -> Comparison:
     """Build every variant in a folder that is gone afterwards, and measure them in turns. Raises BuilderError."""
+    chosen = variants(item, formats, precisions)
     module, reference = build.study(item, report)
     del module
-    chosen = variants(item, formats, precisions)
     with tempfile.TemporaryDirectory(prefix="build-repo-compare-") as folder:
         rows: dict[str, Row] = {}
         for variant in chosen:
             rows[_label(variant)] = _built(variant, reference, Path(folder), report)
         ready = [v for v in chosen if (row := rows[_label(v)]).check and row.megabytes]
         report("measuring")
-        own, times = _measured(item, ready, reference, Path(folder))
+        own, times = _measured(item, ready, reference, Path(folder), rounds)
     for label, (latency, rate) in times.items():
         rows[label] = replace(rows[label], latency_ms=latency, images_per_second=rate)
     network = Row("pytorch", "fp32", latency_ms=own[0], images_per_second=own[1])
@@ -160,7 +168,7 @@ def _require_calibration(item: Plan) -> None:
 
 
 def _measured(
-    item: Plan, ready: Sequence[Plan], reference: build.Reference, folder: Path
+    item: Plan, ready: Sequence[Plan], reference: build.Reference, folder: Path, rounds: int
 ) -> tuple[tuple[float, float], dict[str, tuple[float, float]]]:
     """(milliseconds of one image, images a second at batch 8) of the module and of each artifact.
 
@@ -171,13 +179,13 @@ def _measured(
     jobs: dict[str, tuple[Plan, Path | None]] = {OWN: (item, None)}
     jobs |= {_label(variant): (variant, _artifact(variant, folder)) for variant in ready}
     seen: dict[str, list[tuple[float, float]]] = {label: [] for label in jobs}
-    for _ in range(ROUNDS):
+    for _ in range(rounds):
         for label, (variant, artifact) in jobs.items():
             with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as alone:
                 seen[label].append(alone.submit(measure, variant, artifact, shape).result())
     medians = {
-        label: (statistics.median(t for t, _ in rounds), statistics.median(r for _, r in rounds))
-        for label, rounds in seen.items()
+        label: (statistics.median(t for t, _ in times), statistics.median(r for _, r in times))
+        for label, times in seen.items()
     }
     return medians.pop(OWN), medians
 
