@@ -63,6 +63,7 @@ serve: install
 bench: install
 	$(BIN)/python benchmarks/serving.py
 	$(BIN)/python benchmarks/building.py
+	$(BIN)/python benchmarks/formats.py
 
 clean:
 	rm -rf .venv build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .model_repository.staging

@@ -9,6 +9,7 @@ multiples of the weights, after the bare import of torch and torchvision is take
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import resource
 import subprocess
@@ -19,6 +20,7 @@ from pathlib import Path
 
 NETWORKS = ("alexnet", "vgg16", "googlenet")
 MIB = 1024
+FRAMEWORKS = {"onnx": ("onnx", "onnxruntime"), "openvino": ("openvino",)}
 
 
 def main() -> None:
@@ -83,11 +85,13 @@ def save_weights(folder: Path, network: str, _: str) -> dict[str, float]:
     return {}
 
 
-def import_only(_: Path, __: str, ___: str) -> dict[str, float]:
+def import_only(_: Path, __: str, format_name: str) -> dict[str, float]:
     import torch
     import torchvision
 
     del torch, torchvision
+    for package in FRAMEWORKS.get(format_name, ()):
+        importlib.import_module(package)
     return {"peak_mib": peak_mib()}
 
 
@@ -98,12 +102,15 @@ def bare_export(folder: Path, network: str, format_name: str) -> dict[str, float
 
     from builder.exporters import EXPORTERS
     from builder.networks.classifier import as_classifier
+    from builder.types import ExportRequest, Target
 
     started = time.perf_counter()
     module = getattr(torchvision.models, network)(**arguments_of(network))
     module.load_state_dict(torch.load(folder / f"{network}.pth", weights_only=True))
     module = as_classifier(module.eval(), "softmax")
-    EXPORTERS[format_name].export(module, torch.rand(2, 3, 224, 224), folder / "bare")
+    (folder / "bare").mkdir(exist_ok=True)
+    path = folder / "bare" / EXPORTERS[format_name].FILENAME
+    EXPORTERS[format_name].export(ExportRequest(module, torch.rand(2, 3, 224, 224), path, Target()))
     return {"seconds": time.perf_counter() - started, "peak_mib": peak_mib()}
 
 

@@ -28,12 +28,14 @@ from builder.manifest import load_manifest
 from builder.pictures import SAMPLES
 from builder.preprocessors import PREPROCESSORS
 from builder.recipe import PreprocessRecipe
+from builder.resources import granted_cores
+from builder.types import Target
 from client import Client
 from client.client import map_bounded
 
 BATCH = 8
 NETWORKS = ("resnet18", "alexnet", "googlenet")
-FORMATS = tuple(EXPORTERS)
+FORMATS = tuple(name for name, exporter in EXPORTERS.items() if exporter.PRECISIONS["cpu"])
 
 
 def main() -> None:
@@ -130,8 +132,9 @@ def whole_sides(repository: Path, built: object, format_name: str, url: str) -> 
 def loaded(repository: Path, model: str, format_name: str) -> tuple[Callable[[torch.Tensor], torch.Tensor], object]:
     """The published artifact, with as many threads as the server gives it."""
     config = read(repository / model / "config.pbtxt")
-    threads = next(int(v.string_value) for k, v in config.parameters.items() if "intra" in k.lower())
-    return EXPORTERS[format_name].load(repository / model / "1" / config.default_model_filename, threads), config
+    threads = granted_cores()
+    target = Target(threads=threads)
+    return EXPORTERS[format_name].load(repository / model / "1" / config.default_model_filename, target), config
 
 
 def show(row: dict[str, object]) -> None:

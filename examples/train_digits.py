@@ -1,7 +1,8 @@
 """Train LeNet on scikit-learn's digits: real scans that ship inside the package.
 
-Writes lenet.safetensors and the held-out digits as PNG files, heldout/<label>/<number>.png, into the
-folder given. Training and serving share one recipe, that of builder.networks.lenet.
+Writes lenet.safetensors and PNG files named <label>/<number>.png into the folder given: the held-out
+digits under heldout/, and some of the others, to calibrate int8 with, under calibration/. Training and
+serving share one recipe, that of builder.networks.lenet.
 """
 
 import argparse
@@ -22,6 +23,7 @@ BATCH_SIZE = 64
 LEARNING_RATE = 5e-3
 MAX_SHIFT = 2
 HELD_OUT = 0.25
+CALIBRATION = 256
 
 
 def main() -> None:
@@ -31,7 +33,8 @@ def main() -> None:
     torch.manual_seed(0)
     train, heldout = split_digits()
     network = trained(tensors(train))
-    save_heldout(heldout, out / "heldout")
+    save_pictures(heldout, out / "heldout")
+    save_pictures(train[:CALIBRATION], out / "calibration")
     save_file(network.state_dict(), out / "lenet.safetensors")
     print(f"held-out accuracy of the PyTorch module: {accuracy(network, tensors(heldout)):.2%} of {len(heldout)}")
 
@@ -78,7 +81,7 @@ def accuracy(network: torch.nn.Module, data: tuple[torch.Tensor, torch.Tensor]) 
         return (network(images).argmax(1) == labels).float().mean().item()
 
 
-def save_heldout(pictures: list[tuple[Image.Image, int]], folder: Path) -> None:
+def save_pictures(pictures: list[tuple[Image.Image, int]], folder: Path) -> None:
     for number, (picture, label) in enumerate(pictures):
         (folder / str(label)).mkdir(parents=True, exist_ok=True)
         picture.save(folder / str(label) / f"{number:04}.png")
