@@ -53,11 +53,17 @@ def export(request: ExportRequest) -> dict[str, str]:
     device = "cuda" if request.target.device == "gpu" else "cpu"
     module = in_precision(request.module, request.target.precision).to(device)
     example = request.example.to(device)
-    with tempfile.TemporaryDirectory(dir=request.path.parent, prefix=".aoti-") as folder, _silence():
+    with _work_folder() as folder, _silence():
         with weights_released(module), torch.no_grad():
             files = _compiled(module, example, request.target, Path(folder))
         package_aoti(str(request.path), files)
     return _bound_to(device)
+
+
+def _work_folder() -> tempfile.TemporaryDirectory[str]:
+    """Away from the repository, whose path may have spaces: the compiler's command line is not quoted."""
+    spaced = any(character.isspace() for character in tempfile.gettempdir())
+    return tempfile.TemporaryDirectory(prefix="build-repo-aoti-", dir="/tmp" if spaced else None)
 
 
 def _compiled(module: nn.Module, example: torch.Tensor, target: Target, folder: Path) -> Any:
