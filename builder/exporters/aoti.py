@@ -33,6 +33,8 @@ CONFIGS: dict[str, Any] = {
     "aot_inductor.package": True,
     "aot_inductor.package_constants_in_so": False,
     "aot_inductor.package_constants_on_disk_format": "binary_blob",
+    # Weights packed for oneDNN would stay in memory after the build, out of reach of weights_released().
+    "cpp.weight_prepack": False,
 }
 
 
@@ -74,7 +76,6 @@ def _compiled(module: nn.Module, example: torch.Tensor, target: Target, folder: 
     program = torch.export.export(module, (example,), dynamic_shapes=({0: batch},), strict=False)
     configs = CONFIGS | {
         "freezing": target.device == "cpu",
-        "cpp.weight_prepack": False,
         "aot_inductor.output_path": str(folder / "model.so"),
         # By then the kernels have the weights in layouts of their own.
         "post_grad_custom_post_pass": lambda _: page_out(module),
