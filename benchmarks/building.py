@@ -1,7 +1,7 @@
 """What a build costs over the bare export: wall time and peak memory, measured in one run.
 
 For each network, in a process of its own: the bare export (torchvision's constructor with the same
-weights file, trace, freeze, save), and `build-repo`'s way without verification, which neither side
+weights file, then the exporter alone), and `build-repo`'s way without verification, which neither side
 of the time has. Memory is the peak of a whole `build-repo build`, verification included, in
 multiples of the weights, after the bare import of torch and torchvision is taken off.
 """
@@ -18,6 +18,9 @@ import tempfile
 import time
 from pathlib import Path
 
+from builder.pictures import SAMPLES, Tensors, find
+from builder.recipe import IMAGENET
+
 NETWORKS = ("alexnet", "vgg16", "googlenet")
 MIB = 1024
 FRAMEWORKS = {"onnx": ("onnx", "onnxruntime"), "openvino": ("openvino",)}
@@ -27,27 +30,31 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--networks", nargs="+", default=list(NETWORKS))
     parser.add_argument("--format", default="torchscript")
+    parser.add_argument("--precision", default="fp32")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--step", choices=[*STEPS], help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.step:
-        print(json.dumps(STEPS[options.step](options.folder, options.networks[0], options.format)))
+        print(json.dumps(STEPS[options.step](options.folder, options.networks[0], options.format, options.precision)))
         return
     with tempfile.TemporaryDirectory() as folder:
-        rows = [measure(Path(folder), name, options.format, options.rounds) for name in options.networks]
+        rows = [
+            measure(Path(folder), name, (options.format, options.precision), options.rounds)
+            for name in options.networks
+        ]
     totals = {key: sum(row[key] for row in rows) for key in ("export_s", "build_s")}
     print(f"all          build {totals['build_s']:.2f} s / bare export {totals['export_s']:.2f} s", end=" ")
     print(f"= {totals['build_s'] / totals['export_s']:.2f}")
 
 
-def measure(folder: Path, network: str, format_name: str, rounds: int) -> dict[str, float]:
-    run(folder, network, format_name, "save_weights")
-    bare = run(folder, network, format_name, "import_only")["peak_mib"]
+def measure(folder: Path, network: str, variant: tuple[str, str], rounds: int) -> dict[str, float]:
+    run(folder, network, variant, "save_weights")
+    bare = run(folder, network, variant, "import_only")["peak_mib"]
     exports, builds = [], []
     for _ in range(rounds):  # taking turns
-        exports.append(run(folder, network, format_name, "bare_export"))
-        builds.append(run(folder, network, format_name, "build"))
+        exports.append(run(folder, network, variant, "bare_export"))
+        builds.append(run(folder, network, variant, "build"))
     row = {
         "export_s": min(r["seconds"] for r in exports),
         "build_s": min(r["seconds"] - r["verification"] for r in builds),
@@ -63,9 +70,10 @@ def measure(folder: Path, network: str, format_name: str, rounds: int) -> dict[s
     return row
 
 
-def run(folder: Path, network: str, format_name: str, step: str) -> dict[str, float]:
+def run(folder: Path, network: str, variant: tuple[str, str], step: str) -> dict[str, float]:
     command = [sys.executable, __file__, "--step", step, "--folder", str(folder), "--networks", network]
-    output = subprocess.run([*command, "--format", format_name], check=True, stdout=subprocess.PIPE).stdout
+    command += ["--format", variant[0], "--precision", variant[1]]
+    output = subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout
     return json.loads(output.splitlines()[-1])
 
 
@@ -77,7 +85,7 @@ def arguments_of(network: str) -> dict[str, bool]:
     return {"aux_logits": False, "init_weights": False} if network == "googlenet" else {}
 
 
-def save_weights(folder: Path, network: str, _: str) -> dict[str, float]:
+def save_weights(folder: Path, network: str, *_: str) -> dict[str, float]:
     import torch
     import torchvision
 
@@ -85,7 +93,7 @@ def save_weights(folder: Path, network: str, _: str) -> dict[str, float]:
     return {}
 
 
-def import_only(_: Path, __: str, format_name: str) -> dict[str, float]:
+def import_only(_: Path, __: str, format_name: str, ___: str) -> dict[str, float]:
     import torch
     import torchvision
 
@@ -95,7 +103,7 @@ def import_only(_: Path, __: str, format_name: str) -> dict[str, float]:
     return {"peak_mib": peak_mib()}
 
 
-def bare_export(folder: Path, network: str, format_name: str) -> dict[str, float]:
+def bare_export(folder: Path, network: str, format_name: str, precision: str) -> dict[str, float]:
     """As the articles' readers would do it by hand."""
     import torch
     import torchvision
@@ -110,11 +118,11 @@ def bare_export(folder: Path, network: str, format_name: str) -> dict[str, float
     module = as_classifier(module.eval(), "softmax")
     (folder / "bare").mkdir(exist_ok=True)
     path = folder / "bare" / EXPORTERS[format_name].FILENAME
-    EXPORTERS[format_name].export(ExportRequest(module, torch.rand(2, 3, 224, 224), path, Target()))
+    EXPORTERS[format_name].export(ExportRequest(module, torch.rand(2, 3, 224, 224), path, Target(precision), photos()))
     return {"seconds": time.perf_counter() - started, "peak_mib": peak_mib()}
 
 
-def build(folder: Path, network: str, format_name: str) -> dict[str, float]:
+def build(folder: Path, network: str, format_name: str, precision: str) -> dict[str, float]:
     import torch
     import torchvision
 
@@ -123,7 +131,8 @@ def build(folder: Path, network: str, format_name: str) -> dict[str, float]:
 
     del torch, torchvision
     manifest = folder / "models.yaml"
-    manifest.write_text(f"models:\n  {network}: {{weights: {network}.pth, format: {format_name}}}\n")
+    keys = f"format: {format_name}, precision: {precision}, calibration: {SAMPLES}, tolerance: {{top1_agreement: 0}}"
+    manifest.write_text(f"models:\n  {network}: {{weights: {network}.pth, {keys}}}\n")
     (plan,) = story.plan(load_manifest(manifest))
     seen: list[tuple[str, float]] = []
     started = time.perf_counter()
@@ -134,6 +143,11 @@ def build(folder: Path, network: str, format_name: str) -> dict[str, float]:
     checks = ("preprocessing the evaluation images", "running the network", "verifying")
     verification = sum(end - start for (step, start), end in zip(seen, ends, strict=True) if step in checks)
     return {"seconds": ended - started, "verification": verification, "peak_mib": peak_mib()}
+
+
+def photos() -> Tensors:
+    """What both sides calibrate int8 with."""
+    return Tensors(find(None, Path()), IMAGENET)
 
 
 STEPS = {f.__name__: f for f in (save_weights, import_only, bare_export, build)}

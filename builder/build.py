@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import hashlib
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -29,17 +30,7 @@ from builder.types import BuiltModel, Check, ExportRequest, Network, NetworkRequ
 if TYPE_CHECKING:
     import torch
 
-__all__ = [
-    "Failure",
-    "Outcome",
-    "Plan",
-    "Reference",
-    "build_model",
-    "build_repository",
-    "plan",
-    "publish",
-    "verify",
-]
+__all__ = ["Failure", "Outcome", "Plan", "Reference", "build_model", "build_repository", "plan"]
 
 MIN_IMAGES = 8
 
@@ -147,26 +138,22 @@ def study(plan: Plan, report: Report) -> tuple[torch.nn.Module, Reference]:
     network = make_network(plan)
     recipe = resolve_recipe(plan, network)
     report("preprocessing the evaluation images")
-    pictures = evaluation_pictures(plan)
-    check_preprocessing(plan, recipe, pictures)
-    images = evaluation(pictures, recipe, max(MIN_IMAGES, plan.spec.max_batch_size))
+    found = _pictures(plan, "images", plan.spec.images)
+    check_preprocessing(plan, recipe, found)
+    images = evaluation(found, recipe, max(MIN_IMAGES, plan.spec.max_batch_size))
     report("running the network")
     module = as_classifier(network.module, plan.spec.activation)
     probabilities = run_network(plan, module, images)
     labels = resolve_labels(plan, network, classes=probabilities[0].shape[1])
     classes = _true_classes(plan, images, labels, probabilities[0].shape[1])
     images = replace(images, classes=classes)
-    return module, Reference(recipe, pictures, images, probabilities, labels, network.trained, dict(network.provenance))
+    return module, Reference(recipe, found, images, probabilities, labels, network.trained, dict(network.provenance))
 
 
 def make_network(plan: Plan) -> Network:
     spec = plan.spec
     request = NetworkRequest(spec.network, plan.weights, spec.arguments, plan.manifest.path.parent)
     return networks.find(spec.network).make(request)
-
-
-def evaluation_pictures(plan: Plan) -> list[Picture]:
-    return _pictures(plan, "images", plan.spec.images)
 
 
 def _pictures(plan: Plan, key: str, images: ImageSet | None) -> list[Picture]:
@@ -185,13 +172,13 @@ def _true_classes(
         raise plan.manifest.error(str(error), "models", plan.name, "images") from None
 
 
-def check_preprocessing(plan: Plan, recipe: PreprocessRecipe, pictures: Sequence[Picture]) -> None:
+def check_preprocessing(plan: Plan, recipe: PreprocessRecipe, found: Sequence[Picture]) -> None:
     """Hold the served step to the reference transform on the evaluation images. Raises BuilderError."""
     import numpy as np
 
     served = PREPROCESSORS[stage.PREPROCESSOR].function(recipe)
     reference = recipe.reference_transform()
-    for picture in pictures[:MIN_IMAGES]:
+    for picture in found[:MIN_IMAGES]:
         try:
             expected = reference(picture.decode(recipe)).numpy()
             tensor = served(picture.read())
@@ -248,11 +235,10 @@ def export_network(
         raise ExportError(f"{plan.name} cannot be exported to {plan.spec.format}: {reason(error)}") from error
 
 
-def _calibration(plan: Plan, recipe: PreprocessRecipe) -> Callable[[], Iterable[torch.Tensor]] | None:
+def _calibration(plan: Plan, recipe: PreprocessRecipe) -> pictures.Tensors | None:
     if plan.spec.precision != "int8" or plan.spec.calibration is None:
         return None
-    found = _pictures(plan, "calibration", plan.spec.calibration)
-    return lambda: pictures.tensors(found, recipe)
+    return pictures.Tensors(_pictures(plan, "calibration", plan.spec.calibration), recipe)
 
 
 def check_artifact(plan: Plan, artifact: Path, reference: Reference) -> Check:
@@ -264,7 +250,7 @@ def check_artifact(plan: Plan, artifact: Path, reference: Reference) -> Check:
     except Exception as error:  # a runtime's own errors: the artifact is at fault whatever they are
         what = f"{plan.name} as {plan.spec.format}"
         raise VerificationError(f"{what} fails at batch sizes {sizes}: {reason(error)}") from error
-    return verify.compare(reference.probabilities, results, sizes, reference.images)
+    return verify.compare(reference.probabilities, results, sizes, reference.images, plan.spec.precision)
 
 
 def artifact_bytes(artifact: Path) -> int:
@@ -282,10 +268,18 @@ def _build_facts(plan: Plan, artifact: Path, reference: Reference, check: Check)
             "format": plan.spec.format,
             "precision": plan.spec.precision,
             "trained": "true" if reference.trained else "false",
-            "artifact_sha256": networks.weights.file_sha256(artifact),
+            "artifact_sha256": _digest(artifact),
         }
         | _figures(check)
     )
+
+
+def _digest(artifact: Path) -> str:
+    """SHA-256 of the file; of the list of files and theirs where the weights are in one of their own."""
+    digests = {file.name: networks.weights.file_sha256(file) for file in sorted(artifact.parent.iterdir())}
+    if len(digests) == 1:
+        return digests[artifact.name]
+    return hashlib.sha256("".join(f"{digest}  {name}\n" for name, digest in digests.items()).encode()).hexdigest()
 
 
 def _figures(check: Check) -> dict[str, str]:
@@ -295,6 +289,7 @@ def _figures(check: Check) -> dict[str, str]:
         "evaluation_images": str(check.images),
         "max_abs_error": f"{check.max_abs_error:.3e}",
         "mean_abs_error": f"{check.mean_abs_error:.3e}",
+        "noise": f"{check.noise:.3e}",
         "top1_agreement": f"{check.top1_agreement:.4f}",
         "top5_agreement": f"{check.top5_agreement:.4f}",
     } | {key: f"{value:.4f}" for key, value in accuracy.items() if value is not None}

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import os
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from builder import build, networks
-from builder.errors import BuilderError, ManifestError, NetworkError, VerificationError
+from builder import build, networks, publish, verify
+from builder.errors import BuilderError, CompareError, NetworkError, VerificationError
 from builder.exporters import EXPORTERS
+from builder.exporters.torch_run import as_predict
 from builder.manifest import Manifest, ModelSpec
 from builder.networks.classifier import as_classifier
 from builder.plan import Plan, plan
+from builder.reasons import reason
 from builder.settings import ImageSet
 from builder.types import Check, NetworkFacts, Predict, Report
 
@@ -57,19 +61,14 @@ class Comparison:
     rows: list[Row]
 
 
-def facts(name: str) -> NetworkFacts:
-    """What is published of a network. Raises NetworkError."""
-    return networks.find(name).facts(name)
-
-
 def entry_or_network(manifest: Manifest | None, path: Path, name: str, weights: str | None) -> Plan:
-    """The manifest's entry, or else the network of that name as it comes. Raises ManifestError, NetworkError."""
+    """The manifest's entry, or else the network of that name as it comes. Raises BuilderError."""
     if manifest is not None and name in manifest.models:
         return plan(manifest, [name], weights)[0]
     if name not in networks.all_names():
         known = f"{', '.join(manifest.models)}" if manifest else f"nothing, since {path} does not exist"
-        raise ManifestError(f"{name!r} is neither an entry of {path} ({known}) nor one of `build-repo networks`")
-    alone = Manifest(path, {name: ModelSpec(network=name)})  # type: ignore[call-arg]
+        raise CompareError(f"{name!r} is neither an entry of {path} ({known}) nor one of `build-repo networks`")
+    alone = Manifest(path, {name: ModelSpec(network=name)})
     return plan(alone, [name], weights)[0]
 
 
@@ -82,19 +81,19 @@ def calibrated(item: Plan, data: str | None) -> Plan:
 
 
 def picture_path(path: Path, name: str, count: int) -> Path:
-    """`path`, with the model's name in it where there are several. Raises ManifestError if it cannot be written."""
+    """`path`, with the model's name in it where there are several. Raises CompareError if it cannot be written."""
     if not path.parent.is_dir() or path.suffix not in PICTURES:
-        raise ManifestError(
+        raise CompareError(
             f"the picture cannot be written to {path}: name a file in a folder that exists, with {', '.join(PICTURES)}"
         )
     return path if count == 1 else path.with_stem(f"{path.stem}-{name}")
 
 
 def variants(item: Plan, formats: Sequence[str], precisions: Sequence[str]) -> list[Plan]:
-    """The entry in each format and precision that its device knows. Raises ManifestError if that is none."""
+    """The entry in each format and precision that its device knows. Raises CompareError if that is none."""
     for name in formats:
         if name not in EXPORTERS:
-            raise ManifestError(f"there is no format {name!r}; choose {', '.join(EXPORTERS)}")
+            raise CompareError(f"there is no format {name!r}; choose {', '.join(EXPORTERS)}")
     chosen = [
         item.spec.model_copy(update={"format": name, "precision": precision})
         for name, exporter in EXPORTERS.items()
@@ -103,7 +102,7 @@ def variants(item: Plan, formats: Sequence[str], precisions: Sequence[str]) -> l
     ]
     if not chosen:
         what = f"no precision {', '.join(map(repr, precisions))}" if precisions else "nothing"
-        raise ManifestError(f"{', '.join(formats) or 'every format'} has {what} on the {item.spec.device.upper()}")
+        raise CompareError(f"{', '.join(formats) or 'every format'} has {what} on the {item.spec.device.upper()}")
     return [replace(item, spec=spec) for spec in chosen]
 
 
@@ -136,10 +135,10 @@ def _label(item: Plan) -> str:
 
 
 def _artifact(item: Plan, folder: Path) -> Path:
-    return folder / _label(item).replace(" ", "-") / build.publish.VERSION_FOLDER / item.exporter.FILENAME
+    return folder / _label(item).replace(" ", "-") / publish.VERSION_FOLDER / item.exporter.FILENAME
 
 
-def _built(item: Plan, reference: build.Reference, folder: Path, report: Callable[[str], None]) -> Row:
+def _built(item: Plan, reference: build.Reference, folder: Path, report: Report) -> Row:
     row = Row(item.spec.format, item.spec.precision)
     started = time.perf_counter()
     try:
@@ -154,7 +153,7 @@ def _built(item: Plan, reference: build.Reference, folder: Path, report: Callabl
         report(f"verifying {_label(item)}")
         row = replace(row, check=build.check_artifact(item, artifact, reference))
         assert row.check
-        build.verify.require(row.check, item.limits, _label(item), reference.labels)
+        verify.require(row.check, item.limits, _label(item), reference.labels)
     except VerificationError as error:
         return replace(row, reason=str(error).split(". Nothing was published")[0])
     except BuilderError as error:
@@ -164,7 +163,7 @@ def _built(item: Plan, reference: build.Reference, folder: Path, report: Callabl
 
 def _require_calibration(item: Plan) -> None:
     if item.spec.precision == "int8" and item.spec.calibration is None:
-        raise ManifestError("int8 needs `calibration: {data: DIR}` in the entry, or --calibration DIR")
+        raise CompareError("int8 needs `calibration: {data: DIR}` in the entry, or --calibration DIR")
 
 
 def _measured(
@@ -182,7 +181,7 @@ def _measured(
     for _ in range(rounds):
         for label, (variant, artifact) in jobs.items():
             with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as alone:
-                seen[label].append(alone.submit(measure, variant, artifact, shape).result())
+                seen[label].append(_result(alone.submit(measure, variant, artifact, shape), label))
     medians = {
         label: (statistics.median(t for t, _ in times), statistics.median(r for _, r in times))
         for label, times in seen.items()
@@ -190,8 +189,18 @@ def _measured(
     return medians.pop(OWN), medians
 
 
+def _result(timing: Future[tuple[float, float]], label: str) -> tuple[float, float]:
+    try:
+        return timing.result()
+    except BrokenProcessPool:
+        raise CompareError(f"the process that timed {label} was ended; the usual cause is a lack of memory") from None
+    except Exception as error:  # a runtime's own errors
+        raise CompareError(f"{label} was verified, but fails when it is timed: {reason(error)}") from error
+
+
 def measure(item: Plan, artifact: Path | None, shape: tuple[int, ...]) -> tuple[float, float]:
     """One round of an artifact, or of the module itself, on images of [B, C, H, W] `shape`."""
+    os.environ["TORCH_CPP_LOG_LEVEL"] = "ERROR"  # it would remark on its deprecated quantisation in each process
     import torch
 
     torch.set_num_threads(item.target.threads)
@@ -203,15 +212,7 @@ def measure(item: Plan, artifact: Path | None, shape: tuple[int, ...]) -> tuple[
 
 
 def _own(item: Plan) -> Predict:
-    import torch
-
-    module = as_classifier(build.make_network(item).module, item.spec.activation)
-
-    def predict(batch: torch.Tensor) -> torch.Tensor:
-        with torch.inference_mode():
-            return module(batch)  # type: ignore[no-any-return]
-
-    return predict
+    return as_predict(as_classifier(build.make_network(item).module, item.spec.activation), "cpu")
 
 
 def _seconds(predict: Predict, images: torch.Tensor) -> float:
@@ -229,15 +230,15 @@ def network_facts(names: Sequence[str]) -> list[NetworkFacts]:
     unknown = [name for name in names if name not in networks.all_names()]
     if unknown:
         raise NetworkError(f"nothing is published of {', '.join(unknown)}; see `build-repo networks`")
-    return [facts(name) for name in names]
+    return [networks.find(name).facts(name) for name in names]
 
 
 def draw(comparison: Comparison, path: Path) -> None:
-    """A picture of throughput, size and agreement. Raises ManifestError."""
+    """A picture of throughput, size and agreement. Raises CompareError."""
     try:
         from matplotlib.figure import Figure
     except ImportError:
-        raise ManifestError("a picture needs matplotlib; run: pip install 'triton-build-repo[plots]'") from None
+        raise CompareError("a picture needs matplotlib; run: pip install 'triton-build-repo[plots]'") from None
     rows = [row for row in (comparison.network, *comparison.rows) if row.images_per_second]
     figure = Figure(figsize=(11, 1.5 + 0.45 * len(rows)), layout="constrained")
     labels = [f"{row.format} {row.precision}" for row in rows]
@@ -253,7 +254,7 @@ def draw(comparison: Comparison, path: Path) -> None:
     try:
         figure.savefig(path)
     except (OSError, ValueError) as error:
-        raise ManifestError(f"the picture cannot be written to {path}: {error}") from None
+        raise CompareError(f"the picture cannot be written to {path}: {error}") from None
 
 
 def _panels(rows: Sequence[Row]) -> dict[str, list[float | None]]:

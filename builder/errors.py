@@ -10,7 +10,8 @@
     ├── PublishError        9   the repository cannot be written
     ├── LaunchError         10  the server cannot be started
     │   └── ModelLoadError  11  the server runs, but refused a model
-    └── MergeError          12  repositories do not go together
+    ├── MergeError          12  repositories do not go together
+    └── CompareError        13  a comparison cannot be made, timed or drawn
 
 2 is the command line's own (unknown option, missing argument); 130 is Ctrl-C.
 A message says what is wrong, where, and how to mend it.
@@ -59,3 +60,7 @@ class ModelLoadError(LaunchError):
 
 class MergeError(BuilderError):
     exit_code = 12
+
+
+class CompareError(BuilderError):
+    exit_code = 13

@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import functools
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
 # Any of them computes the precision natively; without, frameworks emulate it, 40 times slower (seen).
 NATIVE_FLAGS = {"bf16": ("avx512_bf16", "amx_bf16", "bf16"), "fp16": ("avx512_fp16", "amx_fp16", "asimdhp")}
+
+
+# Of all that /proc/cpuinfo lists, on x86 also of the hypervisor and of mended flaws; on ARM all are extensions.
+INSTRUCTION_SETS = re.compile(
+    r"(avx|amx|s?sse|fma|bmi|f16c|vaes|vpclmul|pclmul|gfni|sha|sm[34]|adx|aes|popcnt|movbe|abm|lzcnt|pni|cx16"
+    r"|asimd|fphp|sve|bf16|i8mm|crc32|atomics|lse|dotprod|fcma|jscvt)"
+)
 
 
 @dataclass(frozen=True)
@@ -23,6 +31,11 @@ class Gpu:
 def cpu_computes(precision: str) -> bool:
     """Whether the CPU has instructions for a half precision."""
     return any(flag in _cpu_flags() for flag in NATIVE_FLAGS[precision])
+
+
+def instruction_sets() -> frozenset[str]:
+    """What a compiler may use of this CPU, by the kernel's names."""
+    return frozenset(flag for flag in _cpu_flags() if INSTRUCTION_SETS.match(flag))
 
 
 @functools.cache

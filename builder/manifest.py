@@ -147,7 +147,7 @@ def load_manifest(path: Path) -> Manifest:
         raise ManifestError("\n".join(_explain(path, tree, item) for item in error.errors())) from None
     if not parsed.models:
         raise ManifestError(f"{_place(path, tree, ('models',))}: there are no models; add one, such as `alexnet:`")
-    specs = {name: spec or ModelSpec() for name, spec in parsed.models.items()}  # type: ignore[call-arg]
+    specs = {name: spec or ModelSpec() for name, spec in parsed.models.items()}
     named = {n: s if s.network else s.model_copy(update={"network": n}) for n, s in specs.items()}
     return Manifest(path, named, tree)
 

@@ -24,6 +24,7 @@ OF_ONE_BUILD = {
     "artifact_sha256",
     "builder",
     "built_at",
+    "noise",
     "torch_version",
     "onnx_version",
 }

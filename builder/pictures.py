@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from builder.recipe import PreprocessRecipe
 
 SAMPLES = Path(__file__).parent / "samples"
+PNG_MODES = ("1", "L", "LA", "I", "I;16", "P", "RGB", "RGBA")
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"})
 
 
@@ -73,8 +74,12 @@ def spread(total: int, wanted: int) -> list[int]:
 
 def _of_dataset(images: ImageSet, base: Path) -> list[Picture]:
     function = load_callable(images.data, base, ManifestError)
-    dataset = call(function, images.data, ManifestError)
-    pictures = [_picture(item, f"{images.data} [{i}]") for i, item in _items(dataset, images.samples)]
+
+    def read() -> list[Picture]:
+        items = _items(function(), images.samples)
+        return [_picture(item, f"{images.data} [{number}]", base) for number, item in items]
+
+    pictures: list[Picture] = call(read, images.data, ManifestError)
     if not pictures:
         raise ManifestError(f"{images.data} gave no images")
     return pictures
@@ -87,21 +92,23 @@ def _items(dataset: Any, samples: int) -> Iterator[tuple[int, Any]]:
     return enumerate(itertools.islice(dataset, samples))
 
 
-def _picture(item: Any, name: str) -> Picture:
+def _picture(item: Any, name: str, base: Path) -> Picture:
     from PIL import Image
 
     image, truth = item if isinstance(item, tuple | list) and len(item) == 2 else (item, None)
     truth = truth if isinstance(truth, str) or truth is None else int(truth)
     if isinstance(image, str | Path):
-        return Picture(str(image), Path(image).read_bytes, truth)
+        return Picture(str(base / image), (base / image).read_bytes, truth)
     if isinstance(image, Image.Image):
-        return Picture(name, partial(_encoded, image), truth)
+        # At once: a dataset may give another image each time, and open ones would be held decoded.
+        return Picture(name, partial(bytes, _encoded(image)), truth)
     raise ManifestError(f"{name} is a {type(image).__name__}; give files or Pillow images, without a transform")
 
 
 def _encoded(image: Image.Image) -> bytes:
+    """Without loss."""
     buffer = io.BytesIO()
-    image.save(buffer, "PNG")
+    image.save(buffer, "PNG" if image.mode in PNG_MODES else "TIFF")
     return buffer.getvalue()
 
 
@@ -156,28 +163,38 @@ def evaluation(pictures: Sequence[Picture], recipe: PreprocessRecipe, least: int
     return Evaluation(tuple(views[: max(least, len(pictures))]), recipe)
 
 
-def tensors(pictures: Sequence[Picture], recipe: PreprocessRecipe) -> Iterable[torch.Tensor]:
-    """Each picture as float32 [1, C, H, W]."""
-    transform = recipe.reference_transform()
-    return (transform(picture.decode(recipe)).unsqueeze(0) for picture in pictures)
+@dataclass(frozen=True)
+class Tensors:
+    """Each picture as float32 [1, C, H, W], decoded anew each time."""
+
+    pictures: Sequence[Picture]
+    recipe: PreprocessRecipe
+
+    def __len__(self) -> int:
+        return len(self.pictures)
+
+    def __iter__(self) -> Iterator[torch.Tensor]:
+        transform = self.recipe.reference_transform()
+        return (transform(picture.decode(self.recipe)).unsqueeze(0) for picture in self.pictures)
 
 
 def true_classes(evaluation: Evaluation, labels: tuple[str, ...] | None, classes: int) -> tuple[int | None, ...]:
     """The class of each view that is labelled and not turned; empty if none is. Raises ManifestError.
 
-    A name is one of `labels`, or else the class's number.
+    A name is one of `labels`, or else the class's number; a number is a class.
     """
-    numbers = {str(i): i for i in range(classes)} | {label: i for i, label in enumerate(labels or ())}
-    names = {view.picture.truth for view in evaluation.views}
-    unknown = sorted(str(name) for name in names if name is not None and str(name) not in numbers)
-    if unknown and len(unknown) < len(names - {None}):
+    known: dict[int | str, int] = {str(i): i for i in range(classes)}
+    known |= {label: i for i, label in enumerate(labels or ())}
+    known |= {i: i for i in range(classes)}
+    truths = {view.picture.truth for view in evaluation.views} - {None}
+    unknown = sorted(str(truth) for truth in truths if truth not in known)
+    if unknown and len(unknown) < len(truths):
         raise ManifestError(
             f"some images lie in folders named by class, but these are no classes: {', '.join(unknown[:5])}; "
             "name the folders by label or by the class's number, or take those folders away"
         )
-    if unknown or names == {None}:
+    if unknown or not truths:
         return ()
     return tuple(
-        None if view.turn or view.picture.truth is None else numbers[str(view.picture.truth)]
-        for view in evaluation.views
+        None if view.turn or view.picture.truth is None else known[view.picture.truth] for view in evaluation.views
     )

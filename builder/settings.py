@@ -13,8 +13,9 @@ class ImageSet(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     data: str = Field(
+        min_length=1,
         description="A folder of images, searched through, or package.module:callable, or path/file.py:callable, "
-        "that gives images: files, Pillow images, or pairs of one and its class, as torch datasets do."
+        "that gives images: files, Pillow images, or pairs of one and its class, as torch datasets do.",
     )
     samples: int = Field(256, ge=1, le=100_000, description="How many at most, taken evenly.")
 
@@ -27,7 +28,12 @@ class Tolerance(BaseModel):
     max_abs_error: float | None = Field(None, ge=0, description="Of any probability.")
     mean_abs_error: float | None = Field(None, ge=0, description="Of the probabilities of all images and classes.")
     relative_error: float | None = Field(
-        None, ge=0, description="Error of the log-probabilities over the difference that the images make in them."
+        None, ge=0, description="Largest error of a log-probability over the largest difference that images make in it."
+    )
+    noise: float | None = Field(
+        None,
+        ge=0,
+        description="Error of the log-probabilities over what images change in them (root mean squares).",
     )
     top1_agreement: float | None = Field(None, ge=0, le=1, description="Least share of images with the same answer.")
     top5_agreement: float | None = Field(

@@ -117,7 +117,7 @@ def _artifact_names(plan: Plan, version: Path, facts: dict[str, str]) -> tuple[s
     A plan runs on one capability alone. Triton would try the default file on all others, so that is
     the name of no file: their server then says that it cannot be found, and nothing is served wrongly.
     """
-    if plan.spec.format != publish.PER_GPU_FORMAT:
+    if not plan.exporter.PER_GPU:
         return plan.exporter.FILENAME, {}
     capability = facts["compute_capability"]
     filename = publish.plan_filename(capability)

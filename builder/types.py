@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     import torch
@@ -101,6 +101,14 @@ class Target:
         return f"{self.precision} on the {self.device.upper()}"
 
 
+class Images(Protocol):
+    """float32 [1, C, H, W] each, as often as they are asked for."""
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[torch.Tensor]: ...
+
+
 @dataclass(frozen=True)
 class ExportRequest:
     """What an exporter makes an artifact of."""
@@ -112,8 +120,8 @@ class ExportRequest:
     path: Path
     """The artifact, in a folder that exists and holds nothing else."""
     target: Target
-    calibration: Callable[[], Iterable[torch.Tensor]] | None = None
-    """Gives the images to calibrate int8 with, float32 [1, C, H, W] each, every time it is called."""
+    calibration: Images | None = None
+    """To calibrate int8 with."""
 
 
 @dataclass(frozen=True)
@@ -140,6 +148,8 @@ class Check:
     max_abs_error: float
     mean_abs_error: float
     relative_error: float
+    """Largest error of a log-probability, over the largest spread that the images cause in one."""
+    noise: float
     """Error of the log-probabilities, over what the images change in them (both root mean squares)."""
     top1_agreement: float
     """Share of images, 0..1, for which the network's answer is the artifact's, ties included."""

@@ -40,11 +40,14 @@ def load_callable(text: str, base: Path, error: type[BuilderError]) -> Callable[
 
 
 def call(function: Callable[..., Any], text: str, error: type[BuilderError], **arguments: Any) -> Any:
+    """What the user's function `text` gives. Raises `error` for whatever it raises."""
     try:
         return function(**arguments)
+    except BuilderError:
+        raise
     except Exception as cause:  # the user's function may raise anything
-        message = f"{text} failed with arguments {arguments}: {type(cause).__name__}: {reason(cause)}"
-        raise error(message) from cause
+        given = f" with arguments {arguments}" if arguments else ""
+        raise error(f"{text} failed{given}: {type(cause).__name__}: {reason(cause)}") from cause
 
 
 def _import_file(path: Path) -> ModuleType:

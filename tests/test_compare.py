@@ -19,7 +19,7 @@ models:
     labels: [cat, dog, cow]
     images: small.py:photos
     calibration: {SAMPLES}
-    tolerance: {{relative_error: 3, top1_agreement: 0}}
+    tolerance: {{noise: 3, top1_agreement: 0}}
     preprocess: {{channels: 3, resize: 40, crop: 32}}
   uncalibrated: {{network: lenet, weights: random}}
 """
@@ -88,13 +88,13 @@ def test_the_articles_table(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["nothing"], errors.ManifestError.exit_code, "neither an entry of models.yaml (mine, uncalibrated) nor"),
+        (["nothing"], errors.CompareError.exit_code, "neither an entry of models.yaml (mine, uncalibrated) nor"),
         (["--published", "nothing"], errors.NetworkError.exit_code, "nothing is published of nothing"),
-        (["mine", "--format", "tape"], errors.ManifestError.exit_code, "there is no format 'tape'; choose"),
-        (["mine", "--precision", "int3"], errors.ManifestError.exit_code, "no precision 'int3' on the CPU"),
-        (["-m", "none.yaml", "mine"], errors.ManifestError.exit_code, "none.yaml does not exist"),
-        (["mine", "--picture", "nowhere/p.png"], errors.ManifestError.exit_code, "cannot be written to nowhere/p.png"),
-        (["mine", "--picture", "p.bmp"], errors.ManifestError.exit_code, ".png, .svg, .pdf"),
+        (["mine", "--format", "tape"], errors.CompareError.exit_code, "there is no format 'tape'; choose"),
+        (["mine", "--precision", "int3"], errors.CompareError.exit_code, "no precision 'int3' on the CPU"),
+        (["-m", "none.yaml", "mine"], errors.CompareError.exit_code, "none.yaml does not exist"),
+        (["mine", "--picture", "nowhere/p.png"], errors.CompareError.exit_code, "cannot be written to nowhere/p.png"),
+        (["mine", "--picture", "p.bmp"], errors.CompareError.exit_code, ".png, .svg, .pdf"),
     ],
 )
 def test_mistakes(arguments: list[str], code: int, message: str, folder: Path) -> None:

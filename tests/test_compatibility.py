@@ -13,7 +13,7 @@ from published import publish_model, publish_plan
 from builder.errors import LaunchError
 from builder.hardware import Gpu
 from builder.launchers import LAUNCHERS, LaunchOptions
-from builder.launchers.compatibility import CPU_LEVELS, Machine, refuse_unloadable
+from builder.launchers.compatibility import Machine, refuse_unloadable
 
 H100 = Gpu("NVIDIA H100", "9.0", "580.95")
 L4 = Gpu("NVIDIA L4", "8.9", "580.95")
@@ -25,7 +25,7 @@ def machine(**changes: Any) -> Machine:
         "is_installed": True,
         "torch_version": "2.14.1+cu130",
         "tensorrt_version": "10.16.1.11",
-        "cpu_capability": "AVX512",
+        "instruction_sets": frozenset({"avx2", "fma", "avx512f"}),
         "gpu": H100,
     } | changes
     answers = {name: (lambda *_, value=value: value) for name, value in values.items()}
@@ -50,8 +50,8 @@ def other(backend: str) -> Callable[[Path], None]:
 LOADABLE = {
     "plan": plan(),
     "plan of trtexec": plan(facts={"tensorrt_version": "10.16.1"}),
-    "package for AVX512": package(cpu_capability="AVX512"),
-    "package for AVX2": package(cpu_capability="AVX2", torch_version="2.14.1+cpu"),
+    "package for AVX512": package(instruction_sets="avx2 avx512f"),
+    "package for AVX2": package(instruction_sets="avx2", torch_version="2.14.1+cpu"),
     "package for the GPU": package(compute_capability="9.0", gpu="NVIDIA H200"),
     "openvino": other("openvino"),
     "onnxruntime": other("onnxruntime"),
@@ -91,9 +91,9 @@ REFUSED: dict[str, tuple[Callable[[Path], None], dict[str, Any], list[str]]] = {
     ),
     "no torch": (package(), {"torch_version": None}, ["PyTorch is not installed", "pip install torch==2.14.1"]),
     "lesser CPU": (
-        package(cpu_capability="AVX512"),
-        {"cpu_capability": "AVX2"},
-        ["with AVX512, and this one has AVX2"],
+        package(instruction_sets="avx2 avx512f avx512_vnni"),
+        {"instruction_sets": frozenset({"avx2"})},
+        ["for a CPU with avx512_vnni, avx512f, which this one has not"],
     ),
     "no GPU for it": (package(compute_capability="9.0"), {"gpu": None}, ["capability 9.0, and there is no GPU"]),
     "other GPU for it": (package(compute_capability="9.0"), {"gpu": L4}, ["and this NVIDIA L4 has 8.9"]),
@@ -111,17 +111,21 @@ def test_refused(case: str, tmp_path: Path) -> None:
     assert [word for word in words if word not in str(caught.value)] == []
 
 
-@given(st.sampled_from([*CPU_LEVELS, "NEON"]), st.sampled_from([*CPU_LEVELS, "NEON"]))
-def test_cpus_run_what_lesser_ones_do(tmp_path_factory: pytest.TempPathFactory, found: str, needed: str) -> None:
+SETS = st.frozensets(st.sampled_from(["sse4_2", "avx2", "fma", "avx512f", "amx_tile"]))
+
+
+@given(SETS, SETS)
+def test_a_cpu_must_have_all_that_was_compiled_for(
+    tmp_path_factory: pytest.TempPathFactory, found: frozenset[str], needed: frozenset[str]
+) -> None:
     repository = tmp_path_factory.mktemp("cpu") / "repository"
-    package(cpu_capability=needed)(repository)
-    runs = found == needed or (found, needed) in [("AVX2", "DEFAULT"), ("AVX512", "DEFAULT"), ("AVX512", "AVX2")]
+    package(instruction_sets=" ".join(needed))(repository)
     try:
-        refuse_unloadable(repository, machine(cpu_capability=found))
+        refuse_unloadable(repository, machine(instruction_sets=found))
     except LaunchError:
-        assert not runs
+        assert not needed <= found
     else:
-        assert runs
+        assert needed <= found
 
 
 def test_every_unloadable_network_is_named(tmp_path: Path) -> None:

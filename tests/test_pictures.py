@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from builder.errors import ManifestError
-from builder.pictures import SAMPLES, Picture, evaluation, find, spread, tensors, true_classes
+from builder.pictures import SAMPLES, Picture, Tensors, evaluation, find, spread, true_classes
 from builder.recipe import PreprocessRecipe
 from builder.settings import ImageSet
 
@@ -75,7 +75,10 @@ def test_images_of_datasets_lose_nothing(tmp_path: Path) -> None:
         (lambda folder: images(folder), "there are no images in"),
         (lambda folder: dataset(folder, "return []"), "gave no images"),
         (lambda folder: dataset(folder, "return [3]"), "[0] is a int; give files or Pillow images"),
-        (lambda folder: dataset(folder, "raise OSError('disk on fire')"), "failed with arguments {}: OSError: disk"),
+        (lambda folder: dataset(folder, "raise OSError('disk on fire')"), "failed: OSError: disk"),
+        (lambda folder: dataset(folder, "return None"), "failed: TypeError: "),
+        (lambda folder: dataset(folder, "return [(Image.new('L', (9, 9)), [1, 2])]"), "failed: TypeError: "),
+        (lambda folder: dataset(folder, "return (1 / 0 for _ in range(3))"), "failed: ZeroDivisionError: "),
         (lambda _: images("lost.py:make"), "lost.py does not exist"),
     ],
 )
@@ -83,6 +86,33 @@ def test_bad_sets(make: Callable[[Path], ImageSet], message: str, tmp_path: Path
     with pytest.raises(ManifestError) as caught:
         find(make(tmp_path), tmp_path)
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr", "I;16", "F"])
+def test_every_kind_of_image_can_be_in_a_dataset(mode: str, tmp_path: Path) -> None:
+    made = f"Image.open({str(PHOTOS[0])!r}).convert({mode!r})" if mode != "I;16" else "Image.new('I;16', (30, 20), 4)"
+    (found,) = find(dataset(tmp_path, f"return [{made}]"), tmp_path)
+    assert Image.open(io.BytesIO(found.read())).mode == mode
+    assert found.decode(RECIPE).mode == "RGB"
+
+
+def test_images_are_those_of_the_first_reading(tmp_path: Path) -> None:
+    """A dataset that augments gives others each time, and network and artifact must see the same."""
+    random = "Image.fromarray(__import__('numpy').random.randint(0, 255, (20, 20, 3), 'uint8'))"
+    (found,) = find(dataset(tmp_path, f"return (({random}, 1) for _ in range(1))"), tmp_path)
+    assert found.read() == found.read()
+
+
+def test_files_of_a_dataset_are_relative_to_the_manifest(tmp_path: Path) -> None:
+    shutil.copy(PHOTOS[0], tmp_path / "here.jpg")
+    (found,) = find(dataset(tmp_path, "return ['here.jpg']"), tmp_path)
+    assert found.read() == PHOTOS[0].read_bytes()
+
+
+def test_a_file_that_a_dataset_names_and_that_is_not_there(tmp_path: Path) -> None:
+    (found,) = find(dataset(tmp_path, "return [('none.png', 0)]"), tmp_path)
+    with pytest.raises(ManifestError, match=r"none\.png cannot be decoded: .*No such file"):
+        found.decode(RECIPE)
 
 
 def picture(truth: int | str | None = None) -> Picture:
@@ -112,8 +142,10 @@ def test_batches_hold_all_images_in_order(size: int, count: int) -> None:
 
 def test_tensors_are_the_recipes() -> None:
     expected = RECIPE.reference_transform()(RECIPE.decode(PHOTOS[0]))
-    (tensor,) = tensors([picture()], RECIPE)
-    assert torch.equal(tensor, expected.unsqueeze(0))
+    images = Tensors([picture(), picture()], RECIPE)
+    assert len(images) == 2
+    for _ in range(2):
+        assert all(torch.equal(tensor, expected.unsqueeze(0)) for tensor in images)
 
 
 @pytest.mark.parametrize(
@@ -129,6 +161,13 @@ def test_tensors_are_the_recipes() -> None:
 )
 def test_true_classes(truths: list[int | str | None], expected: tuple[int | None, ...]) -> None:
     assert true_classes(evaluation([picture(t) for t in truths], RECIPE, 2), ("cat", "dog"), 2) == expected
+
+
+def test_numbers_are_classes_whatever_the_labels_are() -> None:
+    numbered = evaluation([picture(0), picture("0")], RECIPE, 2)
+    assert true_classes(numbered, ("1", "0"), 2) == (0, 1)
+    with pytest.raises(ManifestError, match="no classes: 2"):
+        true_classes(evaluation([picture(0), picture(2)], RECIPE, 2), ("1", "0"), 2)
 
 
 def test_turned_pictures_have_no_true_class() -> None:

@@ -17,6 +17,8 @@ class Exporter(Protocol):
     """Triton's name of the backend that runs it."""
     PLATFORM: str
     """Triton's name of the platform, where the backend alone does not tell; else empty."""
+    PER_GPU: bool
+    """Whether an artifact is for one compute capability, and Triton chooses among several by it."""
     PRECISIONS: dict[str, tuple[str, ...]]
     """By device, those that the format has at all."""
     VERSIONED: tuple[str, ...]

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import io
-import logging
 import shutil
 import tempfile
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from builder.exporters.half import HALF_PRECISIONS, in_precision
 from builder.exporters.memory import page_out, weights_released
-from builder.hardware import cpu_computes, gpu
+from builder.exporters.quiet import quiet
+from builder.exporters.torch_run import as_predict, prepared_device
+from builder.hardware import cpu_computes, gpu, instruction_sets
 from builder.types import ExportRequest, Predict, Target
 
 if TYPE_CHECKING:
@@ -24,6 +21,7 @@ if TYPE_CHECKING:
 FILENAME = "model.pt2"
 BACKEND = "pytorch"
 PLATFORM = "torch_aoti"
+PER_GPU = False
 PRECISIONS: dict[str, tuple[str, ...]] = {"cpu": ("fp32", "fp16", "bf16"), "gpu": ("fp32", "fp16", "bf16")}
 VERSIONED: tuple[str, ...] = ("torch",)
 
@@ -55,7 +53,7 @@ def export(request: ExportRequest) -> dict[str, str]:
     device = "cuda" if request.target.device == "gpu" else "cpu"
     module = in_precision(request.module, request.target.precision).to(device)
     example = request.example.to(device)
-    with _work_folder() as folder, _silence():
+    with _work_folder() as folder, quiet():
         with weights_released(module), torch.no_grad():
             files = _compiled(module, example, request.target, Path(folder))
         package_aoti(str(request.path), files)
@@ -84,43 +82,20 @@ def _compiled(module: nn.Module, example: torch.Tensor, target: Target, folder: 
 
 
 def _bound_to(device: str) -> dict[str, str]:
-    """What the machine code in the package needs."""
-    import torch
-
+    """What the machine code in the package needs: it is compiled for all that this processor has."""
     if device == "cpu":
-        return {"cpu_capability": torch.backends.cpu.get_cpu_capability()}
+        return {"instruction_sets": " ".join(sorted(instruction_sets()))}
     found = gpu()
     assert found  # or the export would have failed
     return {"gpu": found.name, "compute_capability": found.compute_capability}
 
 
-@contextmanager
-def _silence() -> Iterator[None]:
-    """The compiler's remarks; what matters of them is in its exceptions."""
-    before = logging.root.manager.disable
-    logging.disable(logging.CRITICAL)
-    try:
-        with warnings.catch_warnings(), redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(before)
-
-
 def load(path: Path, target: Target) -> Predict:
     import torch
 
-    torch.set_num_threads(target.threads)
-    device = "cuda" if target.device == "gpu" else "cpu"
-    torch.backends.cudnn.allow_tf32 = target.precision != "fp32"
-    with _silence():
-        model = torch._inductor.aoti_load_package(str(path))
-
-    def predict(batch: torch.Tensor) -> torch.Tensor:
-        with torch.inference_mode():
-            return model(batch.to(device)).cpu()  # type: ignore[no-any-return]
-
-    return predict
+    device = prepared_device(target)
+    with quiet():
+        return as_predict(torch._inductor.aoti_load_package(str(path)), device)
 
 
 def parameters(target: Target) -> dict[str, str]:

@@ -16,25 +16,26 @@ if TYPE_CHECKING:
 
 PAGE_BYTES = 4096
 MADV_PAGEOUT = 21
+LARGE_BYTES = 1024 * 1024
 
 
 @contextmanager
 def weights_released(module: nn.Module) -> Iterator[None]:
-    """On leaving, empty the module's weights and all tensors that were made inside and still live.
+    """On leaving, empty the module's weights, and all that is large, was made inside and still lives.
 
     torch.export and the compiler keep them in caches for the life of the process (seen: twice the
-    weights), so that each build would hold its network until the last is done.
+    weights), so that each build would hold its network until the last is done. What is small may
+    be a constant that PyTorch goes on to use.
     """
     before = [weakref.ref(tensor) for tensor in _tensors()]
     try:
         yield
     finally:
-        old = {id(reference()) for reference in before} - {
-            id(tensor) for tensor in module.state_dict(keep_vars=True).values()
-        }
+        weights = {id(tensor) for tensor in module.state_dict(keep_vars=True).values()}
+        old = {id(reference()) for reference in before}
         gc.collect()
         for tensor in _tensors():
-            if id(tensor) not in old:
+            if id(tensor) in weights or (id(tensor) not in old and _nbytes(tensor) >= LARGE_BYTES):
                 _empty(tensor)
 
 
@@ -43,6 +44,13 @@ def _tensors() -> list[torch.Tensor]:
     import torch
 
     return [found for found in gc.get_objects() if type(found) in (torch.Tensor, torch.nn.Parameter)]
+
+
+def _nbytes(tensor: torch.Tensor) -> int:
+    try:
+        return tensor.nbytes
+    except RuntimeError:  # tensors without storage, such as packed ones
+        return 0
 
 
 def _empty(tensor: torch.Tensor) -> None:

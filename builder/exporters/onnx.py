@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import io
-import logging
 import tempfile
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from builder.exporters import onnx_file, onnx_int8
 from builder.exporters.half import in_precision
 from builder.exporters.memory import weights_released
+from builder.exporters.quiet import quiet
 from builder.types import NETWORK_INPUT, NETWORK_OUTPUT, ExportRequest, Predict, Target
 
 if TYPE_CHECKING:
@@ -23,12 +19,14 @@ if TYPE_CHECKING:
 FILENAME = "model.onnx"
 BACKEND = "onnxruntime"
 PLATFORM = ""
+PER_GPU = False
 # ONNX Runtime has no bfloat16 convolutions, and its CUDA provider runs Q/DQ graphs unfused, slower than fp32.
 PRECISIONS: dict[str, tuple[str, ...]] = {"cpu": ("fp32", "fp16", "int8"), "gpu": ("fp32", "fp16")}
 VERSIONED: tuple[str, ...] = ("torch", "onnx", "onnxruntime")
 
 # What the exporter's operators are written in; newer sets would only be converted up from it.
 OPSET = 18
+CUDA = "CUDAExecutionProvider"
 
 
 def refusal(target: Target) -> str:
@@ -40,8 +38,8 @@ def export(request: ExportRequest) -> dict[str, str]:
         graph = Path(folder, FILENAME)
         write_graph(in_precision(request.module, request.target.precision), request.example, graph)
         if request.target.precision == "int8":
-            assert request.calibration  # the plan holds it for int8
-            graph = onnx_int8.quantize(graph, request.calibration(), onnx_int8.FOR_CPUS)
+            assert request.calibration is not None  # the plan holds it for int8
+            graph = onnx_int8.quantize(graph, request.calibration, onnx_int8.FOR_CPUS)
         onnx_file.join(graph, request.path)
     return {"opset": str(OPSET)}
 
@@ -50,8 +48,7 @@ def write_graph(module: nn.Module, example: torch.Tensor, path: Path) -> None:
     """Write the ONNX graph of a classifier, its weights in a second file beside it; it has none afterwards."""
     import torch
 
-    with warnings.catch_warnings(), _silence(), weights_released(module), torch.no_grad():
-        warnings.simplefilter("ignore")
+    with quiet(), weights_released(module), torch.no_grad():
         program = torch.onnx.export(
             module,
             (example,),
@@ -67,27 +64,15 @@ def write_graph(module: nn.Module, example: torch.Tensor, path: Path) -> None:
         del program
 
 
-@contextmanager
-def _silence() -> Iterator[None]:
-    """torch.export logs and prints pages of its own code; what matters of it is in the exception."""
-    before = logging.root.manager.disable
-    logging.disable(logging.CRITICAL)
-    try:
-        with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
-            yield
-    finally:
-        logging.disable(before)
-
-
 def load(path: Path, target: Target) -> Predict:
     import onnxruntime
     import torch
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = target.threads
-    wanted = ["CUDAExecutionProvider"] if target.device == "gpu" else []
-    available = [name for name in wanted if name in onnxruntime.get_available_providers()]
-    session = onnxruntime.InferenceSession(str(path), options, providers=[*available, "CPUExecutionProvider"])
+    has_cuda = target.device == "gpu" and CUDA in onnxruntime.get_available_providers()
+    providers = [CUDA, "CPUExecutionProvider"] if has_cuda else ["CPUExecutionProvider"]
+    session = onnxruntime.InferenceSession(str(path), options, providers=providers)
 
     def predict(batch: torch.Tensor) -> torch.Tensor:
         (outputs,) = session.run([NETWORK_OUTPUT], {NETWORK_INPUT: batch.numpy()})

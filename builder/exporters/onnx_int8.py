@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from builder.exporters.quiet import quiet
 from builder.types import NETWORK_INPUT
 
 if TYPE_CHECKING:
@@ -49,7 +48,7 @@ def quantize(graph: Path, images: Iterable[torch.Tensor], scheme: Scheme) -> Pat
     """A quantised graph beside `graph`, whose weights are in a file of their own."""
     import onnx
 
-    with _quiet():
+    with quiet():
         inferred = graph.with_name("inferred.onnx")
         onnx.shape_inference.infer_shapes_path(str(graph), str(inferred))
         operators = scheme.operators or _operators()
@@ -92,9 +91,12 @@ def _quantized(graph: Path, ranges: Any, operators: tuple[str, ...], scheme: Sch
     import onnx
     from onnxruntime.quantization import QuantType
     from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
+    from onnxruntime.quantization.quant_utils import add_infer_metadata
 
+    model = onnx.load(str(graph))
+    add_infer_metadata(model)  # its shapes are known, or the quantiser would save and load it whole once more
     quantizer = QDQQuantizer(
-        onnx.load(str(graph)),
+        model,
         per_channel=True,
         reduce_range=scheme.reduce_range,
         weight_qType=QuantType.QInt8,
@@ -116,14 +118,3 @@ def _quantized(graph: Path, ranges: Any, operators: tuple[str, ...], scheme: Sch
         size_threshold=1024,
     )
     return result
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """ONNX Runtime's quantiser remarks on the root logger."""
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        yield
-    finally:
-        logging.disable(before)

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import io
-import logging
+import importlib
 import os
 import sys
-from collections.abc import Iterable
-from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from builder.errors import ExportError
 from builder.exporters import torchscript
 from builder.exporters.memory import page_out_file
+from builder.exporters.quiet import quiet
 from builder.hardware import cpu_computes
-from builder.types import NETWORK_INPUT, NETWORK_OUTPUT, ExportRequest, Predict, Target
+from builder.types import NETWORK_INPUT, NETWORK_OUTPUT, ExportRequest, Images, Predict, Target
 
 if TYPE_CHECKING:
     import torch
@@ -23,6 +21,7 @@ if TYPE_CHECKING:
 FILENAME = "model.xml"
 BACKEND = "openvino"
 PLATFORM = ""
+PER_GPU = False
 # fp16 is that of the weights, half the size; CPUs compute them in fp32. Its GPUs are Intel's alone.
 PRECISIONS: dict[str, tuple[str, ...]] = {"cpu": ("fp32", "fp16", "bf16", "int8"), "gpu": ()}
 VERSIONED: tuple[str, ...] = ("torch", "openvino")
@@ -38,8 +37,8 @@ def refusal(target: Target) -> str:
 
 
 def export(request: ExportRequest) -> dict[str, str]:
-    openvino = _openvino()
-    with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+    openvino = _imported("openvino")
+    with quiet():
         traced = torchscript.trace(request.module, request.example)
         model = openvino.convert_model(traced, example_input=request.example)
     model.inputs[0].get_tensor().set_names({NETWORK_INPUT})
@@ -47,63 +46,37 @@ def export(request: ExportRequest) -> dict[str, str]:
     model.reshape([-1, *request.example.shape[1:]])
     facts = {}
     if request.target.precision == "int8":
-        assert request.calibration  # the plan holds it for int8
-        model = _quantized(model, request.calibration())
-        facts = {"nncf_version": _nncf().__version__}
+        assert request.calibration is not None  # the plan holds it for int8
+        model = _quantized(model, request.calibration)
+        facts = {"nncf_version": _imported("nncf").__version__}
     openvino.save_model(model, str(request.path), compress_to_fp16=request.target.precision == "fp16")
     return facts
 
 
-def _quantized(model: Any, images: Iterable[torch.Tensor]) -> Any:
-    nncf = _nncf()
-    logging.getLogger("nncf").setLevel(logging.ERROR)
-    arrays = [image.numpy() for image in images]
-    with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):  # progress bars of its own
-        return nncf.quantize(model, nncf.Dataset(arrays), subset_size=len(arrays))
+def _quantized(model: Any, images: Images) -> Any:
+    nncf = _imported("nncf")
+    with quiet():
+        return nncf.quantize(model, nncf.Dataset(images, lambda image: image.numpy()), subset_size=len(images))
 
 
-def _openvino() -> Any:
-    _forgo_telemetry()
-    try:
-        import openvino
-    except ImportError:
-        raise ExportError("openvino is not installed; run: pip install 'triton-build-repo[openvino]'") from None
-    return openvino
-
-
-def _forgo_telemetry() -> None:
-    """Both packages report their use to their makers unless they are told not to; a build tells nobody."""
+def _imported(package: str) -> Any:
+    """OpenVINO or NNCF. Both report their use to their makers unless they are told not to; a build tells nobody."""
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
     os.environ.setdefault("NNCF_CI", "1")
-
-
-def _nncf() -> Any:
-    _forgo_telemetry()
     try:
-        import nncf
+        return importlib.import_module(package)
     except ImportError:
-        raise ExportError("int8 needs nncf; run: pip install 'triton-build-repo[openvino]'") from None
-    return nncf
+        raise ExportError(f"{package} is not installed; run: pip install 'triton-build-repo[openvino]'") from None
 
 
 def load(path: Path, target: Target) -> Predict:
     import numpy
     import torch
 
-    compiled = (
-        _openvino()
-        .Core()
-        .compile_model(
-            str(path),
-            "CPU",
-            {
-                "INFERENCE_PRECISION_HINT": INFERENCE_PRECISIONS[target.precision],
-                "INFERENCE_NUM_THREADS": target.threads,
-                "PERFORMANCE_HINT": "LATENCY",
-                "NUM_STREAMS": 1,
-            },
-        )
-    )
+    properties = parameters(target) | {"ENABLE_CPU_PINNING": "NO"}
+    for of_the_backend in ("HINT_BF16", "ENABLE_BATCH_PADDING"):
+        properties.pop(of_the_backend, None)
+    compiled = _imported("openvino").Core().compile_model(str(path), "CPU", properties)
     request = compiled.create_infer_request()
     # From the first inference on the kernels have the weights in layouts of their own.
     request.infer([numpy.zeros(_one_image(compiled), numpy.float32)])

@@ -19,6 +19,7 @@ from builder.types import ExportRequest, Predict, Target
 FILENAME = "model.plan"
 BACKEND = "tensorrt"
 PLATFORM = ""
+PER_GPU = True
 PRECISIONS: dict[str, tuple[str, ...]] = {"cpu": (), "gpu": ("fp32", "fp16", "bf16", "int8")}
 VERSIONED: tuple[str, ...] = ("torch", "onnx")
 
@@ -79,7 +80,7 @@ def _wanted_builder(settings: PlanSettings, tools: Tools) -> str:
 
 
 def _settings(target: Target) -> PlanSettings:
-    return target.plan or PlanSettings()  # type: ignore[call-arg]
+    return target.plan or PlanSettings()
 
 
 def _image(settings: PlanSettings) -> str:
@@ -131,8 +132,8 @@ def write_graph(request: ExportRequest, folder: Path) -> Path:
     precision, first, graph = request.target.precision, folder / "exported.onnx", folder / onnx.FILENAME
     onnx.write_graph(in_precision(request.module, precision), request.example, first)
     if precision == "int8":
-        assert request.calibration  # the plan holds it for int8
-        first = onnx_int8.quantize(first, request.calibration(), onnx_int8.FOR_TENSORRT)
+        assert request.calibration is not None  # the plan holds it for int8
+        first = onnx_int8.quantize(first, request.calibration, onnx_int8.FOR_TENSORRT)
     if precision == "bf16":
         _round_folded(first)
     onnx_file.join(first, graph)
@@ -166,5 +167,5 @@ def load(path: Path, target: Target, tools: Tools = HERE) -> Predict:
     return trtexec.load(path, _image(settings), gpu.uuid, tools.docker)
 
 
-def parameters(_: Target) -> dict[str, str]:
+def parameters(target: Target) -> dict[str, str]:
     return {}

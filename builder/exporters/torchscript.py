@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from builder.errors import ExportError
 from builder.exporters.half import HALF_PRECISIONS, in_precision
+from builder.exporters.quiet import quiet
+from builder.exporters.torch_run import as_predict, prepared_device
 from builder.hardware import cpu_computes
 from builder.reasons import place_of, reason
 from builder.types import ExportRequest, Predict, Target
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 FILENAME = "model.pt"
 BACKEND = "pytorch"
 PLATFORM = ""
+PER_GPU = False
 PRECISIONS: dict[str, tuple[str, ...]] = {"cpu": ("fp32", "fp16", "bf16", "int8"), "gpu": ("fp32", "fp16", "bf16")}
 VERSIONED: tuple[str, ...] = ("torch",)
 
@@ -38,26 +40,18 @@ def export(request: ExportRequest) -> dict[str, str]:
     import torch
 
     if request.target.precision == "int8":
-        assert request.calibration  # the plan holds it for int8
+        assert request.calibration is not None  # the plan holds it for int8
         # Its symbolic tracing refuses every branch on content itself.
-        quantized = _quantized(request.module, request.example, request.calibration())
-        with _silent(), torch.no_grad():
+        quantized = _quantized(request.module, request.example, request.calibration)
+        with quiet(), torch.no_grad():
             traced = _traced(quantized, request.example)
     else:
         traced = trace(in_precision(request.module, request.target.precision), request.example)
-    with _silent():
+    with quiet():
         frozen = torch.jit.freeze(traced)
     frozen.save(str(request.path))
     _release_weights(frozen)
     return {"quantized_engine": QUANTIZED_ENGINE} if request.target.precision == "int8" else {}
-
-
-@contextmanager
-def _silent() -> Iterator[None]:
-    """TorchScript and its quantisation are deprecated, not removed; nobody needs to be told at each build."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
 
 
 def trace(module: nn.Module, example: torch.Tensor) -> Any:
@@ -109,7 +103,7 @@ def _quantized(module: nn.Module, example: torch.Tensor, images: Iterable[torch.
     before = torch.backends.quantized.engine
     torch.backends.quantized.engine = QUANTIZED_ENGINE
     try:
-        with _silent(), torch.no_grad():
+        with quiet(), torch.no_grad():
             prepared = _prepared(module, mapping, example)
             for image in images:
                 prepared(image)
@@ -147,17 +141,10 @@ def _release_weights(frozen: torch.jit.ScriptModule) -> None:
 def load(path: Path, target: Target) -> Predict:
     import torch
 
-    torch.set_num_threads(target.threads)
-    device = "cuda" if target.device == "gpu" and torch.cuda.is_available() else "cpu"
-    torch.backends.cudnn.allow_tf32 = target.precision != "fp32"
-    with _silent():
+    device = prepared_device(target)
+    with quiet():
         module = torch.jit.load(str(path), map_location=device)  # type: ignore[no-untyped-call]
-
-    def predict(batch: torch.Tensor) -> torch.Tensor:
-        with torch.inference_mode():
-            return module(batch.to(device)).cpu()  # type: ignore[no-any-return]
-
-    return predict
+    return as_predict(module, device)
 
 
 def parameters(target: Target) -> dict[str, str]:

@@ -12,8 +12,6 @@ from typing import Any
 from builder import config, hardware, images, publish
 from builder.errors import ConfigError, LaunchError
 
-# Each includes those before it, as PyTorch's dispatcher sees them. Others are of other architectures.
-CPU_LEVELS = ("DEFAULT", "AVX2", "AVX512")
 PACKAGES = {"openvino": "openvino", "onnxruntime": "onnxruntime"}
 
 
@@ -37,12 +35,6 @@ def _tensorrt_version() -> str | None:
     return str(tensorrt.__version__)
 
 
-def _cpu_capability() -> str:
-    import torch
-
-    return torch.backends.cpu.get_cpu_capability()
-
-
 @dataclass(frozen=True)
 class Machine:
     """The machine that will serve. Each question is asked only if a model makes it matter."""
@@ -50,7 +42,7 @@ class Machine:
     is_installed: Callable[[str], bool] = _is_installed
     torch_version: Callable[[], str | None] = _torch_version
     tensorrt_version: Callable[[], str | None] = _tensorrt_version
-    cpu_capability: Callable[[], str] = _cpu_capability
+    instruction_sets: Callable[[], frozenset[str]] = hardware.instruction_sets
     gpu: Callable[[], hardware.Gpu | None] = hardware.gpu
 
 
@@ -128,10 +120,9 @@ def _package_reasons(facts: dict[str, str], machine: Machine) -> Iterator[str]:
             f"it was compiled against PyTorch {built}, and {installed} is installed; run: "
             f"pip install torch=={_public(built)}, or build it again"
         )
-    elif needed := facts.get("cpu_capability"):
-        found = machine.cpu_capability()
-        if not _includes(found, needed):
-            yield f"it was compiled for CPUs with {needed}, and this one has {found}; build it again on this machine"
+    if missing := set(facts.get("instruction_sets", "").split()) - machine.instruction_sets():
+        lacking = ", ".join(sorted(missing))
+        yield f"it was compiled for a CPU with {lacking}, which this one has not; build it again on this machine"
     if needed := facts.get("compute_capability"):
         yield from _gpu_reasons(needed, machine.gpu())
 
@@ -145,9 +136,3 @@ def _gpu_reasons(needed: str, gpu: hardware.Gpu | None) -> Iterator[str]:
 def _public(version: str) -> str:
     """Without the local part, which tells builds of one version apart."""
     return version.partition("+")[0]
-
-
-def _includes(found: str, needed: str) -> bool:
-    if found in CPU_LEVELS and needed in CPU_LEVELS:
-        return CPU_LEVELS.index(found) >= CPU_LEVELS.index(needed)
-    return found == needed

@@ -1,5 +1,7 @@
 """Networks that the tests build: one that is sound, and those that a build must refuse."""
 
+from collections.abc import Iterator
+
 import torch
 from PIL import Image
 from torch import nn
@@ -102,6 +104,11 @@ def photos() -> list[tuple[Image.Image, int]]:
     random = torch.Generator().manual_seed(0)
     pixels = torch.randint(0, 256, (10, 50, 60, 3), generator=random, dtype=torch.uint8)
     return [(Image.fromarray(image.numpy()), number % 3) for number, image in enumerate(pixels)]
+
+
+def failing_photos() -> Iterator[Image.Image]:
+    yield Image.new("RGB", (40, 40))
+    raise OSError("no such photo")
 
 
 def tensors() -> list[torch.Tensor]:

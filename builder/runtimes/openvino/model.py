@@ -35,7 +35,8 @@ class TritonPythonModel:
         given = {key: parameters[key]["string_value"] for key in PROPERTIES if key in parameters}
         if parameters.get("HINT_BF16", {}).get("string_value", "").upper() == "YES":
             given["INFERENCE_PRECISION_HINT"] = "bf16"
-        return given
+        # Each instance would pin its threads to the first cores, all of them to the same.
+        return given | {"ENABLE_CPU_PINNING": "NO"}
 
     def execute(self, requests: list[Any]) -> list[Any]:
         tensors = [pb_utils.get_input_tensor_by_name(r, self._input) for r in requests]

@@ -1,0 +1,33 @@
+"""Running what PyTorch itself runs: modules, TorchScript and AOTInductor packages."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from builder.types import Predict, Target
+
+if TYPE_CHECKING:
+    import torch
+
+
+def prepared_device(target: Target) -> str:
+    """Where the target is run, with PyTorch's settings made for it. Without a GPU, GPU targets run on the CPU."""
+    import torch
+
+    torch.set_num_threads(target.threads)
+    # Convolutions on GPUs would be computed with 10 bits of mantissa, which is not fp32.
+    torch.backends.cudnn.allow_tf32 = target.precision != "fp32"
+    return "cuda" if target.device == "gpu" and torch.cuda.is_available() else "cpu"
+
+
+def as_predict(run: Callable[[torch.Tensor], Any], device: str) -> Predict:
+    """Batches to the device, answers back from it."""
+    import torch
+
+    def predict(batch: torch.Tensor) -> torch.Tensor:
+        with torch.inference_mode():
+            outputs: torch.Tensor = run(batch.to(device)).cpu()
+        return outputs
+
+    return predict
