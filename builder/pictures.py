@@ -35,8 +35,12 @@ class Picture:
 
     def decode(self, recipe: PreprocessRecipe) -> Image.Image:
         """Raises ManifestError."""
+        from PIL import UnidentifiedImageError
+
         try:
             return recipe.decode(io.BytesIO(self.read()))
+        except UnidentifiedImageError:
+            raise ManifestError(f"{self.name} cannot be decoded: no format that Pillow knows; remove it") from None
         except Exception as error:  # Pillow raises whatever a broken file makes it stumble over
             raise ManifestError(f"{self.name} cannot be decoded: {error}; remove it") from None
 

@@ -158,7 +158,8 @@ class EmbeddedServer:
         ]
         reason = model.get("reason") or next((match[1] for match in said if match), "")
         # The stub adds its Python stack, and the server knows the model by this launcher's links.
-        reason = re.split(r"(\\n|\n){2}At:", reason)[0].rstrip('"').strip()
+        reason = re.split(r"(\\n|\n){2}At:", reason)[0].rstrip('"')
+        reason = re.sub(r"(\\n|\s)+", " ", reason).strip()
         return reason.replace(str(self._models), str(self._repository))
 
     def _is_live(self) -> bool:
