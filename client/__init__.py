@@ -1,17 +1,24 @@
-"""A thin gRPC client of image classifiers behind Triton."""
+"""Clients of image classifiers behind Triton, over gRPC and HTTP, for threads and for event loops."""
 
-from client.client import Classified, Client, ModelInfo, Prediction, TensorInfo
+from client.aio import AsyncClient
+from client.client import Client
 from client.errors import (
+    Cancelled,
     ClientError,
     DeadlineExceeded,
     InvalidInput,
     ModelNotFound,
+    NotAllowed,
     ServerError,
     ServerUnavailable,
     UnreadableFile,
+    UnwritableFile,
 )
+from client.types import Classified, ModelInfo, ModelStatistics, Prediction, TensorInfo, Tls
 
 __all__ = [
+    "AsyncClient",
+    "Cancelled",
     "Classified",
     "Client",
     "ClientError",
@@ -19,9 +26,13 @@ __all__ = [
     "InvalidInput",
     "ModelInfo",
     "ModelNotFound",
+    "ModelStatistics",
+    "NotAllowed",
     "Prediction",
     "ServerError",
     "ServerUnavailable",
     "TensorInfo",
+    "Tls",
     "UnreadableFile",
+    "UnwritableFile",
 ]

@@ -6,7 +6,10 @@
     ├── ModelNotFound        5   the server has no such model, or none that takes images
     ├── InvalidInput         6   the server refused what was sent
     │   └── UnreadableFile   7   a local file cannot be read
-    └── ServerError          8   the server failed
+    ├── ServerError          8   the server failed
+    ├── NotAllowed           9   the server, or a proxy before it, asks for a key or a certificate
+    ├── Cancelled           10   the caller ended the call
+    └── UnwritableFile      11   a result or a record cannot be kept
 
 2 is the command line's own (unknown option, missing argument); 130 is Ctrl-C.
 """
@@ -42,16 +45,28 @@ class ServerError(ClientError):
     exit_code = 8
 
 
+class NotAllowed(ClientError):
+    exit_code = 9
+
+
+class Cancelled(ClientError):
+    exit_code = 10
+
+
+class UnwritableFile(ClientError):
+    exit_code = 11
+
+
 # gRPC's status names, as tritonclient spells them, and what they mean to a caller.
 BY_STATUS: dict[str, type[ClientError]] = {
     "OK": ServerError,
-    "CANCELLED": ServerError,
+    "CANCELLED": Cancelled,
     "UNKNOWN": ServerError,
     "INVALID_ARGUMENT": InvalidInput,
     "DEADLINE_EXCEEDED": DeadlineExceeded,
     "NOT_FOUND": ModelNotFound,
     "ALREADY_EXISTS": ServerError,
-    "PERMISSION_DENIED": ServerError,
+    "PERMISSION_DENIED": NotAllowed,
     "RESOURCE_EXHAUSTED": InvalidInput,  # a message larger than the server takes
     "FAILED_PRECONDITION": ServerError,
     "ABORTED": ServerError,
@@ -60,11 +75,26 @@ BY_STATUS: dict[str, type[ClientError]] = {
     "INTERNAL": ServerError,
     "UNAVAILABLE": ServerUnavailable,
     "DATA_LOSS": ServerError,
-    "UNAUTHENTICATED": ServerError,
+    "UNAUTHENTICATED": NotAllowed,
+}
+
+# The HTTP statuses of Triton's front end, and of the proxies that stand before it.
+BY_HTTP_STATUS: dict[str, type[ClientError]] = {
+    "400": InvalidInput,
+    "401": NotAllowed,
+    "403": NotAllowed,
+    "404": ModelNotFound,
+    "408": DeadlineExceeded,
+    "413": InvalidInput,
+    "429": ServerUnavailable,
+    "499": Cancelled,
+    "502": ServerUnavailable,
+    "503": ServerUnavailable,
+    "504": DeadlineExceeded,
 }
 
 
 def from_status(status: str | None, message: str) -> ClientError:
-    """The error for a status such as "StatusCode.UNAVAILABLE"."""
+    """The error for a status such as "StatusCode.UNAVAILABLE" or "503"."""
     name = (status or "").removeprefix("StatusCode.")
-    return BY_STATUS.get(name, ServerError)(message)
+    return (BY_STATUS | BY_HTTP_STATUS).get(name, ServerError)(message)

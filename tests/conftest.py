@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from fake_triton import FakeTriton, serving
 
 from builder.build import build_repository, plan
 from builder.exporters import EXPORTERS
@@ -98,3 +99,10 @@ def server(repository: Path) -> Iterator[Endpoints]:
 def client(server: Endpoints) -> Iterator[Client]:
     with Client(server.grpc) as connection:
         yield connection
+
+
+@pytest.fixture
+def fake() -> Iterator[tuple[FakeTriton, str]]:
+    """A stand-in for Triton's gRPC side, which does as the test says, and its address."""
+    with serving() as running:
+        yield running

@@ -20,7 +20,7 @@ FLOORS = [
     {"__main__"},
 ]
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
-FILES = sorted(ROOT.glob("builder/**/*.py")) + sorted(ROOT.glob("client/*.py"))
+FILES = sorted(ROOT.glob("builder/**/*.py")) + sorted(ROOT.glob("client/**/*.py"))
 
 
 def room_of(path: Path) -> str:

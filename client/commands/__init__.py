@@ -1,0 +1,1 @@
+"""The commands of repo-client, a file each: parse -> call -> print."""

@@ -1,0 +1,97 @@
+"""Where a server is, and what it takes to reach it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from client.errors import (
+    ClientError,
+    DeadlineExceeded,
+    InvalidInput,
+    ModelNotFound,
+    NotAllowed,
+    ServerUnavailable,
+    UnreadableFile,
+    from_status,
+)
+from client.types import Tls
+
+DEFAULT_URL = "localhost:8001"
+SCHEMES = ("grpc", "grpcs", "http", "https")
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
+STEP_PREFIX = re.compile(r"^in ensemble '[^']*', (\[request id: [^\]]*\] )?")
+# What Triton adds to NOT_FOUND for a model that it has, but that is being loaded or unloaded: a
+# server that starts or stops.
+UNLOADED = "has no available versions"
+# Triton says UNAVAILABLE to callers without the key of a restricted endpoint; asking again is of no use.
+RESTRICTED = "This protocol is restricted"
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    url: str
+    """As the user wrote it."""
+    scheme: str
+    address: str
+    """host:port, and for HTTP perhaps a path."""
+    tls: Tls
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def secure(self) -> bool:
+        return self.scheme in ("grpcs", "https")
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the address is this machine's own, whatever runs behind it."""
+        return self.address.split("/")[0].rsplit(":", 1)[0].strip("[]") in LOOPBACK
+
+    def error(self, status: str | None, message: str) -> ClientError:
+        """What a caller is told of a call that ended with `status`."""
+        message = STEP_PREFIX.sub("", message)
+        if RESTRICTED in message:
+            return NotAllowed(f"{self.url}: {message}")
+        mapped = from_status(status, message)
+        if isinstance(mapped, ModelNotFound) and UNLOADED in message:
+            mapped = ServerUnavailable(message)
+        if isinstance(mapped, ServerUnavailable):
+            return ServerUnavailable(f"{self.url} is unavailable: {message}{self._hint(message)}")
+        if isinstance(mapped, ModelNotFound):
+            return ModelNotFound(f"{message}; `repo-client models --url {self.url}` lists what is served")
+        if isinstance(mapped, NotAllowed):
+            return NotAllowed(f"{self.url} does not let this client in: {message}; give its --header")
+        return mapped
+
+    def late(self, seconds: float) -> DeadlineExceeded:
+        return DeadlineExceeded(f"{self.url} did not answer within {seconds:g} s")
+
+    def _hint(self, message: str) -> str:
+        text = message.lower()
+        if "ssl" in text or "certificate" in text or "handshake" in text:
+            return f"; does it speak TLS, with a certificate of the authority given? ({self.scheme}:// was asked for)"
+        kind = "gRPC" if self.scheme.startswith("grpc") else "HTTP"
+        return f"; is a server running there, and is this its {kind} port?" if "connect" in text else ""
+
+
+def parse(url: str, headers: Mapping[str, str] | None = None, tls: Tls | None = None) -> Endpoint:
+    """`HOST:PORT` is gRPC; `grpcs://`, `http://` and `https://` say otherwise. Raises InvalidInput, UnreadableFile."""
+    scheme, separator, address = url.rpartition("://")
+    scheme = scheme.lower() if separator else "grpc"
+    if scheme not in SCHEMES or not address.strip("/"):
+        raise InvalidInput(f"{url!r} is not an address; write HOST:PORT or one of {', '.join(SCHEMES)}://HOST:PORT")
+    endpoint = Endpoint(
+        url.removeprefix("grpc://"), scheme, address.rstrip("/"), tls or Tls(), _lower_names(headers or {})
+    )
+    if tls and tls != Tls() and not endpoint.secure:
+        raise InvalidInput(f"{url} is not encrypted, so certificates are of no use; write grpcs:// or https://")
+    for path in (endpoint.tls.ca, endpoint.tls.certificate, endpoint.tls.key):
+        if path is not None and not path.is_file():
+            raise UnreadableFile(f"{path}: there is no such file")
+    return endpoint
+
+
+def _lower_names(headers: Mapping[str, str]) -> dict[str, str]:
+    """gRPC takes lower-case names alone, HTTP any."""
+    return {name.lower(): value for name, value in headers.items()}

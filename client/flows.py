@@ -1,0 +1,266 @@
+"""What both clients do, without saying how: each flow yields steps, and is sent their answers.
+
+`Client` takes the steps by waiting, `AsyncClient` by awaiting, so that the two cannot differ.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from client.endpoint import Endpoint
+from client.errors import (
+    ClientError,
+    DeadlineExceeded,
+    InvalidInput,
+    ModelNotFound,
+    NotAllowed,
+    ServerError,
+    ServerUnavailable,
+)
+from client.shared_memory import Regions
+from client.types import (
+    Ask,
+    BatchSpent,
+    Image,
+    Inference,
+    ModelInfo,
+    ModelStatistics,
+    Output,
+    Prediction,
+    Spent,
+    Tensor,
+    TensorInfo,
+)
+
+if TYPE_CHECKING:
+    from client.types import Array
+
+Result = TypeVar("Result")
+LOST_REGION = "shared memory region"
+
+
+@dataclass(frozen=True)
+class Send:
+    """Answered with what the transport answers, or by raising its ClientError."""
+
+    call: Ask | Inference
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Pause:
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Read:
+    """Answered with the image's bytes, or by raising UnreadableFile."""
+
+    image: Image
+
+
+Step = Send | Pause | Read
+Flow = Generator[Step, Any, Result]
+
+
+class Flows:
+    """One connection's flows. Threads may run several at once."""
+
+    def __init__(self, endpoint: Endpoint, timeout: float, retries: int, shared_memory: bool | None) -> None:
+        if timeout <= 0 or retries < 0:
+            raise ValueError("timeout must be positive and retries not negative")
+        self.endpoint = endpoint
+        self._timeout, self._retries = timeout, retries
+        self._insists = shared_memory is True
+        self.regions = Regions(endpoint.is_local if shared_memory is None else shared_memory)
+        self._models: dict[str, ModelInfo] = {}
+
+    def ready(self, model: str | None) -> Flow[bool]:
+        ask = Ask("is_model_ready", {"model_name": model}) if model else Ask("is_server_ready")
+        try:
+            return bool((yield Send(ask, self._timeout)))
+        except ServerUnavailable:
+            return False
+
+    def models(self) -> Flow[list[ModelInfo]]:
+        index = yield from self._sent(Ask("get_model_repository_index"))
+        found = index.get("models", []) if isinstance(index, dict) else index  # HTTP gives the bare list
+        models = []
+        for name in sorted({model["name"] for model in found if model.get("state") == "READY"}):
+            models.append((yield from self.model(name)))
+        return models
+
+    def model(self, name: str) -> Flow[ModelInfo]:
+        meta = yield from self._sent(Ask("get_model_metadata", {"model_name": name}))
+        answer = yield from self._sent(Ask("get_model_config", {"model_name": name}))
+        config = answer.get("config", answer)
+        info = ModelInfo(
+            name=meta["name"],
+            versions=tuple(meta.get("versions", ())),
+            platform=meta.get("platform") or config.get("backend", ""),
+            max_batch_size=int(config.get("max_batch_size", 0)),
+            inputs=_tensor_infos(meta.get("inputs", ())),
+            outputs=_tensor_infos(meta.get("outputs", ())),
+        )
+        self._models[name] = info
+        return info
+
+    def classifier(self, name: str | None) -> Flow[ModelInfo]:
+        if name is not None:
+            info = self._models.get(name) or (yield from self.model(name))
+            if not info.takes_images:
+                raise ModelNotFound(f"{name} does not take encoded images; `repo-client models` shows what each takes")
+            return info
+        found = [model for model in (yield from self.models()) if model.classifies]
+        if len(found) != 1:
+            names = ", ".join(model.name for model in found) or "none"
+            raise ModelNotFound(f"name a model: the image classifiers at {self.endpoint.url} are: {names}")
+        return found[0]
+
+    def statistics(self, model: str | None) -> Flow[list[ModelStatistics]]:
+        answer = yield from self._sent(Ask("get_inference_statistics", {"model_name": model or ""}))
+        return [_statistics(item) for item in answer.get("model_stats", ())]
+
+    def classify_batch(
+        self, images: Sequence[Image], model: str | None, top: int
+    ) -> Flow[list[tuple[Prediction, ...]]]:
+        if top < 1:
+            raise InvalidInput("top must be at least 1")
+        rows = yield from self._scores(images, model, top)
+        return [tuple(_prediction(cell.decode()) for cell in row) for row in rows]
+
+    def classify(self, image: Image, model: str | None, top: int) -> Flow[tuple[Prediction, ...]]:
+        return (yield from self.classify_batch([image], model, top))[0]
+
+    def probabilities(self, images: Sequence[Image], model: str | None) -> Flow[Array]:
+        return (yield from self._scores(images, model, 0))
+
+    def infer(self, model: str, inputs: Mapping[str, Array]) -> Flow[dict[str, Array]]:
+        import numpy as np
+
+        info = self._models.get(model) or (yield from self.model(model))
+        tensors = tuple(Tensor(name, np.asarray(data)) for name, data in inputs.items())
+        outputs = tuple(Output(output.name) for output in info.outputs)
+        answers: dict[str, Array] = yield from self._inferred(Inference(model, tensors, outputs))
+        return answers
+
+    def _scores(self, images: Sequence[Image], model: str | None, class_count: int) -> Flow[Array]:
+        import numpy as np
+
+        encoded = []
+        for image in images:
+            encoded.append((yield Read(image)))
+        info = yield from self.classifier(model)
+        if not encoded:
+            raise InvalidInput("there are no images to classify")
+        if len(encoded) > info.max_batch_size:
+            raise InvalidInput(f"{info.name} takes at most {info.max_batch_size} images a request, not {len(encoded)}")
+        tensor = Tensor(info.inputs[0].name, np.array(encoded, dtype=np.object_).reshape(-1, 1))
+        output = Output(info.outputs[0].name, class_count)
+        answers = yield from self._inferred(Inference(info.name, (tensor,), (output,)))
+        return answers[output.name].reshape(len(encoded), -1)
+
+    def _inferred(self, inference: Inference) -> Flow[dict[str, Array]]:
+        answers: dict[str, Array]
+        if not self.regions.pay(inference.tensors):
+            answers = yield from self._sent(inference)
+            return answers
+        region = self.regions.take(inference.tensors)
+        try:
+            return (yield from self._inferred_from(region, inference))
+        except InvalidInput as error:
+            if LOST_REGION not in str(error):
+                raise
+            region.known_to_server = False  # the server was started anew since it was told
+            return (yield from self._inferred_from(region, inference))
+        except _NotShared as refusal:
+            if self._insists:
+                raise ServerError(f"{self.endpoint.url} does not share memory with this client: {refusal}") from None
+            self.regions.wanted = False
+            answers = yield from self._sent(inference)
+            return answers
+        finally:
+            self.regions.give_back(region)
+
+    def _inferred_from(self, region: Any, inference: Inference) -> Flow[dict[str, Array]]:
+        if not region.known_to_server:
+            facts = {"name": region.name, "key": region.key, "byte_size": region.size}
+            try:
+                yield from self._sent(Ask("register_system_shared_memory", facts))
+            except (InvalidInput, ModelNotFound, ServerError, NotAllowed) as error:
+                # A server in a container, on another host behind a forwarded port, or one that forbids it.
+                raise _NotShared(str(error)) from None
+            region.known_to_server = True
+        placed = Inference(inference.model, region.place(inference.tensors), inference.outputs)
+        answers: dict[str, Array] = yield from self._sent(placed)
+        return answers
+
+    def close(self) -> Flow[None]:
+        """Let the server forget the regions, as far as it can be reached."""
+        for name in self.regions.known():
+            try:
+                yield Send(Ask("unregister_system_shared_memory", {"name": name}), min(1.0, self._timeout))
+            except ClientError:
+                break
+        self.regions.destroy()
+
+    def _sent(self, call: Ask | Inference) -> Flow[Any]:
+        """The answer, asked for again while the server is UNAVAILABLE, within the seconds that there are."""
+        deadline = time.monotonic() + self._timeout
+        for attempt in range(self._retries + 1):
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise self.endpoint.late(self._timeout)
+            try:
+                return (yield Send(call, left))
+            except DeadlineExceeded:
+                raise self.endpoint.late(self._timeout) from None
+            except ServerUnavailable:
+                if attempt == self._retries:
+                    raise
+            # Full jitter: clients that were refused together do not come back together.
+            yield Pause(min(random.uniform(0, 0.1 * 2**attempt), max(0.0, deadline - time.monotonic())))
+        raise AssertionError("the last attempt returns or raises")
+
+
+class _NotShared(Exception):
+    """The server cannot, or will not, see this client's memory."""
+
+
+def _tensor_infos(tensors: Sequence[Mapping[str, Any]]) -> tuple[TensorInfo, ...]:
+    return tuple(TensorInfo(t["name"], t["datatype"], tuple(int(side) for side in t["shape"])) for t in tensors)
+
+
+def _prediction(text: str) -> Prediction:
+    """From Triton's classification extension: "probability:class" or "probability:class:label"."""
+    probability, class_id, *label = text.split(":", 2)
+    return Prediction(int(class_id), label[0] if label and label[0] else class_id, float(probability))
+
+
+def _statistics(item: Mapping[str, Any]) -> ModelStatistics:
+    """From Triton's statistics extension; gRPC writes 64-bit numbers as text, and leaves out zeros."""
+    spent = {name: _spent(value) for name, value in item.get("inference_stats", {}).items()}
+    return ModelStatistics(
+        name=item["name"],
+        version=item.get("version", ""),
+        inferences=int(item.get("inference_count", 0)),
+        executions=int(item.get("execution_count", 0)),
+        success=spent.get("success", Spent()),
+        failure=spent.get("fail", Spent()),
+        queue=spent.get("queue", Spent()),
+        compute_input=spent.get("compute_input", Spent()),
+        compute_infer=spent.get("compute_infer", Spent()),
+        compute_output=spent.get("compute_output", Spent()),
+        batches=tuple(
+            BatchSpent(int(batch.get("batch_size", 0)), _spent(batch.get("compute_infer", {})))
+            for batch in item.get("batch_stats", ())
+        ),
+    )
+
+
+def _spent(value: Mapping[str, Any]) -> Spent:
+    return Spent(int(value.get("count", 0)), int(value.get("ns", 0)))

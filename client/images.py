@@ -1,0 +1,20 @@
+"""Image files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from client.errors import UnreadableFile
+from client.types import Image
+
+
+def read_image(image: Image) -> bytes:
+    """The encoded bytes. Raises UnreadableFile."""
+    if isinstance(image, bytes):
+        return image
+    try:
+        return Path(image).read_bytes()
+    except OSError as error:
+        raise UnreadableFile(f"{image}: {error.strerror}") from None
+    except ValueError as error:  # a NUL in the name
+        raise UnreadableFile(f"{str(image)!r}: {error}") from None

@@ -1,0 +1,148 @@
+"""What passes between the rooms of the client."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from client.errors import ClientError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    Array = np.ndarray[Any, np.dtype[Any]]
+
+Image = bytes | Path | str
+"""Encoded image bytes, or the path of a file that holds them."""
+AnyImage = TypeVar("AnyImage", bound=Image)
+
+
+@dataclass(frozen=True)
+class Prediction:
+    class_id: int
+    label: str
+    """The model's label, or the class number where it has none."""
+    probability: float
+
+
+@dataclass(frozen=True)
+class Classified(Generic[AnyImage]):
+    """One image's outcome: predictions, or the error that it alone met."""
+
+    image: AnyImage
+    predictions: tuple[Prediction, ...] = ()
+    error: ClientError | None = None
+
+
+@dataclass(frozen=True)
+class TensorInfo:
+    name: str
+    datatype: str
+    shape: tuple[int, ...]
+    """-1 is any size."""
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    name: str
+    versions: tuple[str, ...]
+    platform: str
+    max_batch_size: int
+    inputs: tuple[TensorInfo, ...]
+    outputs: tuple[TensorInfo, ...]
+
+    @property
+    def takes_images(self) -> bool:
+        """Whether it maps encoded images to one score a class."""
+        return [t.datatype for t in self.inputs] == ["BYTES"] and [t.datatype for t in self.outputs] == ["FP32"]
+
+    @property
+    def classifies(self) -> bool:
+        """Whether it maps encoded images to classes; a preprocessing step maps them to numbers as well."""
+        return self.takes_images and self.platform == "ensemble"
+
+
+@dataclass(frozen=True)
+class Spent:
+    """How often something happened since the server started, and the nanoseconds that it took in all."""
+
+    count: int = 0
+    ns: int = 0
+
+
+@dataclass(frozen=True)
+class BatchSpent:
+    """Executions of one batch size."""
+
+    size: int
+    compute: Spent
+
+
+@dataclass(frozen=True)
+class ModelStatistics:
+    """Counters of one version of a model since the server started (Triton's statistics extension)."""
+
+    name: str
+    version: str
+    inferences: int
+    """Images or other rows answered."""
+    executions: int
+    """Batches computed; fewer than inferences where the server batches."""
+    success: Spent
+    """Whole requests, queue included."""
+    failure: Spent
+    queue: Spent
+    compute_input: Spent
+    compute_infer: Spent
+    compute_output: Spent
+    batches: tuple[BatchSpent, ...] = ()
+
+
+@dataclass(frozen=True)
+class Tls:
+    """What an encrypted connection is held to; the system's authorities where `ca` is not given."""
+
+    ca: Path | None = None
+    """PEM certificates of the authorities that the server's certificate must come from."""
+    certificate: Path | None = None
+    """PEM chain that this client shows, where the server asks for one."""
+    key: Path | None = None
+    """PEM key of that certificate."""
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """An input as it is sent."""
+
+    name: str
+    data: Array
+    """An array of objects holds bytes: Triton's BYTES."""
+    region: str = ""
+    """The shared memory that holds it, from `offset`; sent by value where empty."""
+    offset: int = 0
+    size: int = 0
+    """Bytes in the region."""
+
+
+@dataclass(frozen=True)
+class Output:
+    name: str
+    class_count: int = 0
+    """Above 0, Triton's classification extension: as many BYTES "probability:class:label"."""
+
+
+@dataclass(frozen=True)
+class Inference:
+    model: str
+    tensors: tuple[Tensor, ...]
+    outputs: tuple[Output, ...]
+
+
+@dataclass(frozen=True)
+class Ask:
+    """One call of tritonclient's, which names its methods alike for gRPC and HTTP."""
+
+    method: str
+    arguments: Mapping[str, Any] = field(default_factory=dict)

@@ -1,0 +1,102 @@
+"""A Triton whose behaviour a test chooses. Real gRPC, real protocol messages."""
+
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any
+
+import grpc
+import numpy as np
+from tritonclient.grpc import model_config_pb2, service_pb2, service_pb2_grpc
+
+Behaviour = Callable[[int, Any, grpc.ServicerContext], None]
+
+
+class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[misc]
+    """Serves one classifier; `behave(call, request, context)` may refuse or delay each inference."""
+
+    def __init__(self) -> None:
+        self.behave: Behaviour = lambda *_: None
+        self.names = ["pets"]
+        self.ready = True
+        self.calls = 0
+        self.at_once = 0
+        self.most_at_once = 0
+        self._lock = threading.Lock()
+
+    def RepositoryIndex(self, request: Any, context: Any) -> Any:
+        response = service_pb2.RepositoryIndexResponse()
+        for name in self.names:
+            response.models.add(name=name, version="1", state="READY")
+        response.models.add(name="loading", state="LOADING")
+        return response
+
+    def ModelMetadata(self, request: Any, context: grpc.ServicerContext) -> Any:
+        if request.name not in self.names:
+            context.abort(grpc.StatusCode.NOT_FOUND, f"unknown model {request.name}")
+        meta = service_pb2.ModelMetadataResponse(name=request.name, versions=["1"], platform="ensemble")
+        meta.inputs.add(name="IMAGE", datatype="BYTES", shape=[-1, 1])
+        meta.outputs.add(name="PROBABILITIES", datatype="FP32", shape=[-1, 2])
+        return meta
+
+    def ModelConfig(self, request: Any, context: Any) -> Any:
+        return service_pb2.ModelConfigResponse(config=model_config_pb2.ModelConfig(name=request.name, max_batch_size=4))
+
+    def ServerReady(self, request: Any, context: Any) -> Any:
+        return service_pb2.ServerReadyResponse(ready=self.ready)
+
+    def ModelReady(self, request: Any, context: Any) -> Any:
+        return service_pb2.ModelReadyResponse(ready=request.name in self.names)
+
+    def ModelStatistics(self, request: Any, context: Any) -> Any:
+        response = service_pb2.ModelStatisticsResponse()
+        for name in self.names:
+            item = response.model_stats.add(name=name, version="1", inference_count=self.calls)
+            item.inference_stats.success.count = self.calls
+        return response
+
+    def ModelInfer(self, request: Any, context: grpc.ServicerContext) -> Any:
+        with self._lock:
+            self.calls += 1
+            call = self.calls
+            self.at_once += 1
+            self.most_at_once = max(self.most_at_once, self.at_once)
+        try:
+            self.behave(call, request, context)
+        finally:
+            with self._lock:
+                self.at_once -= 1
+        count = request.inputs[0].shape[0]
+        response = service_pb2.ModelInferResponse(model_name=request.model_name, model_version="1")
+        if request.outputs[0].parameters["classification"].int64_param:
+            response.outputs.add(name="PROBABILITIES", datatype="BYTES", shape=[count, 2])
+            row = b"".join(len(c).to_bytes(4, "little") + c for c in (b"0.750000:1:dog: large", b"0.250000:0:cat"))
+            response.raw_output_contents.append(row * count)
+        else:
+            response.outputs.add(name="PROBABILITIES", datatype="FP32", shape=[count, 2])
+            response.raw_output_contents.append(np.tile(np.float32([0.25, 0.75]), count).tobytes())
+        return response
+
+
+def refuse(status: grpc.StatusCode, times: float = float("inf")) -> Behaviour:
+    def behave(call: int, _: Any, context: grpc.ServicerContext) -> None:
+        if call <= times:
+            context.abort(status, "no")
+
+    return behave
+
+
+@contextmanager
+def serving(credentials: grpc.ServerCredentials | None = None, port: int = 0) -> Iterator[tuple[FakeTriton, str]]:
+    """The servicer and its address. With a port, a server that comes back where it was."""
+    servicer = FakeTriton()
+    server = grpc.server(ThreadPoolExecutor(32))
+    service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(servicer, server)
+    address = f"127.0.0.1:{port}"
+    port = server.add_secure_port(address, credentials) if credentials else server.add_insecure_port(address)
+    server.start()
+    try:
+        yield servicer, f"127.0.0.1:{port}"
+    finally:
+        server.stop(None).wait()
