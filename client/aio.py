@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from client import endpoint
 from client.endpoint import DEFAULT_URL
 from client.errors import ClientError
 from client.flows import Flow, Flows, Pause, Send, Step
-from client.images import read_image
+from client.images import grouped, read_image
 from client.transports import KINDS, AsyncTransport
 from client.types import AnyImage, Classified, Image, ModelInfo, ModelStatistics, Prediction, Tls
 
@@ -87,28 +87,28 @@ class AsyncClient:
         model: str | None = None,
         top: int = 5,
         concurrency: int = 8,
-    ) -> AsyncIterator[Classified[AnyImage]]:
-        """As Client.classify_many; leaving the loop early and closing the iterator cancels what is in flight."""
+        batch_size: int = 8,
+    ) -> AsyncGenerator[Classified[AnyImage], None]:
+        """As Client.classify_many; `aclose` cancels what is in flight."""
         if concurrency < 1:
             raise ValueError("concurrency must be at least 1")
-        name = (await self.classifier(model)).name
+        info = await self.classifier(model)
         slots = asyncio.Semaphore(concurrency)
-        pending: deque[asyncio.Task[Classified[AnyImage]]] = deque()
+        pending: deque[asyncio.Task[list[Classified[AnyImage]]]] = deque()
 
-        async def one(image: AnyImage) -> Classified[AnyImage]:
+        async def outcomes(group: Sequence[AnyImage]) -> list[Classified[AnyImage]]:
             async with slots:
-                try:
-                    return Classified(image, await self.classify(image, name, top))
-                except ClientError as error:
-                    return Classified(image, error=error)
+                return await self._run(self._flows.classify_each(group, info.name, top))
 
         try:
-            async for image in _asynchronous(images):
-                pending.append(asyncio.create_task(one(image)))
+            async for group in _grouped(images, info.batch(batch_size)):
+                pending.append(asyncio.create_task(outcomes(group)))
                 if len(pending) >= 2 * concurrency:
-                    yield await pending.popleft()
+                    for result in await pending.popleft():
+                        yield result
             while pending:
-                yield await pending.popleft()
+                for result in await pending.popleft():
+                    yield result
         finally:
             for task in pending:
                 task.cancel()
@@ -144,10 +144,16 @@ class AsyncClient:
         return self._connected
 
 
-async def _asynchronous(items: Iterable[AnyImage] | AsyncIterable[AnyImage]) -> AsyncIterator[AnyImage]:
-    if isinstance(items, AsyncIterable):
-        async for item in items:
-            yield item
-    else:
-        for item in items:
-            yield item
+async def _grouped(images: Iterable[AnyImage] | AsyncIterable[AnyImage], size: int) -> AsyncIterator[list[AnyImage]]:
+    if not isinstance(images, AsyncIterable):
+        for group in grouped(images, size):
+            yield group
+        return
+    held: list[AnyImage] = []
+    async for image in images:
+        held.append(image)
+        if len(held) == size:
+            yield held
+            held = []
+    if held:
+        yield held

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from contextlib import closing
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from client import endpoint
 from client.endpoint import DEFAULT_URL
 from client.errors import Cancelled, ClientError
 from client.flows import Flow, Flows, Pause, Send, Step
-from client.images import read_image
+from client.images import grouped, read_image
 from client.transports import KINDS
 from client.types import AnyImage, Classified, Image, ModelInfo, ModelStatistics, Prediction, Tls
 
@@ -97,24 +98,32 @@ class Client:
         return self._run(self._flows.infer(model, inputs))
 
     def classify_many(
-        self, images: Iterable[AnyImage], model: str | None = None, top: int = 5, concurrency: int = 8
+        self,
+        images: Iterable[AnyImage],
+        model: str | None = None,
+        top: int = 5,
+        concurrency: int = 8,
+        batch_size: int = 8,
     ) -> Iterator[Classified[AnyImage]]:
         """Outcomes in the order of `images`, which may be endless: few are held at a time.
 
-        An image that is refused is an outcome with an error; so is one that the server could not
-        answer. Raises ClientError only if the model cannot be found at all. Closing the iterator
-        cancels what is in flight.
+        `concurrency` requests are in flight, of `batch_size` images each, or fewer if the model takes fewer. An
+        image that is refused is an outcome with an error; so is one that the server could not answer. Raises
+        ClientError only if the model cannot be found at all. Closing the iterator cancels what is in flight.
         """
-        name = self.classifier(model).name
+        info = self.classifier(model)
         calls = Calls()
 
-        def one(image: AnyImage) -> Classified[AnyImage]:
-            try:
-                return Classified(image, self._run(self._flows.classify(image, name, top), calls))
-            except ClientError as error:
-                return Classified(image, error=error)
+        def outcomes(group: Sequence[AnyImage]) -> list[Classified[AnyImage]]:
+            return self._run(self._flows.classify_each(group, info.name, top), calls)
 
-        return map_bounded(one, images, concurrency, calls.cancel)
+        def generate() -> Iterator[Classified[AnyImage]]:
+            groups = grouped(images, info.batch(batch_size))
+            with closing(map_bounded(outcomes, groups, concurrency, calls.cancel)) as found:
+                for group in found:
+                    yield from group
+
+        return generate()
 
     def cancel(self) -> None:
         """End the calls that other threads wait for; they raise Cancelled."""
@@ -185,7 +194,7 @@ def map_bounded(
     items: Iterable[Item],
     concurrency: int,
     cancel: Callable[[], None] = lambda: None,
-) -> Iterator[Result]:
+) -> Generator[Result, None, None]:
     """Ordered results of `function` on threads, with at most 2 * `concurrency` items taken ahead.
 
     `cancel` is called when the rest is no longer wanted.

@@ -20,11 +20,14 @@ from client.errors import (
     NotAllowed,
     ServerError,
     ServerUnavailable,
+    UnreadableFile,
 )
 from client.shared_memory import Regions
 from client.types import (
+    AnyImage,
     Ask,
     BatchSpent,
+    Classified,
     Image,
     Inference,
     ModelInfo,
@@ -40,6 +43,8 @@ if TYPE_CHECKING:
     from client.types import Array
 
 Result = TypeVar("Result")
+REQUEST_BYTES = 4 * 1024 * 1024
+"""Encoded images beyond it are not put into one request, so that large ones are not held in numbers."""
 LOST_REGION = "shared memory region"
 
 
@@ -135,6 +140,38 @@ class Flows:
 
     def classify(self, image: Image, model: str | None, top: int) -> Flow[tuple[Prediction, ...]]:
         return (yield from self.classify_batch([image], model, top))[0]
+
+    def classify_each(self, images: Sequence[AnyImage], model: str, top: int) -> Flow[list[Classified[AnyImage]]]:
+        """Each image's own outcome, with as few requests as their bytes allow."""
+        outcomes: list[Classified[AnyImage]] = []
+        held: list[tuple[AnyImage, bytes]] = []
+        for image in images:
+            try:
+                held.append((image, (yield Read(image))))
+            except UnreadableFile as error:
+                outcomes += yield from self._outcomes(held, model, top)
+                outcomes.append(Classified(image, error=error))
+                held = []
+            if sum(len(data) for _, data in held) >= REQUEST_BYTES:
+                outcomes += yield from self._outcomes(held, model, top)
+                held = []
+        return outcomes + (yield from self._outcomes(held, model, top))
+
+    def _outcomes(
+        self, held: Sequence[tuple[AnyImage, bytes]], model: str, top: int
+    ) -> Flow[list[Classified[AnyImage]]]:
+        if not held:
+            return []
+        try:
+            rows = yield from self.classify_batch([data for _, data in held], model, top)
+            return [Classified(image, row) for (image, _), row in zip(held, rows, strict=True)]
+        except ClientError as error:
+            if len(held) == 1 or not isinstance(error, (InvalidInput, ServerError)):
+                return [Classified(image, error=error) for image, _ in held]
+        alone = []  # one of them spoils the request for the others
+        for one in held:
+            alone += yield from self._outcomes([one], model, top)
+        return alone
 
     def probabilities(self, images: Sequence[Image], model: str | None) -> Flow[Array]:
         return (yield from self._scores(images, model, 0))

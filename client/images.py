@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from client.errors import UnreadableFile
-from client.types import Image
+from client.types import AnyImage, Image
 
 
 def read_image(image: Image) -> bytes:
@@ -18,3 +20,9 @@ def read_image(image: Image) -> bytes:
         raise UnreadableFile(f"{image}: {error.strerror}") from None
     except ValueError as error:  # a NUL in the name
         raise UnreadableFile(f"{str(image)!r}: {error}") from None
+
+
+def grouped(images: Iterable[AnyImage], size: int) -> Iterator[list[AnyImage]]:
+    iterator = iter(images)
+    while group := list(itertools.islice(iterator, size)):
+        yield group

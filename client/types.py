@@ -63,6 +63,12 @@ class ModelInfo:
         """Whether it maps encoded images to classes; a preprocessing step maps them to numbers as well."""
         return self.takes_images and self.platform == "ensemble"
 
+    def batch(self, wanted: int) -> int:
+        """As many images a request as is wanted, or as the model takes."""
+        if wanted < 1:
+            raise ValueError("the batch size must be at least 1")
+        return max(1, min(wanted, self.max_batch_size))
+
 
 @dataclass(frozen=True)
 class Spent:

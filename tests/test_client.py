@@ -144,7 +144,7 @@ def test_many_keep_their_order_and_their_own_errors(fake: tuple[FakeTriton, str]
         if i != 7:
             files[-1].write_bytes(b"bad" if i % 5 == 0 else b"good")
     with Client(url) as client:
-        results = list(client.classify_many(files, concurrency=4))
+        results = list(client.classify_many(files, concurrency=4, batch_size=2))
     assert [result.image for result in results] == files
     assert [i for i, result in enumerate(results) if isinstance(result.error, UnreadableFile)] == [7]
     assert [i for i, result in enumerate(results) if type(result.error) is InvalidInput] == [0, 5, 10, 15]
@@ -154,10 +154,10 @@ def test_many_keep_their_order_and_their_own_errors(fake: tuple[FakeTriton, str]
 def test_endless_images_take_bounded_memory(fake: tuple[FakeTriton, str]) -> None:
     taken = itertools.count()
     with Client(fake[1]) as client:
-        results = client.classify_many((b"%d" % next(taken) for _ in itertools.count()), concurrency=3)
+        results = client.classify_many((b"%d" % next(taken) for _ in itertools.count()), concurrency=3, batch_size=2)
         assert [result.image for result in itertools.islice(results, 50)] == [b"%d" % i for i in range(50)]
         results.close()  # type: ignore[attr-defined]
-    assert next(taken) <= 50 + 2 * 3
+    assert next(taken) <= 50 + 2 * 2 * 3
 
 
 @given(items=st.lists(st.integers(), max_size=40), concurrency=st.integers(1, 8))

@@ -1,0 +1,1 @@
+"""Many image files to one table of results."""

@@ -1,0 +1,120 @@
+"""The story of a batch: images in, rows into the journal, the journal into a table."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from client.batch import sources
+from client.batch.journal import Journal
+from client.batch.rows import Row, row_of
+from client.batch.tables import WRITERS
+from client.errors import InvalidInput, ServerError, UnwritableFile
+from client.types import Classified
+
+if TYPE_CHECKING:
+    from client.client import Client
+
+# What can be wrong with one image. All else concerns the images to come as well, and ends the run.
+OF_THE_IMAGE = (InvalidInput, ServerError)
+
+
+@dataclass(frozen=True)
+class Table:
+    """Where the results go."""
+
+    path: Path
+    form: str
+    """A key of WRITERS."""
+    overwrite: bool = False
+
+    @property
+    def partial(self) -> Path:
+        return self.path.with_name(self.path.name + ".partial")
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is asked of which images."""
+
+    sources: Sequence[str]
+    """See `sources.find`."""
+    model: str | None
+    top: int
+    concurrency: int
+    batch_size: int
+    null: bool = False
+
+
+@dataclass
+class Counts:
+    """Images so far, those of the runs before included."""
+
+    done: int = 0
+    failed: int = 0
+
+
+Progress = Callable[[Counts], None]
+
+
+def classify_into(table: Table, client: Client, question: Question, progress: Progress = lambda _: None) -> Counts:
+    """Write the table: one row an image, in the order of the sources.
+
+    Goes on where a run before it was cut off. Raises ClientError when the server cannot be asked, with all
+    rows so far kept; images that are refused, or cannot be read, are rows with the reason.
+    """
+    _refuse_existing(table)
+    name = client.classifier(question.model).name
+    with Journal(table.partial, {"model": name, "top": question.top}) as journal:
+        images = journal.remaining(sources.find(question.sources, question.null))
+        counts = Counts(journal.done)
+        results = client.classify_many(images, name, question.top, question.concurrency, question.batch_size)
+        for result in outcomes(results):
+            journal.add(row_of(result))
+            counts.done += 1
+            counts.failed += result.error is not None
+            progress(counts)
+        counts.failed = _publish(table, journal, question.top)
+    return counts
+
+
+def outcomes(results: Iterator[Classified[str]]) -> Iterator[Classified[str]]:
+    """The results until the server cannot be asked, which is raised."""
+    for result in results:
+        if result.error and not isinstance(result.error, OF_THE_IMAGE):
+            results.close()  # type: ignore[attr-defined]  # a generator's: cancels the rest
+            raise result.error
+        yield result
+
+
+def _refuse_existing(table: Table) -> None:
+    if table.path.exists() and not table.overwrite:
+        raise UnwritableFile(f"{table.path} exists already; name another file, or give --overwrite to replace it")
+
+
+def _publish(table: Table, journal: Journal, top: int) -> int:
+    """The table by one rename, when it is on the disk; how many of its rows are errors."""
+    failed = 0
+
+    def rows() -> Iterable[Row]:
+        nonlocal failed
+        for row in journal.rows():
+            failed += bool(row.error)
+            yield row
+
+    staged = table.path.with_name(table.path.name + ".staged")
+    try:
+        WRITERS[table.form](staged, rows(), top)
+        with staged.open("rb") as file:
+            os.fsync(file.fileno())
+        staged.replace(table.path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            staged.unlink()
+        raise UnwritableFile(f"{table.path}: {error.strerror or error}; run again when that is mended") from None
+    journal.path.unlink()
+    return failed
