@@ -68,11 +68,11 @@ class Endpoint:
         return DeadlineExceeded(f"{self.url} did not answer within {seconds:g} s")
 
     def _hint(self, message: str) -> str:
-        text = message.lower()
-        if "ssl" in text or "certificate" in text or "handshake" in text:
-            return f"; does it speak TLS, with a certificate of the authority given? ({self.scheme}:// was asked for)"
-        kind = "gRPC" if self.scheme.startswith("grpc") else "HTTP"
-        return f"; is a server running there, and is this its {kind} port?" if "connect" in text else ""
+        if "connect" not in message.lower():
+            return ""
+        if self.secure:
+            return "; does a server speak TLS there, with a certificate of the authority given?"
+        return f"; is a server running there, and is this its {'gRPC' if self.scheme == 'grpc' else 'HTTP'} port?"
 
 
 def parse(url: str, headers: Mapping[str, str] | None = None, tls: Tls | None = None) -> Endpoint:

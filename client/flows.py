@@ -22,7 +22,7 @@ from client.errors import (
     ServerUnavailable,
     UnreadableFile,
 )
-from client.shared_memory import Regions
+from client.shared_memory import Region, Regions, pays
 from client.types import (
     AnyImage,
     Ask,
@@ -80,8 +80,9 @@ class Flows:
             raise ValueError("timeout must be positive and retries not negative")
         self.endpoint = endpoint
         self._timeout, self._retries = timeout, retries
-        self._insists = shared_memory is True
-        self.regions = Regions(endpoint.is_local if shared_memory is None else shared_memory)
+        # None: where it pays, which it cannot on another host.
+        self._shares = False if shared_memory is None and not endpoint.is_local else shared_memory
+        self.regions = Regions()
         self._models: dict[str, ModelInfo] = {}
 
     def ready(self, model: str | None) -> Flow[bool]:
@@ -203,27 +204,27 @@ class Flows:
 
     def _inferred(self, inference: Inference) -> Flow[dict[str, Array]]:
         answers: dict[str, Array]
-        if not self.regions.pay(inference.tensors):
+        if self._shares is False or (self._shares is None and not pays(inference.tensors)):
             answers = yield from self._sent(inference)
             return answers
         region = self.regions.take(inference.tensors)
         try:
             return (yield from self._inferred_from(region, inference))
-        except InvalidInput as error:
+        except (InvalidInput, ModelNotFound) as error:
             if LOST_REGION not in str(error):
                 raise
             region.known_to_server = False  # the server was started anew since it was told
             return (yield from self._inferred_from(region, inference))
         except _NotShared as refusal:
-            if self._insists:
+            if self._shares:
                 raise ServerError(f"{self.endpoint.url} does not share memory with this client: {refusal}") from None
-            self.regions.wanted = False
+            self._shares = False
             answers = yield from self._sent(inference)
             return answers
         finally:
             self.regions.give_back(region)
 
-    def _inferred_from(self, region: Any, inference: Inference) -> Flow[dict[str, Array]]:
+    def _inferred_from(self, region: Region, inference: Inference) -> Flow[dict[str, Array]]:
         if not region.known_to_server:
             facts = {"name": region.name, "key": region.key, "byte_size": region.size}
             try:

@@ -63,14 +63,10 @@ class Region:
 class Regions:
     """Regions that are lent to one request each, and kept for the next."""
 
-    def __init__(self, wanted: bool) -> None:
-        self.wanted = wanted
+    def __init__(self) -> None:
         self._free: list[Region] = []
         self._all: list[Region] = []
         self._lock = threading.Lock()
-
-    def pay(self, tensors: Sequence[Tensor]) -> bool:
-        return self.wanted and sum(byte_size(tensor.data) for tensor in tensors) >= PAYS_FROM_BYTES
 
     def take(self, tensors: Sequence[Tensor]) -> Region:
         size = sum(_aligned(byte_size(tensor.data)) for tensor in tensors)
@@ -98,6 +94,10 @@ class Regions:
             for region in self._all:
                 region.destroy()
             self._all, self._free = [], []
+
+
+def pays(tensors: Sequence[Tensor]) -> bool:
+    return sum(byte_size(tensor.data) for tensor in tensors) >= PAYS_FROM_BYTES
 
 
 def byte_size(data: Array) -> int:

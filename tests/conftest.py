@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -106,3 +107,10 @@ def fake() -> Iterator[tuple[FakeTriton, str]]:
     """A stand-in for Triton's gRPC side, which does as the test says, and its address."""
     with serving() as running:
         yield running
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _plain_environment() -> None:
+    """What the user has set for their own servers is not for the tests'."""
+    for name in ("REPO_CLIENT_URL", "REPO_CLIENT_CA", "REPO_CLIENT_CERT", "REPO_CLIENT_KEY"):
+        os.environ.pop(name, None)

@@ -1,0 +1,265 @@
+"""repo-client classify: many files into one table, or to the terminal."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pyarrow.parquet
+import pytest
+from fake_triton import FakeTriton, refuse
+from hypothesis import given
+from hypothesis import strategies as st
+
+from builder.pictures import SAMPLES
+from builder.types import Endpoints
+from client import Prediction
+from client.batch.journal import Journal
+from client.batch.rows import Row, as_line, as_record, from_record
+from client.batch.tables import WRITERS
+
+Fake = tuple[FakeTriton, str]
+ENDINGS = {"csv": "--csv", "jsonl": "--jsonl", "parquet": "--parquet"}
+
+
+def command(*arguments: str | Path) -> list[str]:
+    return [sys.executable, "-m", "client.cli", "classify", *map(str, arguments)]
+
+
+def classify(*arguments: str | Path, listed: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run(command(*arguments), input=listed, capture_output=True, timeout=120)
+
+
+def read(path: Path) -> list[tuple[str, str, str]]:
+    """Path, first label and error of each row, whatever the format."""
+    if path.suffix == ".csv":
+        with path.open(newline="") as file:
+            return [(row["path"], row["label_1"], row["error"]) for row in csv.DictReader(file)]
+    if path.suffix == ".jsonl":
+        records = [json.loads(line) for line in path.read_text().splitlines()]
+    else:
+        records = pyarrow.parquet.read_table(path).to_pylist()
+    return [(r["path"], (r.get("predictions") or [{"label": ""}])[0]["label"], r.get("error") or "") for r in records]
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    """Images, some in subfolders, one of them broken, one gone, and things that are none."""
+    folder = tmp_path / "pictures"
+    for name in ("b.jpg", "a.PNG", "sub/d.jpeg", "sub/deep/e.webp", "c.jpg"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(b"bad" if name == "c.jpg" else b"good")
+    (folder / "notes.txt").write_text("none of these")
+    (folder / "sub" / "gone.jpg").symlink_to("nowhere")
+    return folder
+
+
+ORDER = ["a.PNG", "b.jpg", "c.jpg", "sub/d.jpeg", "sub/gone.jpg", "sub/deep/e.webp"]
+
+
+def refuse_bad(_: int, request: Any, context: grpc.ServicerContext) -> None:
+    if b"bad" in request.raw_input_contents[0]:
+        context.abort(grpc.StatusCode.INVALID_ARGUMENT, "not an image")
+
+
+@pytest.mark.parametrize("form", WRITERS)
+def test_one_row_an_image_in_input_order(form: str, fake: Fake, pictures: Path, tmp_path: Path) -> None:
+    servicer, url = fake
+    servicer.behave = refuse_bad
+    table = tmp_path / f"out.{form}"
+    done = classify(pictures, "--url", url, ENDINGS[form], table)
+    rows = read(table)
+    assert [Path(path).relative_to(pictures).as_posix() for path, _, _ in rows] == ORDER
+    assert [label for _, label, _ in rows] == ["dog: large", "dog: large", "", "dog: large", "", "dog: large"]
+    assert [error for _, _, error in rows if error] == ["not an image", "No such file or directory"]
+    assert done.returncode == 6
+    assert b"2 of 6 images" in done.stderr
+    assert done.stdout == b""
+    assert sorted(path.name for path in tmp_path.iterdir()) == [table.name, "pictures"]
+
+
+def test_silent_where_all_goes_well(fake: Fake, pictures: Path, tmp_path: Path) -> None:
+    done = classify(pictures / "sub" / "d.jpeg", "--url", fake[1], "--csv", tmp_path / "out.csv", "--top", "1")
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+    assert (tmp_path / "out.csv").read_text().splitlines()[0] == "path,error,class_1,label_1,probability_1"
+
+
+@pytest.mark.parametrize("form", WRITERS)
+def test_run_that_is_killed_goes_on(form: str, fake: Fake, tmp_path: Path) -> None:
+    servicer, url = fake
+    for number in range(60):
+        (tmp_path / f"{number:03}.jpg").write_bytes(b"good %d" % number)
+    asked: list[bytes] = []
+    reached = threading.Event()
+
+    def behave(_: int, request: Any, __: Any) -> None:
+        asked.append(request.raw_input_contents[0][4:])
+        if len(asked) == 30:
+            reached.set()
+            time.sleep(30)
+
+    servicer.behave = behave
+    table = tmp_path / f"out.{form}"
+    arguments = command(tmp_path, "--url", url, ENDINGS[form], table, "--concurrency", "1", "--batch-size", "1")
+    with subprocess.Popen(arguments) as process:
+        assert reached.wait(60)
+        process.kill()
+    assert not table.exists()
+    with (tmp_path / f"out.{form}.partial").open("ab") as file:
+        file.write(b'{"path": "torn')  # what a full disk or a power cut leaves
+    servicer.behave = lambda _, request, __: asked.append(request.raw_input_contents[0][4:])
+    assert classify(*arguments[4:]).returncode == 0
+    assert [Path(path).name for path, _, _ in read(table)] == [f"{n:03}.jpg" for n in range(60)]
+    assert len(asked) <= 60 + 3  # the one that hung, and what was in flight
+    assert set(asked) == {b"good %d" % n for n in range(60)}
+
+
+def test_server_that_goes_away_ends_the_run_and_costs_no_rows(fake: Fake, pictures: Path, tmp_path: Path) -> None:
+    servicer, url = fake
+    table = tmp_path / "out.jsonl"
+    options = ["--url", url, "--jsonl", table, "--retries", "0", "--concurrency", "1", "--batch-size", "1"]
+    servicer.behave = lambda call, *rest: (call > 2 and refuse(grpc.StatusCode.UNAVAILABLE)(call, *rest)) or None
+    done = classify(pictures, *options)
+    assert done.returncode == 3
+    assert b"is unavailable" in done.stderr
+    assert not table.exists()
+    servicer.behave = lambda *_: None
+    before = servicer.calls
+    assert classify(pictures, *options).returncode == 6  # for the file that is gone
+    assert servicer.calls - before == 3
+    assert [Path(path).relative_to(pictures).as_posix() for path, _, _ in read(table)] == ORDER
+
+
+def test_interrupt_does_not_wait_for_a_server_that_hangs(fake: Fake, pictures: Path, tmp_path: Path) -> None:
+    servicer, url = fake
+    started, release = threading.Event(), threading.Event()
+    servicer.behave = lambda *_: (started.set(), release.wait(60)) and None
+    with subprocess.Popen(
+        command(pictures, "--url", url, "--csv", tmp_path / "out.csv"), stderr=subprocess.PIPE
+    ) as run:
+        assert started.wait(60)
+        run.send_signal(signal.SIGINT)
+        _, stderr = run.communicate(timeout=20)
+    release.set()
+    assert run.returncode == 130
+    assert b"Traceback" not in stderr
+
+
+def test_existing_table_is_not_replaced_unasked(fake: Fake, pictures: Path, tmp_path: Path) -> None:
+    table = tmp_path / "out.csv"
+    table.write_text("precious")
+    done = classify(pictures / "b.jpg", "--url", fake[1], "--csv", table)
+    assert done.returncode == 11
+    assert b"--overwrite" in done.stderr
+    assert table.read_text() == "precious"
+    assert classify(pictures / "b.jpg", "--url", fake[1], "--csv", table, "--overwrite").returncode == 0
+    assert len(read(table)) == 1
+
+
+def test_partial_run_with_other_options_is_refused(fake: Fake, pictures: Path, tmp_path: Path) -> None:
+    table = tmp_path / "out.csv"
+    (tmp_path / "out.csv.partial").write_text(as_line({"model": "pets", "top": 3}))
+    done = classify(pictures / "b.jpg", "--url", fake[1], "--csv", table)
+    assert done.returncode == 11
+    assert b'was begun with {"model": "pets", "top": 3}' in done.stderr
+
+
+def test_two_runs_do_not_write_one_table(tmp_path: Path) -> None:
+    with Journal(tmp_path / "x.partial", {}), pytest.raises(Exception, match="another run"):
+        Journal(tmp_path / "x.partial", {})
+
+
+@pytest.mark.parametrize(
+    ("target", "code", "message"),
+    [("no/such/folder/out.csv", 11, b"No such file"), ("empty", 6, b"there are no images"), ("*.none", 6, b"no file")],
+)
+def test_what_cannot_be_done_is_said(target: str, code: int, message: bytes, fake: Fake, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "x.jpg").write_bytes(b"x")
+    source, table = (tmp_path / "x.jpg", target) if target.endswith("csv") else (tmp_path / target, "out.csv")
+    done = classify(source, "--url", fake[1], "--csv", tmp_path / table)
+    assert done.returncode == code
+    assert message in done.stderr
+    assert b"Traceback" not in done.stderr
+
+
+def test_one_kind_of_table_at_a_time(pictures: Path, tmp_path: Path) -> None:
+    done = classify(pictures, "--csv", tmp_path / "a", "--jsonl", tmp_path / "b")
+    assert done.returncode == 2
+
+
+@pytest.mark.parametrize(("option", "end"), [([], b"\n"), (["-0"], b"\0")])
+def test_lists_on_the_standard_input(option: list[str], end: bytes, fake: Fake, pictures: Path) -> None:
+    names = [os.fsencode(pictures / "b.jpg"), os.fsencode(pictures / "sub" / "d.jpeg")]
+    done = classify("-", *option, "--url", fake[1], "--json", listed=end.join(names))
+    assert [json.loads(line)["image"].encode() for line in done.stdout.splitlines()] == names
+
+
+def test_patterns_that_the_shell_left_alone(fake: Fake, pictures: Path) -> None:
+    done = classify(pictures / "**" / "*.jp*g", "--url", fake[1], "--json")
+    found = [json.loads(line)["image"] for line in done.stdout.splitlines()]
+    assert [Path(path).name for path in found] == ["b.jpg", "c.jpg", "d.jpeg", "gone.jpg"]
+
+
+def test_file_names_of_any_bytes_survive(fake: Fake, tmp_path: Path) -> None:
+    names = [b"caf\xe9.jpg", b'quo"te,\nline.jpg', "日本.jpg".encode()]
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for name in names:
+        (folder / os.fsdecode(name)).write_bytes(b"good")
+    for form, option in ENDINGS.items():
+        assert classify(folder, "--url", fake[1], option, tmp_path / f"out.{form}").returncode == 0
+    with (tmp_path / "out.csv").open(newline="", encoding="utf-8", errors="surrogateescape") as file:
+        paths = [row["path"] for row in csv.DictReader(file)]
+    assert {os.fsencode(Path(path).name) for path in paths} == set(names)
+    lines = (tmp_path / "out.jsonl").read_text().splitlines()
+    assert [json.loads(line)["path"] for line in lines] == paths
+    assert "caf\ufffd.jpg" in {Path(path).name for path, _, _ in read(tmp_path / "out.parquet")}
+
+
+def test_real_photos(server: Endpoints, tmp_path: Path) -> None:
+    options = ["--url", server.grpc, "--model", "torchscript_model", "--top", "3"]
+    assert classify(SAMPLES, *options, "--csv", tmp_path / "out.csv").returncode == 0
+    rows = read(tmp_path / "out.csv")
+    assert [Path(path).name for path, _, _ in rows] == ["astronaut.jpg", "chelsea.jpg", "coffee.jpg", "rocket.jpg"]
+    assert {label for _, label, _ in rows} <= {"cat", "dog", "other: thing"}
+
+
+TEXT = st.text(st.characters(exclude_characters="\0"), max_size=12)
+ROWS = st.lists(
+    st.builds(
+        Row,
+        path=TEXT,
+        predictions=st.lists(
+            st.builds(Prediction, st.integers(0, 999), TEXT, st.floats(0, 1, width=32)), max_size=3
+        ).map(tuple),
+        error=st.just(""),
+    )
+    | st.builds(Row, path=TEXT, error=TEXT.filter(bool)),
+    max_size=8,
+)
+
+
+@given(row=ROWS.flatmap(lambda rows: st.sampled_from(rows or [Row("x")])))
+def test_records_carry_all_of_a_row(row: Row) -> None:
+    assert from_record(json.loads(as_line(as_record(row)))) == row
+
+
+PATHS = st.lists(st.text("abc", min_size=1, max_size=2), unique=True, max_size=12)
+
+
+@given(before=PATHS, now=PATHS)
+def test_what_remains_is_what_has_no_row(before: list[str], now: list[str], tmp_path_factory: Any) -> None:
+    path = tmp_path_factory.mktemp("journal") / "x.partial"
+    with Journal(path, {}) as journal:
+        for name in before:
+            journal.add(Row(name))
+    with Journal(path, {}) as journal:
+        assert list(journal.remaining(now)) == [name for name in now if name not in before]
