@@ -140,7 +140,12 @@ def test_server_that_goes_away_ends_the_run_and_costs_no_rows(fake: Fake, pictur
 def test_interrupt_does_not_wait_for_a_server_that_hangs(fake: Fake, pictures: Path, tmp_path: Path) -> None:
     servicer, url = fake
     started, release = threading.Event(), threading.Event()
-    servicer.behave = lambda *_: (started.set(), release.wait(60)) and None
+
+    def behave(*_: Any) -> None:
+        started.set()
+        release.wait(60)
+
+    servicer.behave = behave
     with subprocess.Popen(
         command(pictures, "--url", url, "--csv", tmp_path / "out.csv"), stderr=subprocess.PIPE
     ) as run:
