@@ -7,6 +7,7 @@ import sys
 import typer
 
 from client.commands.classify import classify
+from client.commands.gateway import gateway
 from client.commands.models import models
 from client.commands.output import print_error
 from client.errors import ClientError
@@ -21,6 +22,7 @@ app = typer.Typer(
 )
 app.command()(models)
 app.command()(classify)
+app.command()(gateway)
 
 
 def main() -> None:

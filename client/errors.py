@@ -9,7 +9,8 @@
     ├── ServerError          8   the server failed
     ├── NotAllowed           9   the server, or a proxy before it, asks for a key or a certificate
     ├── Cancelled           10   the caller ended the call
-    └── UnwritableFile      11   a result or a record cannot be kept
+    ├── UnwritableFile      11   a result or a record cannot be kept
+    └── CannotListen        12   the address to listen on is taken, or not this machine's
 
 2 is the command line's own (unknown option, missing argument); 130 is Ctrl-C.
 """
@@ -55,6 +56,10 @@ class Cancelled(ClientError):
 
 class UnwritableFile(ClientError):
     exit_code = 11
+
+
+class CannotListen(ClientError):
+    exit_code = 12
 
 
 # gRPC's status names, as tritonclient spells them, and what they mean to a caller.

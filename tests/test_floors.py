@@ -26,7 +26,7 @@ CLIENT_FLOORS = [
     {"transports"},
     {"flows"},
     {"client", "aio"},
-    {"batch"},
+    {"batch", "gateway"},
     {"commands"},
     {"cli"},
 ]

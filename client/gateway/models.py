@@ -1,0 +1,50 @@
+"""Which models can be asked, remembered for some seconds."""
+
+from __future__ import annotations
+
+import time
+
+from client.aio import AsyncClient
+from client.errors import ClientError
+from client.gateway.problems import Problem
+
+REMEMBERED_SECONDS = 5.0
+
+
+class Models:
+    def __init__(self, client: AsyncClient, default: str | None) -> None:
+        self._client, self._default = client, default
+        self._names: list[str] = []
+        self._until = 0.0
+
+    async def names(self) -> list[str]:
+        """The image classifiers that are ready. Raises ClientError."""
+        if time.monotonic() >= self._until:
+            self._names = [model.name for model in await self._client.models() if model.classifies]
+            self._until = time.monotonic() + REMEMBERED_SECONDS
+        return self._names
+
+    async def default(self) -> str | None:
+        """The model for requests that name none, if there is one."""
+        if self._default:
+            return self._default
+        names = await self.names()
+        return names[0] if len(names) == 1 else None
+
+    async def chosen(self, name: str | None) -> str:
+        """Raises Problem 400, ClientError."""
+        found = name or await self.default()
+        if not found:
+            names = ", ".join(await self.names()) or "none, yet"
+            raise Problem(400, "InvalidInput", f"name a model with ?model=NAME; there are: {names}")
+        return found
+
+    async def ready(self) -> bool:
+        try:
+            if not await self._client.ready():
+                return False
+            if self._default:
+                return await self._client.ready(self._default)
+            return bool(await self.names())
+        except ClientError:
+            return False

@@ -1,0 +1,78 @@
+"""Listening, and stopping without dropping anybody."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+from collections.abc import Callable
+from typing import Any
+
+import uvicorn
+
+from client.errors import CannotListen, UnreadableFile
+from client.gateway.app import Gateway, make_app
+from client.gateway.settings import Listening
+
+BACKLOG = 2048
+# Longer than a request may take, so that what is in flight when a stop is asked for is answered.
+GRACE_SECONDS = 60
+
+
+def serve(gateway: Gateway, listening: Listening, announce: Callable[[str], None]) -> None:
+    """Until SIGTERM or Ctrl-C. `announce` is told the address. Raises CannotListen, UnreadableFile."""
+
+    config = uvicorn.Config(
+        make_app(gateway),
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=GRACE_SECONDS,
+        ssl_certfile=listening.certificate,
+        ssl_keyfile=listening.key,
+    )
+    _load(config)
+    listener = _listener(listening)
+    scheme = "https" if listening.certificate else "http"
+    host, port = listener.getsockname()[:2]
+    with listener:
+        server = Server(config, gateway, listening.drain)
+        announce(f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}")
+        asyncio.run(server.serve(sockets=[listener]))
+
+
+class Server(uvicorn.Server):
+    """Not ready at the first signal, no more connections after `drain` seconds, and at once at the second."""
+
+    def __init__(self, config: uvicorn.Config, gateway: Gateway, drain: float) -> None:
+        super().__init__(config)
+        self._gateway, self._drain = gateway, drain
+
+    def handle_exit(self, sig: int, frame: Any) -> None:
+        del sig, frame
+        if self._gateway.draining:
+            self.should_exit = self.force_exit = True
+            return
+        self._gateway.draining = True
+        asyncio.get_running_loop().call_later(self._drain, self._stop)
+
+    def _stop(self) -> None:
+        self.should_exit = True
+
+
+def _load(config: uvicorn.Config) -> None:
+    try:
+        config.load()
+    except (ssl.SSLError, OSError) as error:
+        raise UnreadableFile(
+            f"{config.ssl_certfile}, {config.ssl_keyfile}: no PEM certificate and key: {error}"
+        ) from None
+
+
+def _listener(listening: Listening) -> socket.socket:
+    try:
+        family = socket.AF_INET6 if ":" in listening.host else socket.AF_INET
+        return socket.create_server((listening.host, listening.port), family=family, backlog=BACKLOG)
+    except OSError as error:
+        reason = error.strerror or error
+        raise CannotListen(f"{listening.host}:{listening.port}: {reason}; choose another --host or --port") from None
