@@ -20,6 +20,7 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore
         self.behave: Behaviour = lambda *_: None
         self.names = ["pets"]
         self.ready = True
+        self.labels = (b"dog: large", b"cat")
         self.calls = 0
         self.at_once = 0
         self.most_at_once = 0
@@ -71,7 +72,8 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore
         response = service_pb2.ModelInferResponse(model_name=request.model_name, model_version="1")
         if request.outputs[0].parameters["classification"].int64_param:
             response.outputs.add(name="PROBABILITIES", datatype="BYTES", shape=[count, 2])
-            row = b"".join(len(c).to_bytes(4, "little") + c for c in (b"0.750000:1:dog: large", b"0.250000:0:cat"))
+            cells = (b"0.750000:1:" + self.labels[0], b"0.250000:0:" + self.labels[1])
+            row = b"".join(len(cell).to_bytes(4, "little") + cell for cell in cells)
             response.raw_output_contents.append(row * count)
         else:
             response.outputs.add(name="PROBABILITIES", datatype="FP32", shape=[count, 2])

@@ -6,11 +6,10 @@ import asyncio
 import base64
 import binascii
 import json
-from collections.abc import AsyncIterator
 from typing import Any
 
 from python_multipart.exceptions import FormParserError
-from starlette.formparsers import MultiPartException, MultiPartParser
+from python_multipart.multipart import File, create_form_parser
 from starlette.requests import Request
 
 from client.gateway.problems import Problem, too_large
@@ -29,7 +28,8 @@ async def image_of(request: Request, max_bytes: int, seconds: float) -> bytes:
         body = await _received(request, max_bytes * 4 // 3 + WRAPPING_BYTES, max_bytes, seconds)
         image = from_json(body)
     elif kind == "multipart/form-data":
-        image = await _from_form(request, await _received(request, max_bytes + WRAPPING_BYTES, max_bytes, seconds))
+        body = await _received(request, max_bytes + WRAPPING_BYTES, max_bytes, seconds)
+        image = from_form(request.headers["content-type"], body)
     elif kind.startswith(RAW):
         image = await _received(request, max_bytes, max_bytes, seconds)
     else:
@@ -81,22 +81,19 @@ async def _received(request: Request, limit: int, max_bytes: int, seconds: float
     return b"".join(chunks)
 
 
-async def _from_form(request: Request, body: bytes) -> bytes:
-    """The file in the field `image`, or the only one there is."""
-
-    async def stream() -> AsyncIterator[bytes]:
-        yield body
-
+def from_form(kind: str, body: bytes) -> bytes:
+    """The file in the field `image`, or the only one there is. `kind` is the Content-Type, boundary included."""
+    files: list[File] = []
+    # In memory, where the body is already.
+    config: Any = {"MAX_MEMORY_FILE_SIZE": len(body) + 1}
     try:
-        form = await MultiPartParser(request.headers, stream(), max_files=8, max_fields=8).parse()  # type: ignore[arg-type]
-    except (MultiPartException, FormParserError, UnicodeDecodeError, KeyError) as error:
-        raise Problem(400, "InvalidInput", f"the form cannot be read: {getattr(error, 'message', error)}") from None
-    try:
-        files: list[tuple[str, Any]] = [(name, file) for name, file in form.multi_items() if not isinstance(file, str)]
-        chosen = [file for name, file in files if name == FIELD] or [file for _, file in files]
-        if len(chosen) != 1:
-            raise Problem(400, "InvalidInput", f'the form has {len(chosen)} files; send one, in the field "{FIELD}"')
-        content: bytes = await chosen[0].read()
-        return content
-    finally:
-        await form.close()
+        parser = create_form_parser({"Content-Type": kind.encode()}, None, files.append, config=config)
+        parser.write(body)
+        parser.finalize()
+    except (FormParserError, ValueError) as error:
+        raise Problem(400, "InvalidInput", f"the form cannot be read: {error}") from None
+    chosen = [file for file in files if file.field_name == FIELD.encode()] or files
+    if len(chosen) != 1:
+        raise Problem(400, "InvalidInput", f'the form has {len(chosen)} files; send one, in the field "{FIELD}"')
+    chosen[0].file_object.seek(0)
+    return chosen[0].file_object.read()
