@@ -121,7 +121,7 @@ def test_keyboard_alone_is_enough(page: Page) -> None:
     assert {"API", "model", "files"} <= set(reached)
     page.get_by_label("Choose images").focus()
     with page.expect_file_chooser() as chooser:
-        page.keyboard.press("Enter")
+        page.keyboard.press("Space")
     chooser.value.set_files(PHOTO)
     expect(card(page, "coffee.jpg")).to_contain_text("75.0 %")
     clear = page.get_by_role("button", name="Clear")

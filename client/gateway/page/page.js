@@ -43,6 +43,7 @@ function add(files) {
   for (const file of images) {
     const card = $("card").content.cloneNode(true).firstElementChild;
     const image = card.querySelector("img");
+    image.addEventListener("error", () => image.classList.add("blank"));
     image.src = URL.createObjectURL(file);
     card.querySelector("h3").textContent = file.name || "pasted image";
     $("results").prepend(card);
