@@ -9,6 +9,7 @@ import typer
 from client.commands.classify import classify
 from client.commands.gateway import gateway
 from client.commands.models import models
+from client.commands.moderate import moderate
 from client.commands.output import print_error
 from client.errors import ClientError
 
@@ -23,9 +24,12 @@ app = typer.Typer(
 app.command()(models)
 app.command()(classify)
 app.command()(gateway)
+app.command()(moderate)
 
 
 def main() -> None:
+    for stream in (sys.stdout, sys.stderr):  # file names that are not UTF-8 are printed as the bytes that they are
+        stream.reconfigure(errors="surrogateescape")  # type: ignore[union-attr]
     try:
         app()
     except ClientError as error:

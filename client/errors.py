@@ -10,7 +10,8 @@
     ├── NotAllowed           9   the server, or a proxy before it, asks for a key or a certificate
     ├── Cancelled           10   the caller ended the call
     ├── UnwritableFile      11   a result or a record cannot be kept
-    └── CannotListen        12   the address to listen on is taken, or not this machine's
+    ├── CannotListen        12   the address to listen on is taken, or not this machine's
+    └── ForbiddenContent    13   `moderate --once` found some
 
 2 is the command line's own (unknown option, missing argument); 130 is Ctrl-C.
 """
@@ -60,6 +61,10 @@ class UnwritableFile(ClientError):
 
 class CannotListen(ClientError):
     exit_code = 12
+
+
+class ForbiddenContent(ClientError):
+    exit_code = 13
 
 
 # gRPC's status names, as tritonclient spells them, and what they mean to a caller.

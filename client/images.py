@@ -9,6 +9,12 @@ from pathlib import Path
 from client.errors import UnreadableFile
 from client.types import AnyImage, Image
 
+# What the server's decoder knows.
+SUFFIXES = frozenset(
+    {".avif", ".bmp", ".gif", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg"}
+    | {".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp"}
+)
+
 
 def read_image(image: Image) -> bytes:
     """The encoded bytes. Raises UnreadableFile."""

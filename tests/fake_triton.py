@@ -21,6 +21,7 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore
         self.names = ["pets"]
         self.ready = True
         self.labels = (b"dog: large", b"cat")
+        self.probabilities: Callable[[bytes], tuple[float, float]] = lambda _: (0.25, 0.75)
         self.calls = 0
         self.at_once = 0
         self.most_at_once = 0
@@ -77,8 +78,17 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore
             response.raw_output_contents.append(row * count)
         else:
             response.outputs.add(name="PROBABILITIES", datatype="FP32", shape=[count, 2])
-            response.raw_output_contents.append(np.tile(np.float32([0.25, 0.75]), count).tobytes())
+            rows = [self.probabilities(data) for data in _elements(request.raw_input_contents[0])]
+            response.raw_output_contents.append(np.float32(rows).tobytes())
         return response
+
+
+def _elements(raw: bytes) -> Iterator[bytes]:
+    """The elements of a BYTES tensor."""
+    while raw:
+        size = int.from_bytes(raw[:4], "little")
+        yield raw[4 : 4 + size]
+        raw = raw[4 + size :]
 
 
 def refuse(status: grpc.StatusCode, times: float = float("inf")) -> Behaviour:

@@ -26,7 +26,7 @@ CLIENT_FLOORS = [
     {"transports"},
     {"flows"},
     {"client", "aio"},
-    {"batch", "gateway"},
+    {"batch", "gateway", "moderation"},
     {"commands"},
     {"cli"},
 ]

@@ -9,13 +9,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from client.errors import InvalidInput, UnreadableFile
+from client.images import SUFFIXES
 
 STDIN = "-"
-# What the server's decoder knows. A file that is named itself is sent whatever its name is.
-SUFFIXES = frozenset(
-    {".avif", ".bmp", ".gif", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg"}
-    | {".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp"}
-)
 
 
 def find(sources: Sequence[str], null: bool = False) -> Iterator[str]:

@@ -1,0 +1,254 @@
+"""The story of moderation: look, judge, move, record; wait for a server that is away."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import json
+import os
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from client.errors import ClientError, InvalidInput, NotAllowed, UnwritableFile
+from client.moderation import hooks, moving
+from client.moderation.journal import Journal, Move
+from client.moderation.judging import Judge, Outage, Verdict
+from client.moderation.watch import Found, is_complete, walk
+
+if TYPE_CHECKING:
+    from client.client import Client
+
+FIRST_WAIT, LONGEST_WAIT = 0.5, 15.0
+HOOK_SECONDS = 30.0
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Orders:
+    root: Path
+    quarantine: Path
+    forbidden: tuple[str, ...]
+    threshold: float = 0.5
+    model: str | None = None
+    release: Path | None = None
+    """Where clean files are moved; they stay where they are without it."""
+    fail_open: bool = False
+    """Whether files that cannot be judged are treated as clean ones are."""
+    every_file: bool = False
+    settle: float = 2.0
+    """Seconds that a file must have been left alone."""
+    interval: float = 1.0
+    once: bool = False
+    dry_run: bool = False
+    hook: tuple[str, ...] = ()
+    concurrency: int = 4
+
+
+@dataclass
+class Counts:
+    clean: int = 0
+    forbidden: int = 0
+    unjudged: int = 0
+
+
+@dataclass
+class Moderator:
+    """Says what it does through `tell` (records) and `warn` (troubles)."""
+
+    client: Client
+    orders: Orders
+    tell: Callable[[dict[str, Any]], None]
+    warn: Say
+    stop: threading.Event = field(default_factory=threading.Event)
+    counts: Counts = field(default_factory=Counts)
+    _stuck: dict[Path, str] = field(default_factory=dict)
+    """Files that could not be moved, and why."""
+    _waited: float = FIRST_WAIT
+    _complained: bool = False
+
+    def run(self) -> Counts:
+        """Until `stop` is set, or, with `once`, until every file is judged. Raises ClientError."""
+        orders = self.orders
+        self._judge = Judge(self.client, orders.model, orders.forbidden, orders.threshold)
+        self._seen: set[Found] = set()
+        _check_folders(orders)
+        with self._journal() as self._books:
+            while not self.stop.is_set():
+                if not self._prepared():
+                    continue
+                waiting = self._pass()
+                if orders.once and not waiting:
+                    self._raise_if_stuck()
+                    break
+                self.stop.wait(orders.interval)
+        return self.counts
+
+    @contextlib.contextmanager
+    def _journal(self) -> Iterator[Journal | None]:
+        """None in a dry run, which writes nothing."""
+        if self.orders.dry_run:
+            yield None
+            return
+        _make_private(self.orders.quarantine)
+        journal = Journal(self.orders.quarantine / ".moderate.sqlite")
+        try:
+            moving.recover(journal, self._record_move)
+            journal.forget_gone()
+            yield journal
+        finally:
+            journal.close()
+
+    def _prepared(self) -> bool:
+        """Whether the server can be asked; waits for a while if not. Mistakes in the orders are raised."""
+        try:
+            self._judge.prepare()
+        except (InvalidInput, NotAllowed):
+            raise
+        except ClientError as error:
+            if self._judge.model == "" and self._is_up():
+                raise  # the model was never there
+            self._wait(str(error))
+            return False
+        self._waited = FIRST_WAIT
+        return True
+
+    def _is_up(self) -> bool:
+        try:
+            return self.client.ready()
+        except ClientError:
+            return False
+
+    def _wait(self, reason: str) -> None:
+        """Nothing is judged, moved or let through meanwhile."""
+        if not self._complained:
+            self.warn(f"waiting for the server: {reason}")
+            self._complained = True
+        self.stop.wait(self._waited)
+        self._waited = min(self._waited * 2, LONGEST_WAIT)
+
+    def _pass(self) -> bool:
+        """One look through the tree; whether something has to be looked at again."""
+        from client.client import map_bounded
+
+        again = False
+        try:
+            for verdict in map_bounded(self._judged, self._candidates(), self.orders.concurrency):
+                if self.stop.is_set():
+                    return True
+                again |= verdict.kind in ("changed", "unsettled")
+                self._act(verdict)
+        except Outage as outage:
+            self._wait(str(outage))
+            return True
+        if self._complained:
+            self.warn("the server is back")
+            self._complained = False
+        return again
+
+    def _candidates(self) -> Iterator[Found]:
+        orders = self.orders
+        without = frozenset(path for path in (orders.quarantine, orders.release) if path)
+        for found in walk(orders.root, without, orders.every_file):
+            if not self._known(found):
+                yield found
+
+    def _known(self, found: Found) -> bool:
+        return self._books.knows(found) if self._books else found in self._seen
+
+    def _judged(self, found: Found) -> Verdict:
+        if self.stop.is_set():
+            return Verdict(found, "changed")
+        return self._judge.judge(found) if is_complete(found, self.orders.settle) else Verdict(found, "unsettled")
+
+    def _act(self, verdict: Verdict) -> None:
+        if verdict.kind not in vars(self.counts):
+            return
+        leaves = verdict.kind == "forbidden" or (verdict.kind == "unjudged" and not self.orders.fail_open)
+        folder = self.orders.quarantine if leaves else self.orders.release
+        target = folder / verdict.found.path.relative_to(self.orders.root) if folder else None
+        record = self._record(verdict, target)
+        if self._books is None:
+            self._seen.add(verdict.found)
+            self.tell(record)
+        elif target is None:
+            self._books.add(verdict.found)
+            self._audit(record)
+        elif not self._moved(verdict.found, target, record):
+            return
+        setattr(self.counts, verdict.kind, getattr(self.counts, verdict.kind) + 1)
+
+    def _moved(self, found: Found, target: Path, record: dict[str, Any]) -> bool:
+        assert self._books is not None
+        try:
+            moved = moving.move(self._books, found, target, json.dumps(record), self._record_move)
+        except UnwritableFile as error:
+            if self._stuck.get(found.path) != str(error):
+                self.warn(f"{error}; it will be tried again")
+            self._stuck[found.path] = str(error)
+            return False
+        self._stuck.pop(found.path, None)
+        return moved
+
+    def _raise_if_stuck(self) -> None:
+        for reason in self._stuck.values():
+            raise UnwritableFile(reason)
+
+    def _record_move(self, move: Move) -> None:
+        self._audit(json.loads(move.record) | {"target": str(move.target)})
+
+    def _record(self, verdict: Verdict, target: Path | None) -> dict[str, Any]:
+        moves = {self.orders.quarantine: "quarantine", self.orders.release: "release"}
+        action = "leave" if target is None else next(name for folder, name in moves.items() if folder in target.parents)
+        return {
+            "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds"),
+            "path": str(verdict.found.path),
+            "verdict": verdict.kind,
+            "action": f"would {action}" if self.orders.dry_run else action,
+            "target": str(target) if target else None,
+            "score": round(verdict.score, 6),
+            "class": verdict.class_id,
+            "label": verdict.label,
+            "reason": verdict.reason,
+            "sha256": verdict.sha256,
+            "size": verdict.found.size,
+            "model": self._judge.model,
+            "version": self._judge.version,
+        }
+
+    def _audit(self, record: dict[str, Any]) -> None:
+        line = json.dumps(record) + "\n"
+        path = self.orders.quarantine / "audit.jsonl"
+        try:
+            descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+            try:
+                os.write(descriptor, line.encode())
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+        except OSError as error:
+            raise UnwritableFile(f"{path}: {error.strerror}; the record is made at the next start") from None
+        self.tell(record)
+        if self.orders.hook and record["verdict"] != "clean":
+            trouble = hooks.run(list(self.orders.hook), line, HOOK_SECONDS)
+            if trouble:
+                self.warn(f"the hook failed: {trouble}")
+
+
+def _check_folders(orders: Orders) -> None:
+    if not orders.root.is_dir():
+        raise InvalidInput(f"{orders.root} is no folder")
+    for folder in filter(None, (orders.quarantine, orders.release)):
+        if folder == orders.root or folder in orders.root.parents:
+            raise InvalidInput(f"{folder} holds {orders.root} itself; choose another folder to move files to")
+    if orders.release == orders.quarantine:
+        raise InvalidInput("what is clean and what is forbidden need two folders")
+
+
+def _make_private(folder: Path) -> None:
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise UnwritableFile(f"{folder}: {error.strerror}") from None

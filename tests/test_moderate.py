@@ -1,0 +1,470 @@
+"""repo-client moderate: forbidden images leave a folder, whatever happens on the way."""
+
+import json
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from fake_triton import FakeTriton, serving
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from builder.pictures import SAMPLES
+from builder.types import Endpoints
+from client import InvalidInput
+from client.moderation import moving
+from client.moderation.journal import Journal, Move
+from client.moderation.rules import resolve, words
+from client.moderation.watch import Found, is_complete, look, walk
+
+Fake = tuple[FakeTriton, str]
+LABELS = {0: "cat", 1: "dog: large"}
+
+
+@pytest.fixture
+def uploads(tmp_path: Path) -> Path:
+    folder = tmp_path / "uploads"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def triton(fake: Fake) -> Fake:
+    judge_by_content(fake[0])
+    return fake
+
+
+def judge_by_content(servicer: FakeTriton) -> None:
+    """An image that begins with `dog` is a dog, one that begins with `bad` is no image, and all else are cats."""
+
+    def behave(_: int, request: Any, context: grpc.ServicerContext) -> None:
+        if request.raw_input_contents[0][4:].startswith(b"bad"):
+            context.abort(grpc.StatusCode.INVALID_ARGUMENT, "not an image")
+
+    servicer.behave = behave
+    servicer.probabilities = lambda image: (0.1, 0.9) if image.startswith(b"dog") else (0.9, 0.1)
+
+
+def command(uploads: Path, url: str, *options: str | Path) -> list[str]:
+    quarantine = uploads.parent / "quarantine"
+    base = ["moderate", uploads, "--forbid", "dog: large", "--quarantine", quarantine, "--url", url]
+    return [sys.executable, "-m", "client.cli", *map(str, [*base, "--settle", "0.3", "--interval", "0.05", *options])]
+
+
+def moderate(uploads: Path, url: str, *options: str | Path) -> subprocess.CompletedProcess[str]:
+    arguments = command(uploads, url, "--once", *options)
+    return subprocess.run(arguments, capture_output=True, text=True, errors="surrogateescape", timeout=120)
+
+
+def files(folder: Path) -> set[str]:
+    """Of the users'; the quarantine's own books are left out."""
+    found = (path for path in folder.rglob("*") if path.is_file() and not path.name.startswith(".moderate"))
+    return {path.relative_to(folder).as_posix() for path in found} - {"audit.jsonl"}
+
+
+def audit(uploads: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (uploads.parent / "quarantine" / "audit.jsonl").read_text().splitlines()]
+
+
+def test_existing_files_are_judged(triton: Fake, uploads: Path) -> None:
+    for name, content in {
+        "a.jpg": b"dog",
+        "b.jpg": b"cat",
+        "sub/c.png": b"dog",
+        "d.gif": b"bad",
+        "e.txt": b"dog",
+    }.items():
+        (uploads / name).parent.mkdir(exist_ok=True)
+        (uploads / name).write_bytes(content)
+    done = moderate(uploads, triton[1])
+    assert done.returncode == 13, done.stderr
+    assert files(uploads) == {"b.jpg", "e.txt"}
+    assert files(uploads.parent / "quarantine") == {"a.jpg", "sub/c.png", "d.gif"}
+    by_name = {Path(record["path"]).name: record for record in audit(uploads)}
+    assert {name: record["verdict"] for name, record in by_name.items()} == {
+        "a.jpg": "forbidden",
+        "b.jpg": "clean",
+        "c.png": "forbidden",
+        "d.gif": "unjudged",
+    }
+    assert by_name["a.jpg"]["label"] == "dog: large"
+    assert by_name["a.jpg"]["score"] == pytest.approx(0.9)
+    assert by_name["a.jpg"]["model"] == "pets"
+    assert by_name["d.gif"]["reason"] == "not an image"
+    assert "quarantine" in done.stdout
+
+
+def test_what_cannot_be_judged_is_let_through_only_where_asked(triton: Fake, uploads: Path) -> None:
+    (uploads / "bad.jpg").write_bytes(b"bad")
+    assert moderate(uploads, triton[1], "--fail-open").returncode == 6
+    assert files(uploads) == {"bad.jpg"}
+    (uploads / "bad2.jpg").write_bytes(b"bad")
+    assert moderate(uploads, triton[1]).returncode == 6
+    assert files(uploads.parent / "quarantine") == {"bad2.jpg"}
+
+
+def test_clean_files_are_released(triton: Fake, uploads: Path) -> None:
+    for name, content in {"a.jpg": b"dog", "b.jpg": b"cat", "c.jpg": b"bad"}.items():
+        (uploads / name).write_bytes(content)
+    assert moderate(uploads, triton[1], "--release", uploads.parent / "public").returncode == 13
+    assert files(uploads) == set()
+    assert files(uploads.parent / "public") == {"b.jpg"}
+
+
+def test_second_run_asks_of_nothing_again(triton: Fake, uploads: Path) -> None:
+    servicer, url = triton
+    for name in "abc":
+        (uploads / f"{name}.jpg").write_bytes(b"cat")
+    assert moderate(uploads, url).returncode == 0
+    before = servicer.calls
+    assert moderate(uploads, url).returncode == 0
+    assert servicer.calls - before == 1  # the picture that labels are looked up with
+    (uploads / "b.jpg").write_bytes(b"dog")  # another upload under the same name
+    assert moderate(uploads, url).returncode == 13
+    assert files(uploads) == {"a.jpg", "c.jpg"}
+
+
+def test_dry_run_changes_nothing(triton: Fake, uploads: Path) -> None:
+    (uploads / "a.jpg").write_bytes(b"dog")
+    done = moderate(uploads, triton[1], "--dry-run", "--json")
+    assert json.loads(done.stdout)["action"] == "would quarantine"
+    assert [path.name for path in uploads.parent.iterdir()] == ["uploads"]
+    assert files(uploads) == {"a.jpg"}
+
+
+def test_nothing_is_overwritten(triton: Fake, uploads: Path) -> None:
+    quarantine = uploads.parent / "quarantine"
+    for content in (b"dog 1", b"dog 2", b"dog 3"):
+        (uploads / "a.jpg").write_bytes(content)
+        assert moderate(uploads, triton[1]).returncode == 13
+    assert {(quarantine / name).read_bytes() for name in files(quarantine)} == {b"dog 1", b"dog 2", b"dog 3"}
+
+
+@pytest.fixture
+def watching(uploads: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """Starts a watcher, which is stopped by SIGTERM afterwards and must end well."""
+    started: list[subprocess.Popen[str]] = []
+
+    def start(url: str, *options: str | Path) -> subprocess.Popen[str]:
+        pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        started.append(subprocess.Popen(command(uploads, url, *options), **pipes))
+        return started[-1]
+
+    yield start
+    for process in started:
+        process.terminate()
+        process.communicate(timeout=60)
+        assert process.returncode == 0
+
+
+def eventually(condition: Callable[[], bool], seconds: float = 30) -> bool:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.05)
+    return True
+
+
+def test_upload_is_judged_when_it_is_complete(triton: Fake, uploads: Path, watching: Any) -> None:
+    seen: list[bytes] = []
+    triton[0].behave = lambda _, request, __: seen.append(request.raw_input_contents[0][4:])
+    watching(triton[1], "--json")
+    with (uploads / "a.jpg").open("wb") as upload:
+        for _ in range(4):
+            upload.write(b"dog ")
+            upload.flush()
+            time.sleep(0.5)  # longer than it takes to settle, but it is open
+    assert eventually(lambda: files(uploads) == set())
+    assert (uploads.parent / "quarantine" / "a.jpg").read_bytes() == b"dog " * 4
+    assert [data for data in seen if data.startswith(b"dog")] == [b"dog " * 4]
+
+
+def test_unfinished_names_are_left_alone(uploads: Path) -> None:
+    for name in ("a.jpg.part", ".a.jpg.x7", "b.jpg"):
+        (uploads / name).write_bytes(b"dog")
+    (uploads / "link.jpg").symlink_to("b.jpg")
+    os.mkfifo(uploads / "pipe.jpg")
+    (uploads / "quarantine").mkdir()
+    (uploads / "quarantine" / "c.jpg").write_bytes(b"dog")
+    found = walk(uploads, frozenset({uploads / "quarantine"}), every_file=True)
+    assert [item.path.name for item in found] == ["b.jpg"]
+
+
+def test_complete_means_left_alone_and_not_open(uploads: Path) -> None:
+    path = uploads / "a.jpg"
+    path.write_bytes(b"x")
+    found = look(path)
+    assert found is not None
+    assert not is_complete(found, settle=60)
+    assert is_complete(found, settle=0)
+    with path.open("ab"):
+        assert not is_complete(found, settle=0)
+
+
+def test_server_that_is_away_lets_nothing_through(uploads: Path, watching: Any) -> None:
+    with socket.socket() as reserved:
+        reserved.bind(("127.0.0.1", 0))
+        port = reserved.getsockname()[1]
+    (uploads / "a.jpg").write_bytes(b"dog")
+    process = watching(f"127.0.0.1:{port}", "--retries", "0", "--fail-open", "--release", uploads.parent / "public")
+    assert "waiting for the server" in process.stderr.readline()
+    assert files(uploads) == {"a.jpg"}
+    with serving(port=port) as (servicer, _):
+        judge_by_content(servicer)
+        assert eventually(lambda: files(uploads) == set())
+    (uploads / "b.jpg").write_bytes(b"dog")
+    (uploads / "c.jpg").write_bytes(b"cat")
+    time.sleep(1.5)
+    assert files(uploads) == {"b.jpg", "c.jpg"}
+    with serving(port=port) as (servicer, _):
+        judge_by_content(servicer)
+        assert eventually(lambda: files(uploads) == set())
+    assert files(uploads.parent / "quarantine") == {"a.jpg", "b.jpg"}
+    assert files(uploads.parent / "public") == {"c.jpg"}
+
+
+def test_image_that_keeps_failing_the_server_does_not_hold_up_the_rest(triton: Fake, uploads: Path) -> None:
+    def behave(_: int, request: Any, context: grpc.ServicerContext) -> None:
+        if b"poison" in request.raw_input_contents[0]:
+            context.abort(grpc.StatusCode.INTERNAL, "out of memory")
+
+    triton[0].behave = behave
+    (uploads / "a.jpg").write_bytes(b"poison")
+    (uploads / "b.jpg").write_bytes(b"dog")
+    assert moderate(uploads, triton[1]).returncode == 13
+    assert files(uploads.parent / "quarantine") == {"a.jpg", "b.jpg"}
+    assert "failed 3 times" in audit(uploads)[-1]["reason"] + audit(uploads)[0]["reason"]
+
+
+def test_hook_is_told_and_cannot_hurt(triton: Fake, uploads: Path, tmp_path: Path) -> None:
+    (uploads / "a.jpg").write_bytes(b"dog")
+    (uploads / "b.jpg").write_bytes(b"cat")
+    hook = tmp_path / "hook.py"
+    hook.write_text(f"import sys; open({str(tmp_path / 'told')!r}, 'a').write(sys.stdin.read()); sys.exit(3)")
+    done = moderate(uploads, triton[1], "--hook", f"{sys.executable} {hook}")
+    assert done.returncode == 13
+    assert "the hook failed" in done.stderr
+    assert "ended with 3" in done.stderr
+    (told,) = (tmp_path / "told").read_text().splitlines()
+    assert json.loads(told)["verdict"] == "forbidden"
+
+
+def test_names_of_any_bytes(triton: Fake, uploads: Path) -> None:
+    for name in (b"caf\xe9.jpg", b"new\nline.jpg", b'quo"te.jpg'):
+        (uploads / os.fsdecode(name)).write_bytes(b"dog")
+    assert moderate(uploads, triton[1]).returncode == 13
+    assert len(files(uploads.parent / "quarantine")) == 3
+    assert moderate(uploads, triton[1], "--json").returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "message"),
+    [
+        (["--forbid", "kat"], 6, "did you mean 'cat'"),
+        (["--forbid", "2"], 6, "the model has no class '2'"),
+        (["--model", "cars"], 5, "cars"),
+        (["--release", "quarantine"], 6, "two folders"),
+        (["--hook", '"'], 6, "cannot be read"),
+    ],
+)
+def test_what_users_do_wrong(options: list[str], code: int, message: str, triton: Fake, uploads: Path) -> None:
+    (uploads / "a.jpg").write_bytes(b"cat")
+    options = [str(uploads.parent / option) if option == "quarantine" else option for option in options]
+    done = moderate(uploads, triton[1], *options)
+    assert done.returncode == code
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert files(uploads) == {"a.jpg"}
+
+
+def test_quarantine_above_the_uploads_is_refused(triton: Fake, uploads: Path) -> None:
+    done = moderate(uploads, triton[1], "--quarantine", uploads.parent)
+    assert done.returncode == 6
+    assert "holds" in done.stderr
+
+
+def test_one_watcher_a_quarantine(triton: Fake, uploads: Path) -> None:
+    (uploads.parent / "quarantine").mkdir()
+    journal = Journal(uploads.parent / "quarantine" / ".moderate.sqlite")
+    done = moderate(uploads, triton[1])
+    journal.close()
+    assert done.returncode == 11
+    assert "another process" in done.stderr
+
+
+def test_killed_at_any_moment_it_loses_nothing(triton: Fake, uploads: Path) -> None:
+    """Kill -9 again and again; in the end each forbidden file is in the quarantine once, and all is recorded."""
+    contents = {f"{i:02}.jpg": b"dog %d" % i if i % 2 else b"cat %d" % i for i in range(24)}
+    for name, content in contents.items():
+        (uploads / name).write_bytes(content)
+        os.utime(uploads / name, (0, 0))
+    quarantine, chance = uploads.parent / "quarantine", random.Random(0)
+    kills = 0
+    for _ in range(6):
+        with subprocess.Popen(command(uploads, triton[1], "--once")) as process:
+            records = len(audit(uploads)) if (quarantine / "audit.jsonl").exists() else 0
+            eventually(lambda: process.poll() is not None or _lines(quarantine) > records)  # noqa: B023
+            time.sleep(chance.random() * 0.02)
+            process.send_signal(signal.SIGKILL)
+        kills += process.returncode == -signal.SIGKILL
+    assert kills >= 3
+    moderate(uploads, triton[1])
+    assert files(uploads) == {name for name, content in contents.items() if content.startswith(b"cat")}
+    assert files(quarantine) == {name for name, content in contents.items() if content.startswith(b"dog")}
+    assert all((quarantine / name).read_bytes() == contents[name] for name in files(quarantine))
+    assert {record["path"] for record in audit(uploads)} == {str(uploads / name) for name in contents}
+
+
+def _lines(quarantine: Path) -> int:
+    log = quarantine / "audit.jsonl"
+    return len(log.read_bytes().splitlines()) if log.exists() else 0
+
+
+class Crash(BaseException):
+    """As if the process ended here."""
+
+
+@pytest.mark.parametrize("elsewhere", [False, True], ids=["same file system", "another"])
+@pytest.mark.parametrize("point", range(1, 40))
+def test_crash_at_every_step_of_a_move(point: int, elsewhere: bool, tmp_path: Path) -> None:
+    """A crash after the n-th call of the system leaves the file somewhere, and the next start finishes the move."""
+    target = (Path("/dev/shm") if elsewhere else tmp_path) / f"moved-{os.getpid()}-{point}"
+    if elsewhere and Path("/dev/shm").stat().st_dev == tmp_path.stat().st_dev:
+        pytest.skip("there is one file system here")
+    source = tmp_path / "a.jpg"
+    source.write_bytes(b"content")
+    found = look(source)
+    assert found is not None
+    target.mkdir()
+    try:
+        journal, told = Journal(tmp_path / "books"), []
+        record = json.dumps({"sha256": moving.digest(source)})
+        with crashing_at(point):
+            moving.move(journal, found, target / "a.jpg", record, told.append)
+        journal.close()
+        journal = Journal(tmp_path / "books")
+        moving.recover(journal, told.append)
+        assert journal.unfinished() == []
+        journal.close()
+        moved = [path for path in target.iterdir() if not path.name.startswith(".moderate")]
+        here = [path for path in tmp_path.iterdir() if path.name == "a.jpg"]
+        assert [path.read_bytes() for path in [*moved, *here]] == [b"content"]
+        assert not list(tmp_path.glob(".moderate-*"))
+        assert bool(told) == bool(moved)
+    finally:
+        for path in target.iterdir():
+            path.unlink()
+        target.rmdir()
+
+
+class crashing_at:  # noqa: N801  # reads as a function
+    """Raises Crash before the n-th audited call of the system that changes files."""
+
+    events = ("os.rename", "os.link", "os.remove", "open", "shutil.copyfile", "os.mkdir")
+    active: "crashing_at | None" = None
+
+    def __init__(self, point: int) -> None:
+        self.left = point
+
+    def __enter__(self) -> None:
+        type(self).active = self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> bool:
+        type(self).active = None
+        return kind is Crash
+
+    @classmethod
+    def watch(cls, event: str, _: Any) -> None:
+        if cls.active and event in cls.events:
+            cls.active.left -= 1
+            if cls.active.left == 0:
+                raise Crash
+
+
+sys.addaudithook(crashing_at.watch)
+
+
+def test_upload_that_is_replaced_while_it_was_judged_stays(tmp_path: Path) -> None:
+    source = tmp_path / "a.jpg"
+    source.write_bytes(b"judged")
+    found = look(source)
+    assert found is not None
+    source.unlink()
+    source.write_bytes(b"another upload")
+    journal = Journal(tmp_path / "books")
+    assert not moving.move(journal, found, tmp_path / "q" / "a.jpg", "{}", lambda _: None)
+    assert not moving.move(
+        journal, Found(tmp_path / "gone.jpg", 1, 1, 1), tmp_path / "q" / "b.jpg", "{}", lambda _: None
+    )
+    journal.close()
+    assert source.read_bytes() == b"another upload"
+    assert list((tmp_path / "q").iterdir()) == []
+
+
+def test_full_target_leaves_the_file_where_it_was(tmp_path: Path) -> None:
+    source, target = tmp_path / "a.jpg", tmp_path / "file"
+    source.write_bytes(b"x")
+    target.write_bytes(b"not a folder")
+    found = look(source)
+    assert found is not None
+    journal = Journal(tmp_path / "books")
+    with pytest.raises(Exception, match="file"):
+        moving.move(journal, found, target / "a.jpg", "{}", lambda _: None)
+    assert journal.unfinished() == []
+    journal.close()
+    assert source.read_bytes() == b"x"
+
+
+def test_recovery_claims_no_file_of_others(tmp_path: Path) -> None:
+    """A move that had not begun, whose source somebody took away, and whose target was there before."""
+    (tmp_path / "target.jpg").write_bytes(b"of somebody else")
+    journal, told = Journal(tmp_path / "books"), []
+    journal.begin(Move("1", tmp_path / "gone.jpg", tmp_path / "target.jpg", json.dumps({"sha256": "0"})))
+    moving.recover(journal, told.append)
+    assert told == []
+    assert journal.unfinished() == []
+    journal.close()
+
+
+@given(
+    given_words=st.lists(st.text("ab,\" '", min_size=1, max_size=6).map(str.strip).filter(bool), min_size=1, max_size=4)
+)
+def test_labels_may_hold_commas_and_quotes(given_words: list[str]) -> None:
+    written = ",".join('"' + word.replace('"', '""') + '"' for word in given_words)
+    assert words([written]) == given_words
+
+
+@settings(max_examples=50)
+@given(probabilities=st.lists(st.floats(0, 1), min_size=3, max_size=3), threshold=st.floats(0, 1))
+def test_forbidden_classes_count_together(probabilities: list[float], threshold: float) -> None:
+    rules = resolve(["0", "Dog"], {0: "cat", 1: "dog", 2: "car"}, threshold)
+    assert rules.score(probabilities) == probabilities[0] + probabilities[1]
+    assert rules.worst(probabilities) in (0, 1)
+
+
+def test_labels_win_over_numbers() -> None:
+    assert dict(resolve(["7"], {0: "7", 7: "x"}, 0.5).classes) == {0: "7"}
+    with pytest.raises(InvalidInput, match="no class '9'"):
+        resolve(["9"], LABELS, 0.5)
+
+
+def test_real_server(server: Endpoints, uploads: Path) -> None:
+    for photo in SAMPLES.glob("*.jpg"):
+        (uploads / photo.name).write_bytes(photo.read_bytes())
+        os.utime(uploads / photo.name, (0, 0))
+    options = ["--model", "onnx_model", "--forbid", "cat,dog,other: thing", "--threshold", "0.99"]
+    arguments = command(uploads, server.grpc, "--once")
+    arguments[arguments.index("dog: large")] = "cat"
+    done = subprocess.run([*arguments, *options], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 13, done.stderr
+    assert files(uploads) == set()  # all classes together are certain
