@@ -11,6 +11,7 @@ from client.commands.gateway import gateway
 from client.commands.models import models
 from client.commands.moderate import moderate
 from client.commands.output import print_error
+from client.commands.scan_log import scan_log
 from client.errors import ClientError
 
 app = typer.Typer(
@@ -25,6 +26,7 @@ app.command()(models)
 app.command()(classify)
 app.command()(gateway)
 app.command()(moderate)
+app.command("scan-log")(scan_log)
 
 
 def main() -> None:

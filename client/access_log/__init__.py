@@ -1,0 +1,1 @@
+"""Web servers' access logs: which images were uploaded, by whom, and what they show."""

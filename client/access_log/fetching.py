@@ -1,0 +1,124 @@
+"""An image of the site: from its folder, or over HTTP. Logs are written by strangers, and trusted in nothing."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import socket
+import ssl
+import stat
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from urllib.parse import quote, urlsplit
+
+from client.access_log.selecting import Asked
+from client.errors import InvalidInput, UnreadableFile
+
+BLOCK = 64 * 1024
+
+
+class Folder:
+    """The site's document root. Nothing outside it is read, through links neither."""
+
+    def __init__(self, root: Path, max_bytes: int) -> None:
+        self._root, self._max_bytes = _real_folder(root), max_bytes
+
+    def read(self, asked: Asked) -> bytes:
+        """Raises UnreadableFile, InvalidInput."""
+        path = (self._root / asked.path.lstrip("/")).resolve()
+        if not path.is_relative_to(self._root):
+            raise InvalidInput("it leads out of the folder")
+        try:
+            # Without waiting: a pipe that was named .jpg would hold everything up.
+            descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW)
+        except OSError as error:
+            raise UnreadableFile(str(error.strerror)) from None
+        try:
+            facts = os.fstat(descriptor)
+            if not stat.S_ISREG(facts.st_mode):
+                raise InvalidInput("it is no regular file")
+            if facts.st_size > self._max_bytes:
+                raise InvalidInput(f"it has {facts.st_size} bytes; at most {self._max_bytes} are read")
+            with os.fdopen(descriptor, "rb", closefd=False) as file:
+                return file.read(self._max_bytes)
+        finally:
+            os.close(descriptor)
+
+
+class Site:
+    """An HTTP server. Only hosts that the user named are asked, at the addresses that they had at the start.
+
+    So no name in a log is resolved, no redirection followed, and a name that changes its address later leads
+    nowhere. No cookies, credentials or proxies are used.
+    """
+
+    def __init__(self, base_url: str, allowed: Sequence[str], max_bytes: int, seconds: float) -> None:
+        url = urlsplit(base_url)
+        if url.scheme not in ("http", "https") or not url.hostname or url.username or url.query or url.fragment:
+            raise InvalidInput(f"{base_url!r} is no base URL; write http://HOST or https://HOST[:PORT][/PATH]")
+        self._scheme, self._base, self._prefix = url.scheme, url.netloc.lower(), url.path.rstrip("/")
+        self._max_bytes, self._seconds = max_bytes, seconds
+        self._context = ssl.create_default_context() if url.scheme == "https" else None
+        self._addresses = {host: _resolve(host, url.scheme) for host in (self._base, *map(str.lower, allowed))}
+
+    def read(self, asked: Asked) -> bytes:
+        """Raises UnreadableFile, InvalidInput."""
+        host = asked.host.lower() or self._base
+        if host not in self._addresses:
+            raise InvalidInput(f"{host} is not among the hosts that may be asked; --allow-host would add it")
+        try:
+            return self._fetched(host, quote(self._prefix + asked.path))
+        except (OSError, http.client.HTTPException) as error:
+            raise UnreadableFile(f"{host} cannot be asked: {error or type(error).__name__}") from None
+
+    def _fetched(self, host: str, path: str) -> bytes:
+        deadline = time.monotonic() + self._seconds
+        connection = self._connection(host)
+        try:
+            connection.request("GET", path, headers={"Host": host, "User-Agent": "repo-client", "Connection": "close"})
+            answer = connection.getresponse()
+            if answer.status != 200:
+                raise UnreadableFile(f"{host} answered {answer.status} {answer.reason}")
+            data = b""
+            while block := answer.read1(BLOCK):
+                data += block
+                if len(data) > self._max_bytes:
+                    raise InvalidInput(f"it has more than {self._max_bytes} bytes")
+                if time.monotonic() > deadline:
+                    raise UnreadableFile(f"{host} did not send it within {self._seconds:g} s")
+            return data
+        finally:
+            connection.close()
+
+    def _connection(self, host: str) -> http.client.HTTPConnection:
+        """To an address of the start, under the name that was asked for."""
+        name, _ = _split(host, self._scheme)
+        connection = http.client.HTTPConnection(host, timeout=self._seconds)
+        connection.sock = socket.create_connection(self._addresses[host], timeout=self._seconds)
+        if self._context:
+            connection.sock = self._context.wrap_socket(connection.sock, server_hostname=name)
+        return connection
+
+
+def _resolve(host: str, scheme: str) -> tuple[str, int]:
+    name, port = _split(host, scheme)
+    try:
+        found = socket.getaddrinfo(name, port, type=socket.SOCK_STREAM)
+    except OSError as error:
+        raise InvalidInput(f"{host} cannot be resolved: {error.strerror}") from None
+    return str(found[0][4][0]), port
+
+
+def _split(host: str, scheme: str) -> tuple[str, int]:
+    try:
+        url = urlsplit(f"//{host}")
+        return url.hostname or "", url.port or (443 if scheme == "https" else 80)
+    except ValueError:
+        raise InvalidInput(f"{host!r} is no host") from None
+
+
+def _real_folder(root: Path) -> Path:
+    if not root.is_dir():
+        raise InvalidInput(f"{root} is no folder")
+    return root.resolve()

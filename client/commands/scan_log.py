@@ -1,0 +1,156 @@
+"""repo-client scan-log"""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from client.commands.options import Connection, Json, Model, connects
+from client.commands.output import print_error, print_json
+from client.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from client.access_log.report import Picture, Report
+
+MIB = 1024 * 1024
+SHOWN = 20
+# Of the table of paths, on a terminal; CSV and JSON have all.
+UNSHOWN = ("class", "first", "last")
+Logs = Annotated[
+    list[str],
+    typer.Argument(help="Access logs, plain or gzip; - is the standard input.", metavar="LOG...", show_default=False),
+]
+Hosts = Annotated[
+    list[str] | None, typer.Option(help="Another HOST[:PORT] that may be asked. Repeatable.", show_default=False)
+]
+Methods = Annotated[str, typer.Option(help="Such as PUT,POST: only these. Default: all.", show_default=False)]
+Csv = Annotated[
+    str | None,
+    typer.Option(help="Print CSV: `paths`, `classes` or `clients`.", metavar="TABLE", show_default=False),
+]
+
+
+@connects
+def scan_log(
+    logs: Logs,
+    connection: Connection,
+    root: Annotated[Path | None, typer.Option(help="Folder that the site's / is.", metavar="DIR")] = None,
+    base_url: Annotated[str | None, typer.Option(help="URL that the site's / is.", metavar="URL")] = None,
+    allow_host: Hosts = None,
+    model: Model = None,
+    method: Methods = "",
+    prefix: Annotated[str, typer.Option(help="Only paths that begin so, such as /uploads/.")] = "/",
+    max_bytes: Annotated[int, typer.Option(help="Largest image read.", min=1)] = 20 * MIB,
+    fetch_timeout: Annotated[float, typer.Option(help="Seconds that an image may take by URL.", min=0.001)] = 10.0,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on as the log grows, also when rotated.")] = False,
+    csv: Csv = None,
+    as_json: Json = False,
+) -> None:
+    """Find the images in an access log, classify them, and report per class, client and path."""
+    from client.access_log import fetching, reading
+    from client.access_log.report import Report
+    from client.access_log.run import all_lines, scan
+    from client.access_log.selecting import Selection
+
+    if (root is None) == (base_url is None):
+        raise InvalidInput("give --root DIR or --base-url URL, where the images are")
+    if csv not in (None, "paths", "classes", "clients"):
+        raise typer.BadParameter("it is paths, classes or clients", param_hint="--csv")
+    if follow and len(logs) > 1:
+        raise InvalidInput("one log at a time can be followed")
+    store: Any = fetching.Folder(root, max_bytes) if root else None
+    store = store or fetching.Site(base_url or "", allow_host or (), max_bytes, fetch_timeout)
+    selection = Selection(frozenset(word.strip().upper() for word in method.split(",") if word.strip()), prefix)
+    stop, report = _stopping(follow), Report()
+    lines: Iterator[str | None]
+    lines = reading.followed(logs[0], stop) if follow else all_lines(logs, reading.lines)
+    with connection.client() as client:
+        name = client.classifier(model).name
+        scan(lines, selection, store, client, name, report, _announcing(follow, as_json))
+    _print(report, csv, as_json)
+
+
+def _stopping(follow: bool) -> threading.Event:
+    """Ctrl-C ends the following, and the report is still given."""
+    stop = threading.Event()
+    if follow:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: stop.set())
+    return stop
+
+
+def _announcing(follow: bool, as_json: bool) -> Callable[[Picture], None]:
+    def announce(picture: Picture) -> None:
+        if not follow:
+            return
+        client = next(iter(picture.clients))
+        if as_json:
+            best = picture.predictions[0].label if picture.predictions else None
+            print_json({"path": picture.asked.path, "client": client, "label": best, "error": picture.error})
+        else:
+            print(f"{client} {picture.asked.path}: {picture.error or picture.label}", flush=True)
+
+    return announce
+
+
+def _print(report: Report, csv: str | None, as_json: bool) -> None:
+    tables = {"classes": report.by_class, "clients": report.by_client, "paths": report.by_path}
+    if as_json:
+        print_json(report.as_record())
+    elif csv:
+        _print_csv(tables[csv]())
+    else:
+        for title, table in tables.items():
+            _print_table(title, table())
+    unreadable = sum(bool(picture.error) for picture in report.pictures.values())
+    if report.malformed or unreadable:
+        print_error(
+            f"{report.malformed} of {report.lines} lines could not be understood, "
+            f"{unreadable} of {len(report.pictures)} images could not be classified"
+        )
+
+
+def _print_csv(rows: list[dict[str, Any]]) -> None:
+    import csv
+
+    if rows:
+        writer = csv.DictWriter(sys.stdout, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows({key: _cell(value) for key, value in row.items()} for row in rows)
+
+
+def _print_table(title: str, rows: list[dict[str, Any]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    if not rows:
+        return
+    more = f", the first {SHOWN} of {len(rows)}" if len(rows) > SHOWN else ""
+    table = Table(title=f"{title}{more}", title_justify="left", box=None, pad_edge=False)
+    names = [name for name in rows[0] if name not in UNSHOWN]
+    for name in names:
+        wide = name in ("path", "label", "labels", "error", "client")
+        table.add_column(name, justify="left" if wide else "right", overflow="fold", no_wrap=not wide)
+    for row in rows[:SHOWN]:
+        table.add_row(*(Text(_printable(_cell(row[name]))) for name in names))
+    Console().print(table, "")
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, list):
+        return "; ".join(value)
+    return f"{value:.4f}" if isinstance(value, float) else str(value)
+
+
+def _printable(text: str) -> str:
+    """Without the control characters that a hostile log could drive a terminal with."""
+    return "".join(character if character.isprintable() else "\ufffd" for character in text)
