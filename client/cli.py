@@ -12,6 +12,7 @@ from client.commands.models import models
 from client.commands.moderate import moderate
 from client.commands.output import print_error
 from client.commands.scan_log import scan_log
+from client.commands.top import top
 from client.errors import ClientError
 
 app = typer.Typer(
@@ -27,6 +28,7 @@ app.command()(classify)
 app.command()(gateway)
 app.command()(moderate)
 app.command("scan-log")(scan_log)
+app.command()(top)
 
 
 def main() -> None:

@@ -111,6 +111,7 @@ class Flows:
             max_batch_size=int(config.get("max_batch_size", 0)),
             inputs=_tensor_infos(meta.get("inputs", ())),
             outputs=_tensor_infos(meta.get("outputs", ())),
+            steps=tuple(step["model_name"] for step in config.get("ensemble_scheduling", {}).get("step", ())),
         )
         self._models[name] = info
         return info

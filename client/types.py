@@ -52,6 +52,8 @@ class ModelInfo:
     max_batch_size: int
     inputs: tuple[TensorInfo, ...]
     outputs: tuple[TensorInfo, ...]
+    steps: tuple[str, ...] = ()
+    """The models that an ensemble passes a request through."""
 
     @property
     def takes_images(self) -> bool:

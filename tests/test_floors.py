@@ -26,7 +26,7 @@ CLIENT_FLOORS = [
     {"transports"},
     {"flows"},
     {"client", "aio"},
-    {"batch", "gateway", "moderation", "access_log"},
+    {"batch", "gateway", "moderation", "access_log", "monitoring"},
     {"commands"},
     {"cli"},
 ]

@@ -257,6 +257,7 @@ def _command(runtime: Runtime, options: LaunchOptions, ports: dict[str, int]) ->
         f"--grpc-address={options.host}",
         f"--metrics-address={options.host}",
         *(f"--{name}-port={port}" for name, port in ports.items()),
+        "--metrics-config=summary_latencies=true",  # the quantiles that `repo-client top` shows
         f"--allow-gpu-metrics={'true' if has_gpu() else 'false'}",
         f"--log-info={'true' if options.verbose else 'false'}",
     ]
