@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import http.client
 import math
-import urllib.error
 import urllib.request
 from collections import defaultdict
 from collections.abc import Iterator
@@ -49,7 +49,7 @@ def fetch(url: str, seconds: float = 2.0) -> str | None:
     try:
         with opener.open(url, timeout=seconds) as answer:
             return str(answer.read(LARGEST).decode("utf-8", "replace"))
-    except (OSError, ValueError, urllib.error.URLError):
+    except (OSError, ValueError, http.client.HTTPException):
         return None
 
 

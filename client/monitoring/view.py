@@ -16,10 +16,10 @@ COLUMNS: tuple[tuple[str, Callable[[ModelFrame], str]], ...] = (
     ("req/s", lambda m: _rate(m.requests_per_s)),
     ("img/s", lambda m: _rate(m.images_per_s)),
     ("fail/s", lambda m: _rate(m.failures_per_s)),
-    ("queue ms", lambda m: _number(m.queue_ms)),
-    ("compute ms", lambda m: _number(m.compute_ms)),
-    ("p50 ms", lambda m: _number(m.p50_ms)),
-    ("p99 ms", lambda m: _number(m.p99_ms)),
+    ("queue\nms", lambda m: _number(m.queue_ms)),
+    ("compute\nms", lambda m: _number(m.compute_ms)),
+    ("p50\nms", lambda m: _number(m.p50_ms)),
+    ("p99\nms", lambda m: _number(m.p99_ms)),
     ("batch", lambda m: _number(m.batch)),
 )
 
@@ -41,7 +41,7 @@ def _table(frame: Frame) -> RenderableType:
     from rich.text import Text
 
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 1))
-    table.add_column("model", overflow="ellipsis", no_wrap=True, ratio=1)
+    table.add_column("model", overflow="fold")  # the only one that may wrap
     for name, _ in COLUMNS:
         table.add_column(name, justify="right", no_wrap=True)
     for model in frame.models:
@@ -56,7 +56,8 @@ def plain_lines(frame: Frame) -> list[str]:
     """For a log: a line a model that was asked for something."""
     asked = [model for model in frame.models if model.requests_per_s or model.failures_per_s]
     return [
-        f"{_name(model)}: " + ", ".join(f"{name} {cell(model)}" for name, cell in COLUMNS if cell(model) != "-")
+        f"{_name(model)}: "
+        + ", ".join(f"{name} {cell(model)}".replace("\n", " ") for name, cell in COLUMNS if cell(model) != "-")
         for model in asked
     ] or ["idle"]
 
