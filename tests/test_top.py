@@ -412,7 +412,8 @@ def test_failures_are_counted(server: Endpoints) -> None:
         reader.close()
     assert frame is not None
     assert [item.model for item in frame.models] == ["unlabelled"]
-    assert frame.models[0].failures_per_s * frame.interval == pytest.approx(3)
+    failures = round(frame.models[0].failures_per_s * frame.interval, 6)
+    assert failures in (3, 6)  # Triton 2.51 counts those of an ensemble twice
 
 
 def test_once_as_json(server: Endpoints) -> None:

@@ -31,6 +31,7 @@ class ModelFrame:
     requests_per_s: float
     images_per_s: float
     failures_per_s: float
+    """As the server counts; Triton 2.51 counts a failure of an ensemble twice."""
     queue_ms: float | None
     compute_ms: float | None
     """Copying in and out included."""
