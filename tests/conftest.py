@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from fake_triton import FakeTriton, serving
+from filelock import FileLock
 
 from builder.build import build_repository, plan
 from builder.exporters import EXPORTERS
@@ -82,10 +83,15 @@ def build(folder: Path, text: str, repository: Path | None = None) -> list[Built
 
 
 @pytest.fixture(scope="session")
-def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Shared: look, do not touch. Its path has a space on purpose."""
-    folder = tmp_path_factory.mktemp("shared repository")
-    build(folder, MANIFEST)
+def repository(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
+    """Shared, by the processes that the tests run in, too: look, do not touch. Its path has a space on purpose."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base if worker_id == "master" else base.parent) / "shared repository"
+    with FileLock(f"{folder}.lock"):
+        if not (folder / "built").exists():
+            folder.mkdir()
+            build(folder, MANIFEST)
+            (folder / "built").touch()
     return folder / "repository"
 
 
