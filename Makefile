@@ -64,6 +64,8 @@ bench: install
 	$(BIN)/python benchmarks/serving.py
 	$(BIN)/python benchmarks/building.py
 	$(BIN)/python benchmarks/formats.py
+	$(BIN)/python benchmarks/clients.py
+	$(BIN)/python benchmarks/gateway.py
 
 clean:
 	rm -rf .venv build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .model_repository.staging

@@ -44,12 +44,12 @@ def moderate(
         Path | None, typer.Option(help="Where clean files go. Default: they stay.", metavar="DIR")
     ] = None,
     fail_open: FailOpen = False,
-    every_file: Annotated[bool, typer.Option(help="Not only those that are named as images.")] = False,
+    every_file: Annotated[bool, typer.Option("--every-file", help="Not only those that are named as images.")] = False,
     settle: Annotated[float, typer.Option(help="Seconds a file must have been left alone.", min=0)] = 2.0,
     interval: Annotated[float, typer.Option(help="Seconds between looks.", min=0.01)] = 1.0,
     concurrency: Annotated[int, typer.Option(help="Requests in flight.", min=1, max=1024)] = 4,
-    once: Annotated[bool, typer.Option(help="Judge what is there, and end.")] = False,
-    dry_run: Annotated[bool, typer.Option(help="Say what would be done; write and move nothing.")] = False,
+    once: Annotated[bool, typer.Option("--once", help="Judge what is there, and end.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done; write and move nothing.")] = False,
     hook: Annotated[
         str | None, typer.Option(help="Program to run for every file that is not clean; gets the record as JSON.")
     ] = None,
