@@ -9,7 +9,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 FLOORS = [
     {"errors", "resources", "recipe", "reasons", "settings", "hardware", "images"},
-    {"types", "config", "usercode"},
+    {"types", "config", "usercode", "documents"},
     {"manifest", "pictures", "publish"},
     {"networks", "exporters", "preprocessors", "launchers", "verify", "merge"},
     {"plan", "registries"},

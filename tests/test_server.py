@@ -233,10 +233,25 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "repository"
 
 
-def leftovers() -> set[str]:
-    """The shared memory and runtime folders of all embedded servers on this machine."""
+def traces() -> set[Path]:
+    """The shared memory and runtime folders of all embedded servers on this machine, other tests' too."""
     folders = (Path("/dev/shm"), Path(tempfile.gettempdir()))
-    return {str(path) for folder in folders for path in folder.glob("build-repo-*")}
+    return {path for folder in folders for path in folder.glob("build-repo-*")}
+
+
+def of_process(pid: int) -> set[Path]:
+    """Those that the process's command names."""
+    try:
+        command = Path(f"/proc/{pid}/cmdline").read_bytes().decode("utf-8", "replace")
+    except OSError:
+        return set()
+    return {path for path in traces() if "-".join(path.name.split("-")[:3]) in command}
+
+
+def leftovers() -> set[Path]:
+    """Those that no process has anything to do with."""
+    processes = [int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit()]
+    return traces().difference(*map(of_process, processes))
 
 
 def descendants(pid: int) -> set[int]:
@@ -265,18 +280,17 @@ def until(condition: Callable[[], bool], seconds: float = 60) -> bool:
 @pytest.fixture
 def serving(tiny: Path, tmp_path: Path) -> Iterator["Serving"]:
     """`build-repo serve` as a process, from another working directory; and the files that are its own."""
-    others = leftovers()
     ports = ["--http-port", "0", "--grpc-port", "0", "--metrics-port", "0"]
     command = [sys.executable, "-m", "builder", "serve", "-r", str(tiny), "--json", *ports]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path)
     assert process.stdout
     ready = json.loads(process.stdout.readline())
-    yield process, ready, leftovers() - others
+    yield process, ready, set().union(*map(of_process, descendants(process.pid)))
     process.kill()
     process.communicate()
 
 
-Serving = tuple[subprocess.Popen[str], dict[str, Any], set[str]]
+Serving = tuple[subprocess.Popen[str], dict[str, Any], set[Path]]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -335,7 +349,7 @@ def test_nothing_is_orphaned_when_something_is_killed(victim: str, serving: Serv
         assert "the server ended by itself" in errors
         assert "Traceback" not in errors
     assert until(lambda: not [pid for pid in processes if is_alive(pid)])
-    assert until(lambda: not leftovers() & own)
+    assert until(lambda: not traces() & own)
 
 
 @pytest.mark.skipif(has_gpu(), reason="the message is for machines without a GPU")
@@ -387,4 +401,4 @@ def test_model_that_does_not_load_is_reported_with_the_servers_reason(
     with pytest.raises(ModelLoadError) as caught:
         LAUNCHERS["embedded"].launch(broken(tiny, tmp_path, model, file, content), ANY_PORTS)
     assert re.search(reason, str(caught.value), re.DOTALL), str(caught.value)
-    assert not leftovers() - left
+    assert until(lambda: not leftovers() - left)
