@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from builder import __version__, networks, pictures, publish, stage, verify
+from builder.card import require_own
 from builder.errors import BuilderError, ExportError, ManifestError, VerificationError
 from builder.exporters import alternatives
 from builder.networks.classifier import as_classifier
@@ -153,7 +154,15 @@ def study(plan: Plan, report: Report) -> tuple[torch.nn.Module, Reference]:
 def make_network(plan: Plan) -> Network:
     spec = plan.spec
     request = NetworkRequest(spec.network, plan.weights, spec.arguments, plan.manifest.path.parent)
-    return networks.find(spec.network).make(request)
+    if plan.card and plan.weights.path:
+        require_own(plan.card, plan.weights.path)
+    network = networks.find(spec.network).make(request)
+    if plan.card:
+        scalars = {key: value for key, value in plan.card.metrics.items() if isinstance(value, int | float)}
+        facts = {f"training_{key}": f"{value:.6g}" for key, value in scalars.items()}
+        provenance = network.provenance | {"training_data": str(plan.card.data.get("name", ""))} | facts
+        network = replace(network, recipe=plan.card.recipe, labels=plan.card.labels, provenance=provenance)
+    return network
 
 
 def _pictures(plan: Plan, key: str, images: ImageSet | None) -> list[Picture]:

@@ -11,7 +11,9 @@
     ├── LaunchError         10  the server cannot be started
     │   └── ModelLoadError  11  the server runs, but refused a model
     ├── MergeError          12  repositories do not go together
-    └── CompareError        13  a comparison cannot be made, timed or drawn
+    ├── CompareError        13  a comparison cannot be made, timed or drawn
+    └── TrainingError       14  a training run cannot begin or go on
+        └── DataError       15  its images cannot be had, or are not what they should be
 
 2 is the command line's own (unknown option, missing argument); 130 is Ctrl-C.
 A message says what is wrong, where, and how to mend it.
@@ -64,3 +66,11 @@ class MergeError(BuilderError):
 
 class CompareError(BuilderError):
     exit_code = 13
+
+
+class TrainingError(BuilderError):
+    exit_code = 14
+
+
+class DataError(TrainingError):
+    exit_code = 15

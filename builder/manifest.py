@@ -34,7 +34,8 @@ class ModelSpec(BaseModel):
     weights: str | None = Field(
         None,
         description="A torchvision weights name (DEFAULT, IMAGENET1K_V1), a state-dict file (.pt, .pth, "
-        ".safetensors), random, or, for your own callable, included: it loads them itself.",
+        ".safetensors), random, or, for your own callable, included: it loads them itself. A file that "
+        "`build-repo train` wrote brings network, recipe and labels along.",
     )
     seed: int = Field(0, ge=0, description="Seed of random weights.")
     activation: Literal["softmax", "none"] = Field(
@@ -102,6 +103,11 @@ class Manifest:
     def error(self, message: str, *keys: str | int) -> ManifestError:
         """A ManifestError that names the file, line and key."""
         return documents.error_at(self.path, self._tree, message, *keys)
+
+    def says(self, name: str, key: str) -> bool:
+        """Whether the entry itself gives the key."""
+        written = self._tree["models"][name] if self._tree else self.models[name].model_fields_set
+        return key in (written or ())
 
     def weights_source(self, name: str, override: str | None = None) -> WeightsSource | None:
         """Where the entry's weights come from; None if nothing says so. Files are not read yet."""

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 
 from builder import networks, verify
+from builder.card import Card, absolute, read_card
 from builder.errors import ManifestError, NetworkError
 from builder.exporters import EXPORTERS, Exporter, alternatives
 from builder.manifest import Manifest, ModelSpec
@@ -16,6 +18,9 @@ from builder.recipe import PreprocessRecipe
 from builder.resources import granted_cores
 from builder.settings import Tolerance
 from builder.types import Network, Target, WeightsSource
+
+# Keys of the recipe that say what the server accepts, not what the network sees.
+SERVERS_OWN = {"max_bytes", "max_pixels"}
 
 
 @dataclass(frozen=True)
@@ -26,6 +31,8 @@ class Plan:
     spec: ModelSpec
     manifest: Manifest
     weights: WeightsSource
+    card: Card | None = None
+    """Of the entry's weights, if they were trained here; network, recipe and labels are its."""
 
     @property
     def exporter(self) -> Exporter:
@@ -64,7 +71,8 @@ def plan(manifest: Manifest, selection: Sequence[str] = (), weights: str | None 
 
 
 def _plan_one(manifest: Manifest, name: str, override: str | None) -> Plan:
-    spec = manifest.models[name]
+    card = _card(manifest, name, override)
+    spec = _as_trained(manifest, name, card) if card else manifest.models[name]
     where = ("models", name)
     try:
         networks.find(spec.network)
@@ -82,7 +90,30 @@ def _plan_one(manifest: Manifest, name: str, override: str | None) -> Plan:
             "threads",
         )
     source = manifest.weights_source(name, override) or _default_weights(manifest, name)
-    return Plan(name, spec, manifest, source)
+    return Plan(name, spec, manifest, source, card)
+
+
+def _card(manifest: Manifest, name: str, override: str | None) -> Card | None:
+    """That of the weights, or, if random ones are tried in their place, of the entry's own."""
+    source = manifest.weights_source(name, None if override == "random" else override)
+    return read_card(source.path) if source and source.path else None
+
+
+def _as_trained(manifest: Manifest, name: str, card: Card) -> ModelSpec:
+    """The entry with what the card says. Raises ManifestError where the entry says something else."""
+    spec = manifest.models[name]
+    changes: dict[str, Any] = {"network": card.network, "arguments": card.arguments}
+    given = {"network": absolute(spec.network, manifest.path.parent), "arguments": spec.arguments}
+    for key, trained in changes.items():
+        if manifest.says(name, key) and given[key] != trained:
+            raise manifest.error(_contradiction(trained), "models", name, key)
+    if spec.activation != "softmax":
+        raise manifest.error("these weights were trained to give logits; leave activation out", "models", name)
+    return spec.model_copy(update=changes)
+
+
+def _contradiction(trained: Any) -> str:
+    return f"these weights were trained with {trained}; leave the key out, since their card says it"
 
 
 def _check_precision(manifest: Manifest, name: str, spec: ModelSpec) -> None:
@@ -120,6 +151,9 @@ def resolve_recipe(plan: Plan, network: Network) -> PreprocessRecipe:
     """The weights' recipe with the entry's changes. Raises ManifestError."""
     overrides = plan.spec.preprocess
     where = ("models", plan.name, "preprocess")
+    for key in overrides.model_fields_set - SERVERS_OWN if plan.card else ():
+        if getattr(overrides, key) != getattr(network.recipe, key):
+            raise plan.manifest.error(_contradiction(getattr(network.recipe, key)), *where, key)
     if network.recipe is None and not overrides.model_fields_set:
         raise plan.manifest.error(
             "preprocess: is needed, since nothing else tells how your network was trained; ImageNet's is "
@@ -147,6 +181,8 @@ def resolve_labels(plan: Plan, network: Network, classes: int) -> tuple[str, ...
                 f"the labels cannot be read: {_file_error(error)}; the path is relative to the manifest", *where
             ) from None
     labels = labels if labels is not None else network.labels
+    if plan.card and labels != plan.card.labels:
+        raise plan.manifest.error(_contradiction(f"{len(plan.card.labels)} others"), *where)
     if labels is not None and len(labels) != classes:
         raise plan.manifest.error(f"there are {len(labels)} labels for {classes} classes; give one a class", *where)
     if labels is not None and any("\n" in label or not label for label in labels):

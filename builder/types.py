@@ -59,6 +59,8 @@ class Network:
     labels: tuple[str, ...] | None
     trained: bool
     provenance: dict[str, str]
+    arguments: dict[str, Any] = field(default_factory=dict)
+    """What its weights ask of the constructor, beside what the manifest does."""
 
 
 @dataclass(frozen=True)

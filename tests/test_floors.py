@@ -10,12 +10,13 @@ ROOT = Path(__file__).parent.parent
 FLOORS = [
     {"errors", "resources", "recipe", "reasons", "settings", "hardware", "images"},
     {"types", "config", "usercode", "documents"},
-    {"manifest", "pictures", "publish"},
+    {"manifest", "pictures", "publish", "card"},
     {"networks", "exporters", "preprocessors", "launchers", "verify", "merge"},
-    {"plan", "registries"},
+    {"plan", "registries", "training", "describe"},
     {"stage"},
     {"build"},
     {"compare"},
+    {"commands"},
     {"cli"},
     {"__main__"},
 ]

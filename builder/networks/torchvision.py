@@ -110,10 +110,11 @@ def _entry(name: str, entry: str) -> Any:
 
 def _random(request: NetworkRequest) -> Network:
     entry = _first(request.name)
-    module = weights.make_random(_maker(request, {}), request.weights.seed)
+    size = {key: value for key, value in entry_arguments(request.name, entry).items() if key == "image_size"}
+    module = weights.make_random(_maker(request, size), request.weights.seed)
     labels = None if "num_classes" in request.arguments else _labels(entry)
     recipe = recipe_from_transforms(entry.transforms())
-    return Network(module.eval(), recipe, labels, False, weights.provenance(request))
+    return Network(module.eval(), recipe, labels, False, weights.provenance(request), size)
 
 
 def _from_file(request: NetworkRequest, source: WeightsSource) -> Network:
@@ -142,11 +143,13 @@ def recognised(entries: Iterable[Any], digest: str) -> Any:
 
 
 def _pretrained(request: NetworkRequest, entry: Any, path: Path) -> Network:
-    make = _maker(request, entry_arguments(request.name, entry))
+    arguments = entry_arguments(request.name, entry)
+    make = _maker(request, arguments)
     state = _served(request.name, weights.read_state(path))
     module = weights.make_with_state(make, state, f"{entry} of {request.name}")
     provenance = weights.provenance(request, path) | {"weights": str(entry)}
-    return Network(module.eval(), recipe_from_transforms(entry.transforms()), _labels(entry), True, provenance)
+    recipe = recipe_from_transforms(entry.transforms())
+    return Network(module.eval(), recipe, _labels(entry), True, provenance, arguments)
 
 
 def entry_arguments(name: str, entry: Any) -> dict[str, Any]:

@@ -1,0 +1,1 @@
+"""build-repo's commands, a file each: parse -> call -> print."""

@@ -1,0 +1,90 @@
+"""build-repo build"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from builder.commands.options import Json, ManifestFile, Repository, Weights
+from builder.commands.output import print_json, print_table, progress, say
+
+if TYPE_CHECKING:
+    from builder.build import Outcome, Plan
+
+
+def build(
+    models: Annotated[
+        list[str] | None, typer.Argument(metavar="[MODEL]...", help="Entries to build. Default: all.")
+    ] = None,
+    manifest: ManifestFile = Path("models.yaml"),
+    repository: Repository = Path("model_repository"),
+    weights: Weights = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be built, and build nothing.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Export, verify and publish the models of a manifest."""
+    from builder.build import build_repository, plan
+    from builder.manifest import load_manifest
+
+    plans = plan(load_manifest(manifest), models or (), weights)
+    if dry_run:
+        _print_plans(plans, repository, as_json)
+        return
+    with progress(len(plans)) as report:
+        outcome = build_repository(plans, repository, report)
+    _print_outcome(outcome, repository, as_json)
+    if outcome.failed:
+        raise typer.Exit(outcome.failed[0].error.exit_code)
+
+
+def _print_plans(plans: list[Plan], repository: Path, as_json: bool) -> None:
+    records = [
+        {
+            "name": p.name,
+            "network": p.spec.network,
+            "weights": str(p.weights.path or p.weights.name),
+            "format": p.spec.format,
+            "precision": p.spec.precision,
+            "device": p.spec.device,
+            "publishes": [str(repository / p.name), str(repository / p.network_model)],
+        }
+        for p in plans
+    ]
+    if as_json:
+        print_json(records)
+        return
+    columns = ("MODEL", "NETWORK", "WEIGHTS", "FORMAT", "PRECISION", "DEVICE", "PUBLISHES")
+    print_table(columns, [(*list(r.values())[:-1], ", ".join(r["publishes"])) for r in records])
+
+
+def _print_outcome(outcome: Outcome, repository: Path, as_json: bool) -> None:
+    for failure in outcome.failed:
+        say(f"{failure.name}: FAILED: {failure.error}")
+    untrained = [model.name for model in outcome.built if not model.trained]
+    if untrained:
+        say(f"WARNING: random weights, so the answers are MEANINGLESS: {', '.join(untrained)}")
+    if as_json:
+        failed = [
+            {"name": f.name, "error": type(f.error).__name__, "message": str(f.error), "exit_code": f.error.exit_code}
+            for f in outcome.failed
+        ]
+        print_json({"repository": str(repository), "built": [asdict(m) for m in outcome.built], "failed": failed})
+    elif outcome.built:
+        columns = ("MODEL", "VERSION", "FORMAT", "PRECISION", "MB", "SECONDS", "MAX ERROR", "TOP-1")
+        rows = [
+            (
+                m.name,
+                m.version,
+                m.format,
+                m.precision,
+                f"{m.artifact_bytes / 1e6:.1f}",
+                f"{m.seconds:.1f}",
+                f"{m.check.max_abs_error:.1e}",
+                f"{m.check.top1_agreement:.0%}",
+            )
+            for m in outcome.built
+        ]
+        print_table(columns, rows, numbers=(1, 4, 5, 6, 7))

@@ -1,0 +1,74 @@
+"""What a run is resumed from, and what it is worth: written whole, or not at all."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from builder.errors import TrainingError
+
+if TYPE_CHECKING:
+    import torch
+
+LAST = "last.pt"
+BEST = "best.safetensors"
+
+
+def write(path: Path, writer: Callable[[Path], object]) -> None:
+    """Let `writer` write a file beside `path`, and put it in its place. Raises TrainingError; then nothing changed."""
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        writer(partial)
+        with partial.open("rb") as file:
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
+        partial.unlink(missing_ok=True)
+        kept = "; the one before it is kept" if path.exists() else ""
+        raise TrainingError(f"{path} cannot be written: {_reason(error)}{kept}; make room and start again") from None
+
+
+def write_text(path: Path, text: str) -> None:
+    write(path, lambda partial: partial.write_text(text, encoding="utf-8"))
+
+
+def save(folder: Path, state: Mapping[str, Any]) -> None:
+    """Raises TrainingError."""
+    import torch
+
+    write(folder / LAST, lambda partial: torch.save(dict(state), partial))
+
+
+def load(folder: Path) -> dict[str, Any] | None:
+    """None if there is none. Raises TrainingError."""
+    import torch
+
+    path = folder / LAST
+    if not path.exists():
+        return None
+    try:
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # whatever damage makes of a file
+        raise TrainingError(f"the checkpoint {path} cannot be read: {_reason(error)}; --fresh begins anew") from None
+    return state
+
+
+def save_weights(path: Path, module: torch.nn.Module) -> None:
+    """The state dict as safetensors, on the CPU. Raises TrainingError."""
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    def writer(partial: Path) -> None:
+        state = {name: value.detach().to("cpu", copy=True).contiguous() for name, value in module.state_dict().items()}
+        try:
+            save_file(state, partial)
+        except SafetensorError as error:
+            raise OSError(str(error)) from None
+
+    write(path, writer)
+
+
+def _reason(error: Exception) -> str:
+    return (getattr(error, "strerror", None) or str(error)).strip().split("\n", 1)[0]

@@ -1,0 +1,209 @@
+"""What a training run is told: a YAML file, the command line's changes, and defaults."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from builder import documents
+from builder.errors import ManifestError
+from builder.recipe import RecipeOverrides
+
+Probability = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0)]
+
+
+class Group(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def _named(key: str) -> BeforeValidator:
+    """A scalar where a group of keys may stand is that group's first key."""
+    return BeforeValidator(lambda value: {key: value} if isinstance(value, str | int | float) else value)
+
+
+class Data(Group):
+    """Images and their classes."""
+
+    set: str = Field(
+        "image_folder",
+        min_length=1,
+        description="digits, fashion_mnist, image_folder, or path/file.py:callable that returns a dataset, or one to "
+        "train with and one to hold out.",
+    )
+    root: Path | None = Field(None, description="Folder of the files.")
+    download: bool = Field(True, description="Whether what is missing may be fetched.")
+    validation: Annotated[float, Field(gt=0, lt=1)] = Field(
+        0.2, description="Share held out of each class, where the set itself holds none out."
+    )
+    check: bool = Field(True, description="Whether every image file is decoded before the first epoch.")
+    workers: int | None = Field(
+        None, ge=0, le=256, description="Processes that decode. Default: as many as it gains from."
+    )
+
+
+class Colour(Group):
+    """By how much a picture may change, as torchvision's ColorJitter takes it."""
+
+    brightness: Annotated[float, Field(ge=0)] = 0
+    contrast: Annotated[float, Field(ge=0)] = 0
+    saturation: Annotated[float, Field(ge=0)] = 0
+    hue: Annotated[float, Field(ge=0, le=0.5)] = 0
+
+
+class Augment(Group):
+    """Chance that the pictures are trained with, on top of the recipe; held-out ones are left alone."""
+
+    resized_crop: tuple[Probability, Probability] | None = Field(
+        None, description="[least, largest] share of the area that a random crop shows, instead of resize and crop."
+    )
+    flip: Probability = Field(0, description="Chance of being mirrored.")
+    vertical_flip: Probability = Field(0, description="Chance of standing on its head.")
+    rotate: Annotated[float, Field(ge=0, le=180)] = Field(0, description="Degrees, either way.")
+    shift: Annotated[int, Field(ge=0)] = Field(0, description="Pixels of the network's input, in each direction.")
+    colour: Colour = Field(default_factory=Colour)
+    erase: Probability = Field(0, description="Chance of losing a rectangle.")
+
+
+class Optimizer(Group):
+    name: Literal["adam", "adamw", "sgd"] = "adam"
+    weight_decay: Annotated[float, Field(ge=0)] = 0
+    momentum: Probability = Field(0.9, description="Of sgd.")
+
+
+class Schedule(Group):
+    """The learning rate over the run, as a share of `lr`."""
+
+    name: Literal["constant", "cosine", "onecycle", "step"] = "constant"
+    warmup_epochs: Annotated[float, Field(ge=0)] = Field(0, description="Linearly from nothing. Not with onecycle.")
+    step_epochs: Annotated[int, Field(ge=1)] = Field(30, description="Of step: epochs between falls.")
+    gamma: Annotated[float, Field(gt=0, le=1)] = Field(0.1, description="Of step: what is left after each fall.")
+
+
+class Unfreeze(Group):
+    """The rest of the network begins to learn, too."""
+
+    epoch: Annotated[int, Field(ge=2)]
+    lr: Positive
+
+
+class Samples(Group):
+    """Pictures to write beside the weights as PNG, in a folder a class: `images:` and `calibration:` of a manifest."""
+
+    heldout: Annotated[int, Field(ge=0)] = 0
+    calibration: Annotated[int, Field(ge=0)] = Field(0, description="Of those that are trained with.")
+
+
+class TrainingConfig(Group):
+    """A whole run. Paths are relative to the file."""
+
+    network: str = Field("", description="A name from `build-repo networks`, or path/file.py:callable.")
+    arguments: dict[str, Any] = Field(default_factory=dict, description="Keyword arguments for its constructor.")
+    weights: str = Field(
+        "random", description="Where training starts: random, torchvision's names (DEFAULT), a file, or included."
+    )
+    learn: tuple[str, ...] | Literal["all", "head"] = Field(
+        "all", description="What learns: all, the last layer, or parts by their names, such as [classifier]."
+    )
+    unfreeze: Unfreeze | None = None
+    data: Annotated[Data, _named("set")] = Field(default_factory=lambda: Data.model_validate({}))
+    preprocess: RecipeOverrides = Field(
+        default_factory=lambda: RecipeOverrides.model_validate({}),
+        description="Changes to the recipe of the network or of its weights.",
+    )
+    labels: tuple[str, ...] | None = Field(None, description="Names of the classes, in their order.")
+    augment: Augment = Field(default_factory=Augment)
+    epochs: Annotated[int, Field(ge=1, le=100_000)] = 5
+    batch_size: Annotated[int, Field(ge=1, le=1_000_000)] = Field(128, description="Of all processes together.")
+    lr: Positive = 0.001
+    optimizer: Annotated[Optimizer, _named("name")] = Field(default_factory=Optimizer)
+    schedule: Annotated[Schedule, _named("name")] = Field(default_factory=Schedule)
+    clip: Positive | None = Field(None, description="Largest norm of the gradients together.")
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0
+    class_weights: Literal["balanced"] | tuple[Positive, ...] | None = Field(
+        None, description="How much each class counts; balanced: the rarer, the more."
+    )
+    best: Literal["accuracy", "loss"] = Field("accuracy", description="Of the held-out images: which weights to keep.")
+    patience: Annotated[int, Field(ge=1)] | None = Field(
+        None, description="Epochs without a better result after which the run ends."
+    )
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    deterministic: bool = Field(False, description="Only operations that always give the same bits; slower on a GPU.")
+    device: Literal["auto", "cpu", "gpu"] = "auto"
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
+        "auto", description="Of the arithmetic; auto: mixed where the device gains. Weights stay fp32."
+    )
+    channels_last: bool | None = Field(None, description="Layout in memory. Default: where the device gains.")
+    checkpoint_minutes: Positive = Field(10, description="Between checkpoints within an epoch; each ends with one.")
+    samples: Samples = Field(default_factory=Samples)
+    out: Path | None = Field(None, description="Folder of the run. Default: runs/NAME of the file or network.")
+
+    @model_validator(mode="after")
+    def _sensible(self) -> TrainingConfig:
+        if self.unfreeze and self.learn == "all":
+            raise ValueError("unfreeze: everything learns from the start; say what with `learn:`, such as head")
+        if self.schedule.name == "onecycle" and self.schedule.warmup_epochs:
+            raise ValueError("onecycle warms up by itself; leave warmup_epochs out")
+        if self.schedule.warmup_epochs > self.epochs:
+            raise ValueError(f"warmup_epochs is longer than the {self.epochs} epochs")
+        return self
+
+
+@dataclass(frozen=True)
+class Run:
+    """A configuration, and where it stands."""
+
+    config: TrainingConfig
+    base: Path
+    """Folder that its paths are relative to."""
+    out: Path
+    document: documents.Document[TrainingConfig] | None = None
+
+    def error(self, message: str, *keys: str | int) -> ManifestError:
+        if self.document:
+            return self.document.error(message, *keys)
+        return ManifestError(f"{'.'.join(map(str, keys)) or 'the run'}: {message}")
+
+    def fingerprint(self) -> str:
+        """Of what the result depends on; not of `epochs` with a constant learning rate: such a run can be prolonged."""
+        said = self.config.model_dump(mode="json", exclude={"out", "samples", "checkpoint_minutes", "device"})
+        said["data"] = {key: value for key, value in said["data"].items() if key in ("set", "validation")}
+        if self.config.schedule.name == "constant":
+            del said["epochs"]
+        return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
+
+
+def load_run(path: Path | None, changes: Mapping[str, Any]) -> Run:
+    """The file's configuration with the command line's `changes`, by dotted key; its paths are absolute.
+
+    Raises ManifestError.
+    """
+    document = documents.load(path, TrainingConfig, "name a configuration", EXPECTED) if path else None
+    base = path.parent if path else Path()
+    config = _changed(document.parsed if document else TrainingConfig(), changes)
+    if not config.network:
+        where = f"{path}:1: " if path else ""
+        raise ManifestError(f"{where}network: is needed, such as `network: alexnet_gray` or --network alexnet_gray")
+    name = path.stem if path else config.network.rpartition(":")[2]
+    return Run(config, base, base / (config.out or Path("runs", name)).expanduser(), document)
+
+
+EXPECTED = "a mapping with `network:` and `data:`; see the README's example"
+
+
+def _changed(config: TrainingConfig, changes: Mapping[str, Any]) -> TrainingConfig:
+    said = config.model_dump(exclude_unset=True)
+    for key, value in changes.items():
+        group, _, last = key.rpartition(".")
+        (said.setdefault(group, {}) if group else said)[last] = value
+    try:
+        return TrainingConfig.model_validate(said)
+    except ValidationError as error:
+        message = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        raise ManifestError(f"the command line asks for something impossible: {message}") from None

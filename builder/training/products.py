@@ -1,0 +1,81 @@
+"""What a run is for: the best weights, their card and labels, pictures to verify with, and pictures of the run."""
+
+from __future__ import annotations
+
+import platform
+from datetime import UTC, datetime
+from functools import partial
+from importlib.metadata import version as package_version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from builder import __version__
+from builder.card import Card, absolute, card_path, relative
+from builder.networks.weights import file_sha256
+from builder.pictures import spread
+from builder.recipe import PreprocessRecipe
+from builder.training import checkpoint, records
+from builder.training.config import Run
+from builder.training.data import Split
+from builder.training.loop import Progress
+from builder.training.student import Student
+
+if TYPE_CHECKING:
+    from torch import nn
+
+LABELS = "labels.txt"
+
+
+def keep(run: Run, split: Split, pupil: Student, module: nn.Module, best: dict[str, Any]) -> None:
+    """Weights, card and labels of the best epoch so far. Raises TrainingError."""
+    weights = run.out / checkpoint.BEST
+    checkpoint.save_weights(weights, module)
+    checkpoint.write_text(run.out / LABELS, "".join(f"{label}\n" for label in split.labels))
+    card = make_card(run, split, pupil, weights, best)
+    checkpoint.write_text(card_path(weights), card.model_dump_json(indent=1) + "\n")
+
+
+def make_card(run: Run, split: Split, pupil: Student, weights: Path, best: dict[str, Any]) -> Card:
+    classes = {
+        label: {key: round(best[key][number], 6) for key in ("precision", "recall", "f1")}
+        for number, label in enumerate(split.labels)
+    }
+    return Card(
+        weights=weights.name,
+        sha256=file_sha256(weights),
+        network=relative(absolute(run.config.network, run.base), run.out),
+        arguments=pupil.arguments,
+        recipe=pupil.recipe,
+        labels=split.labels,
+        data=split.described(),
+        training=run.config.model_dump(mode="json", exclude={"out", "arguments", "network", "labels"}),
+        metrics={key: round(best[key], 6) for key in ("epoch", "accuracy", "top5", "loss")} | {"classes": classes},
+        software={
+            "build-repo": __version__,
+            "python": platform.python_version(),
+            **{name: package_version(name) for name in ("torch", "torchvision", "torchmetrics", "pillow")},
+        },
+        made_at=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+
+
+def write_samples(run: Run, split: Split, recipe: PreprocessRecipe) -> None:
+    """PNG files in folders named by class, to verify and calibrate with. Raises TrainingError, DataError."""
+    wanted = run.config.samples
+    for folder, pictures, count in (
+        ("heldout", split.heldout, wanted.heldout),
+        ("calibration", split.train, wanted.calibration),
+    ):
+        for number in spread(len(pictures), count) if count else ():
+            path = run.out / folder / str(pictures.classes[number]) / f"{number:05}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            checkpoint.write(path, partial(pictures.image(number, recipe).save, format="PNG"))
+
+
+def draw(out: Path, progress: Progress, split: Split) -> bool:
+    """Whether there is something to draw with. Raises TrainingError."""
+    if not records.can_draw():
+        return False
+    records.draw_curves(out, progress.history, progress.best["epoch"])
+    records.draw_confusion(out, progress.best["confusion"], split.labels)
+    return True

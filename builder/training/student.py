@@ -1,0 +1,167 @@
+"""The network that learns: new, or with the weights of another that it is to differ from in its classes."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
+
+from builder import networks
+from builder.errors import NetworkError
+from builder.manifest import parse_weights
+from builder.reasons import reason
+from builder.recipe import PreprocessRecipe
+from builder.training.config import Run
+from builder.types import Network, NetworkRequest, WeightsSource
+from builder.usercode import load_callable
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+CLASSES = "num_classes"
+
+
+@dataclass
+class Student:
+    """A module float32 [B, C, H, W] -> logits [B, classes], and what it was made with."""
+
+    module: nn.Module
+    recipe: PreprocessRecipe
+    arguments: dict[str, Any]
+    """Of its constructor, so that serving makes the same."""
+    origin: str
+    head: set[str] = field(default_factory=set)
+    """Parameters that no weights were found for."""
+
+
+def make(run: Run, classes: int) -> Student:
+    """Raises ManifestError, NetworkError, WeightsError."""
+    config = run.config
+    try:
+        family = networks.find(config.network)
+    except NetworkError as error:
+        raise run.error(str(error), "network") from None
+    source = parse_weights(config.weights, run.base, config.seed)
+    request = NetworkRequest(config.network, source, config.arguments, run.base)
+    start = family.make(request) if source.kind in ("named", "file") else None
+    arguments = {**(start.arguments if start else {}), **config.arguments, **_classes_argument(run, classes)}
+    kind = "included" if source.kind == "included" else "random"
+    fresh = family.make(
+        NetworkRequest(config.network, WeightsSource(kind, kind, seed=config.seed), arguments, run.base)
+    )
+    student = Student(fresh.module, _recipe(run, start or fresh), arguments, source.name)
+    if start:
+        student.head = _take_over(fresh.module, start.module.state_dict(), config.network)
+    student.head = student.head or _last_layer(fresh.module)
+    return student
+
+
+def _classes_argument(run: Run, classes: int) -> dict[str, int]:
+    """Callables of the user's own may have as many outputs as they like, and no argument for it."""
+    given = run.config.arguments.get(CLASSES)
+    if given not in (None, classes):
+        raise run.error(f"the data has {classes} classes; leave num_classes out", "arguments", CLASSES)
+    if networks.callables.matches(run.config.network):
+        function = load_callable(run.config.network, run.base, NetworkError)
+        known = inspect.signature(function).parameters.values()
+        if not any(p.name == CLASSES or p.kind is p.VAR_KEYWORD for p in known):
+            return {}
+    return {CLASSES: classes}
+
+
+def _recipe(run: Run, network: Network) -> PreprocessRecipe:
+    overrides = run.config.preprocess
+    if network.recipe is None and not overrides.model_fields_set:
+        raise run.error(
+            "preprocess: is needed, since nothing else tells what images your network takes, such as "
+            "{channels: 3, resize: 256, crop: 224}"
+        )
+    try:
+        if network.recipe is None:
+            return PreprocessRecipe.model_validate(overrides.model_dump(exclude_unset=True))
+        return network.recipe.overridden(overrides)
+    except ValidationError as error:
+        message = "; ".join(f"{'.'.join(map(str, e['loc']))} {e['msg']}".strip() for e in error.errors())
+        raise run.error(message.removeprefix("Value error, "), "preprocess") from None
+
+
+def _take_over(module: nn.Module, state: dict[str, torch.Tensor], name: str) -> set[str]:
+    """Copy what fits; the names of what does not, which must be the last layer alone."""
+    own = module.state_dict()
+    fitting = {key: value for key, value in state.items() if key in own and own[key].shape == value.shape}
+    rest = set(own) - set(fitting)
+    last = _last_layer(module)
+    if not rest <= last:
+        strange = sorted(rest - last)
+        raise NetworkError(
+            f"the weights fit {name} with these arguments in more than the last layer: not in {', '.join(strange[:3])}"
+            f"{' and others' * (len(strange) > 3)}; correct `arguments:` or `weights:`"
+        )
+    module.load_state_dict(fitting, strict=False)
+    return rest
+
+
+def _last_layer(module: nn.Module) -> set[str]:
+    """Parameters of the last module that has some: the classifier's."""
+    holders = [name for name, part in module.named_modules() if any(True for _ in part.parameters(recurse=False))]
+    last = module.get_submodule(holders[-1])
+    return {f"{holders[-1]}.{name}".removeprefix(".") for name, _ in last.named_parameters(recurse=False)}
+
+
+def learning(student: Student, run: Run) -> set[str]:
+    """The parameters that learn from the start. Raises ManifestError."""
+    names = [name for name, _ in student.module.named_parameters()]
+    wanted = run.config.learn
+    if wanted == "all":
+        return set(names)
+    if wanted == "head":
+        return student.head & set(names)
+    for part in wanted:
+        if not any(_within(name, part) for name in names):
+            parts = ", ".join(name for name, _ in student.module.named_children())
+            raise run.error(f"{run.config.network} has no part {part!r}; it has {parts}", "learn")
+    return {name for name in names if any(_within(name, part) for part in wanted)}
+
+
+def _within(name: str, part: str) -> bool:
+    return name == part or name.startswith(f"{part}.")
+
+
+def set_learning(module: nn.Module, names: set[str]) -> None:
+    """Those parameters learn; parts without any are put in evaluation mode, so that their averages stay, too."""
+    module.train()
+    for name, parameter in module.named_parameters():
+        parameter.requires_grad_(name in names)
+    for part in _frozen(module):
+        part.eval()
+
+
+def _frozen(module: nn.Module) -> Iterator[nn.Module]:
+    for part in module.modules():
+        own = list(part.parameters())
+        if own and not any(parameter.requires_grad for parameter in own):
+            yield part
+
+
+def probe(student: Student, images: torch.Tensor, classes: int, name: str) -> None:
+    """Raise NetworkError if images of the recipe do not become one score a class."""
+    import torch
+
+    shape = "x".join(map(str, student.recipe.shape))
+    try:
+        with torch.inference_mode():
+            scores = student.module.eval()(images)
+    except (RuntimeError, ValueError, TypeError, AssertionError) as error:
+        raise NetworkError(
+            f"{name} fails on {shape} images: {reason(error)}; correct `preprocess:` (channels, resize, crop) or "
+            "`arguments:`"
+        ) from None
+    if not isinstance(scores, torch.Tensor) or scores.shape != (len(images), classes):
+        given = list(scores.shape) if isinstance(scores, torch.Tensor) else type(scores).__name__
+        raise NetworkError(
+            f"{name} gives {given} for {len(images)} images of {classes} classes; one score a class is needed"
+        )
