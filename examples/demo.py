@@ -25,7 +25,7 @@ REQUIRED_ACCURACY = 0.97
 
 
 def main() -> int:
-    run([sys.executable, str(HERE / "train_digits.py")])
+    run([*PROGRAM, "train", str(HERE / "digits_training.yaml"), "--fresh"])
     shutil.rmtree(REPOSITORY, ignore_errors=True)
     run([*PROGRAM, "build", "-m", str(HERE / "digits.yaml"), "-r", str(REPOSITORY)])
     command = [*PROGRAM, "serve", "-r", str(REPOSITORY), "--json"]
@@ -76,7 +76,7 @@ def is_right(result: Classified[Path]) -> bool:
 def pytorch_accuracy(files: list[Path]) -> float:
     """The trained module on the same files, through torchvision's own transforms."""
     network = lenet()
-    network.load_state_dict(read_state(HERE / "digits" / "lenet.safetensors"))
+    network.load_state_dict(read_state(HERE / "digits" / "best.safetensors"))
     transform = RECIPE.reference_transform()
     images = torch.stack([transform(RECIPE.decode(file)) for file in files])
     with torch.inference_mode():

@@ -19,7 +19,7 @@ INT8 = [name for name, precision in VARIANTS if precision == "int8"]
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("digits")
-    command = [sys.executable, str(EXAMPLES / "train_digits.py"), "--out", str(folder / "digits")]
+    command = [sys.executable, "-m", "builder", "train", EXAMPLES / "digits_training.yaml", "--out", folder / "digits"]
     subprocess.run(command, check=True, stdout=subprocess.PIPE)
     shutil.copy(EXAMPLES / "digits_int8.yaml", folder)
     return folder

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -170,13 +168,21 @@ class Run:
             return self.document.error(message, *keys)
         return ManifestError(f"{'.'.join(map(str, keys)) or 'the run'}: {message}")
 
-    def fingerprint(self) -> str:
-        """Of what the result depends on; not of `epochs` with a constant learning rate: such a run can be prolonged."""
+    def settings(self) -> dict[str, Any]:
+        """Of what the result depends on, by dotted key; without `epochs` if the rate is constant: it can be prolonged."""
         said = self.config.model_dump(mode="json", exclude={"out", "samples", "checkpoint_minutes", "device"})
-        said["data"] = {key: value for key, value in said["data"].items() if key in ("set", "validation")}
+        said["data"] = {key: said["data"][key] for key in ("set", "validation")}
         if self.config.schedule.name == "constant":
             del said["epochs"]
-        return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
+        return dict(_flat(said))
+
+
+def _flat(tree: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{above}{key}.")
+        else:
+            yield f"{above}{key}", value
 
 
 def load_run(path: Path | None, changes: Mapping[str, Any]) -> Run:

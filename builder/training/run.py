@@ -65,7 +65,7 @@ class Stopped(Exception):
 def train(run: Run, fresh: bool = False, watcher: Watcher | None = None) -> Result:
     """Train, or go on training. Raises BuilderError; Stopped after SIGINT or SIGTERM, with a checkpoint written."""
     watcher = watcher or Watcher()
-    with machine(run.config) as place, _folder(run.out, place), stop_asked(place) as asked:
+    with machine(run.config) as place, _folder(run.out, place):
         split = load_data(run, watcher)
         pupil = student.make(run, len(split.labels))
         job = make_job(run, place, split, pupil, watcher)
@@ -74,42 +74,64 @@ def train(run: Run, fresh: bool = False, watcher: Watcher | None = None) -> Resu
         resumed_at = progress.epoch if state else 0
         if place.is_first and not state:
             products.write_samples(run, split, pupil.recipe)
-        with _events(run.out, progress, place) as add_event:
-            while progress.epoch <= run.config.epochs and not is_stale(progress, run.config.patience):
-                record = one_epoch(job, progress, sums, _Epoch(run, split, pupil, watcher, asked))
-                sums = Sums.none(place)
-                if place.is_first:
-                    add_event(record)
-                watcher.epoch(record)
-        stale = progress.epoch <= run.config.epochs
+        with stop_asked(place) as asked:
+            _epochs(job, progress, sums, _Around(run, split, pupil, watcher, asked))
         if place.is_first and not products.draw(run.out, progress, split):
             watcher.say("no pictures of the curves without matplotlib: pip install matplotlib")
-        return Result(run.out / checkpoint.BEST, progress.best, progress.history, resumed_at, stale)
+        is_early = progress.epoch <= run.config.epochs
+        return Result(run.out / checkpoint.BEST, progress.best, progress.history, resumed_at, is_early)
+
+
+def _epochs(job: Job, progress: Progress, sums: Sums, around: _Around) -> None:
+    config = job.config
+    with _events(around.run.out, progress, job.machine) as add_event:
+        while progress.epoch <= config.epochs and not is_stale(progress, config.patience):
+            record = one_epoch(job, progress, sums, around)
+            sums = Sums.none(job.machine)
+            add_event(record)
+            around.watcher.epoch(record)
+            if around.asked:
+                raise Stopped(around.asked[0])
 
 
 @contextlib.contextmanager
 def _folder(out: Path, place: Machine) -> Iterator[None]:
     """The run's own, for this run alone."""
+    lock = FileLock(out / ".lock", timeout=0)
     try:
         out.mkdir(parents=True, exist_ok=True)
-        with FileLock(out / ".lock", timeout=0) if place.is_first else contextlib.nullcontext():
-            yield
+        if place.is_first:
+            lock.acquire()
     except Timeout:
         raise TrainingError(
             f"another run is writing to {out}; wait for it, or name another folder with --out"
         ) from None
     except OSError as error:
         raise TrainingError(f"{error.filename or out} cannot be written: {error.strerror or error}") from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 @contextlib.contextmanager
 def stop_asked(place: Machine) -> Iterator[list[int]]:
-    """The signals that came. Several processes cannot agree on a step to stop at, so there they end at once."""
+    """The signal that came, once one has; the second ends the process at once.
+
+    Several processes cannot agree on a step to stop at, so there the first does.
+    """
     came: list[int] = []
     if place.world > 1 or threading.current_thread() is not threading.main_thread():
         yield came
         return
-    before = {number: signal.signal(number, lambda n, _: came.append(n)) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {int(number): signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def note(number: int, _: object) -> None:
+        came.append(number)
+        signal.signal(number, before[number])
+
+    for number in before:
+        signal.signal(number, note)
     try:
         yield came
     finally:
@@ -200,11 +222,15 @@ def _criterion(run: Run, split: Split) -> nn.Module:
 
 def _resumed(run: Run, job: Job, split: Split, state: dict[str, Any]) -> tuple[Progress, Sums]:
     """Raises TrainingError if the checkpoint is of another run."""
-    for key, now, what in (("run", run.fingerprint(), "configuration"), ("data", split.digest, "data")):
-        if state.get(key) != now:
-            raise TrainingError(
-                f"{run.out} holds a run of another {what}; name another folder with --out, or begin anew with --fresh"
-            )
+    now, then = run.settings(), state["run"]
+    different = sorted(key for key in now.keys() | then.keys() if now.get(key) != then.get(key))
+    if state["data"] != split.digest:
+        different.append("the images")
+    if different:
+        raise TrainingError(
+            f"{run.out} holds a run with other settings ({', '.join(different)}); name another folder with --out, or "
+            "begin anew with --fresh"
+        )
     return loop.restore(job, state)
 
 
@@ -218,8 +244,8 @@ def _events(out: Path, progress: Progress, place: Machine) -> Iterator[Callable[
 
 
 @dataclass
-class _Epoch:
-    """What an epoch needs beside the job."""
+class _Around:
+    """What epochs need beside the job."""
 
     run: Run
     split: Split
@@ -228,7 +254,7 @@ class _Epoch:
     asked: list[int]
 
 
-def one_epoch(job: Job, progress: Progress, sums: Sums, around: _Epoch) -> dict[str, float]:
+def one_epoch(job: Job, progress: Progress, sums: Sums, around: _Around) -> dict[str, float]:
     """Train, evaluate, keep the best, write the checkpoint; the epoch's record."""
     began = time.perf_counter() - progress.seconds
     loop.begin_epoch(job, progress)
@@ -253,7 +279,7 @@ def one_epoch(job: Job, progress: Progress, sums: Sums, around: _Epoch) -> dict[
     return record
 
 
-def _finish(job: Job, progress: Progress, record: dict[str, float], found: dict[str, Any], around: _Epoch) -> None:
+def _finish(job: Job, progress: Progress, record: dict[str, float], found: dict[str, Any], around: _Around) -> None:
     """The best first: if the run is cut off between the two, the epoch is repeated and gives it again."""
     is_best = is_better(record, progress.best, job.config.best)
     if is_best:
@@ -271,7 +297,7 @@ def _finish(job: Job, progress: Progress, record: dict[str, float], found: dict[
 class _Care:
     """After each step: shows where the run is, writes a checkpoint now and then, and stops when asked to."""
 
-    def __init__(self, job: Job, progress: Progress, sums: Sums, around: _Epoch, began: float) -> None:
+    def __init__(self, job: Job, progress: Progress, sums: Sums, around: _Around, began: float) -> None:
         self._job, self._progress, self._sums, self._around, self._began = job, progress, sums, around, began
         self._saved = time.perf_counter()
 
@@ -292,8 +318,8 @@ class _Care:
         self._saved = time.perf_counter()
 
 
-def _state(job: Job, progress: Progress, sums: Sums, around: _Epoch) -> dict[str, Any]:
-    facts = {"run": around.run.fingerprint(), "data": around.split.digest}
+def _state(job: Job, progress: Progress, sums: Sums, around: _Around) -> dict[str, Any]:
+    facts = {"run": around.run.settings(), "data": around.split.digest}
     return facts | loop.snapshot(job, progress, sums)
 
 
