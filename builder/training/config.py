@@ -169,7 +169,7 @@ class Run:
         return ManifestError(f"{'.'.join(map(str, keys)) or 'the run'}: {message}")
 
     def settings(self) -> dict[str, Any]:
-        """Of what the result depends on, by dotted key; without `epochs` if the rate is constant: it can be prolonged."""
+        """What the result depends on, by dotted key. Not `epochs` with a constant rate: such a run can be prolonged."""
         said = self.config.model_dump(mode="json", exclude={"out", "samples", "checkpoint_minutes", "device"})
         said["data"] = {key: said["data"][key] for key in ("set", "validation")}
         if self.config.schedule.name == "constant":

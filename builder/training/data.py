@@ -158,14 +158,14 @@ class Batches:
         """Batches to leave out: they were taken before the run was cut off."""
 
     def __len__(self) -> int:
-        return -(-self._count // self._size) - self.start
+        return max(0, -(-self._count // self._size) - self.start)
 
     def __iter__(self) -> Iterator[list[Key]]:
         order = self._order()
         for begin in range(self.start * self._size, self._count, self._size):
             batch = order[begin : begin + self._size]
             if self._seed is not None:  # all processes take as many steps, of as many images
-                batch += order[: -len(batch) % self._world]
+                batch += [order[i % self._count] for i in range(-len(batch) % self._world)]
             share = batch[self._rank :: self._world]
             if share:
                 yield [(self.epoch, number) for number in share]

@@ -5,9 +5,11 @@ H. Xiao et al., "Fashion-MNIST: a Novel Image Dataset for Benchmarking Machine L
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import hashlib
 import math
+import sys
 import zlib
 from functools import partial
 from pathlib import Path
@@ -82,10 +84,12 @@ def _downloaded(root: Path, name: str) -> Path | None:
     from torchvision.datasets import FashionMNIST
 
     try:
-        FashionMNIST(str(root), download=True)
+        with contextlib.redirect_stdout(sys.stderr):  # it tells what it does
+            FashionMNIST(str(root), download=True)
     except (URLError, OSError, RuntimeError) as error:
+        said = " ".join(str(error).split())
         raise DataError(
-            f"Fashion-MNIST cannot be downloaded to {root}: {error}. Put {name}.gz and the three others there, or name "
+            f"Fashion-MNIST cannot be downloaded to {root}: {said} Put {name}.gz and the three others there, or name "
             "the folder that has them with `root:` or --root"
         ) from None
     return _found(root, name)
