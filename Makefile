@@ -66,6 +66,7 @@ bench: install
 	$(BIN)/python benchmarks/formats.py
 	$(BIN)/python benchmarks/clients.py
 	$(BIN)/python benchmarks/gateway.py
+	$(BIN)/python benchmarks/training.py
 
 clean:
 	rm -rf .venv build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .model_repository.staging

@@ -137,7 +137,7 @@ class TrainingConfig(Group):
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
         "auto", description="Of the arithmetic; auto: mixed where the device gains. Weights stay fp32."
     )
-    channels_last: bool | None = Field(None, description="Layout in memory. Default: where the device gains.")
+    channels_last: bool = Field(True, description="Layout in memory: channels behind rows and columns, or before.")
     checkpoint_minutes: Positive = Field(10, description="Between checkpoints within an epoch; each ends with one.")
     samples: Samples = Field(default_factory=Samples)
     out: Path | None = Field(None, description="Folder of the run. Default: runs/NAME of the file or network.")

@@ -73,7 +73,7 @@ def machine(config: TrainingConfig) -> Iterator[Machine]:
     if world > 1:
         torch.distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
     try:
-        yield Machine(device, _mixed(config.precision, device), _channels_last(config, device), rank, world)
+        yield Machine(device, _mixed(config.precision, device), config.channels_last, rank, world)
     finally:
         if world > 1:
             torch.distributed.destroy_process_group()
@@ -117,10 +117,3 @@ def _mixed(precision: str, device: torch.device) -> torch.dtype | None:
     if precision == "auto":
         return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
     return torch.bfloat16 if precision == "bf16" else torch.float16
-
-
-def _channels_last(config: TrainingConfig, device: torch.device) -> bool:
-    """On GPUs with mixed precision it is what the tensor cores want."""
-    if config.channels_last is not None:
-        return config.channels_last
-    return device.type == "cuda" and config.precision != "fp32"
