@@ -542,7 +542,8 @@ def test_bad_folders_are_told(name: str, shapes: Path, tmp_path: Path) -> None:
     assert expected in message
 
 
-def test_an_image_that_breaks_under_way_keeps_the_checkpoint(shapes: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("workers", [0, 2])
+def test_an_image_that_breaks_under_way_keeps_the_checkpoint(workers: int, shapes: Path, tmp_path: Path) -> None:
     shutil.copytree(shapes, tmp_path / "data")
 
     class Break(Watcher):
@@ -551,8 +552,8 @@ def test_an_image_that_breaks_under_way_keeps_the_checkpoint(shapes: Path, tmp_p
                 for file in (tmp_path / "data" / "circle").iterdir():
                     file.write_bytes(b"x" * file.stat().st_size)
 
-    with pytest.raises(DataError, match=r"circle/\d+.jpg cannot be decoded"):
-        eventful(tmp_path / "run", tmp_path / "data", Break())
+    with pytest.raises(DataError, match=r"^\S+circle/\d+.jpg cannot be decoded: .*; mend or remove it$"):
+        eventful(tmp_path / "run", tmp_path / "data", Break(), **{"data.workers": workers})
     state = torch.load(tmp_path / "run" / "last.pt", weights_only=True)
     assert len(state["progress"]["history"]) == 1
 
@@ -594,6 +595,19 @@ def test_a_full_disk_keeps_the_last_checkpoint(tmp_path: Path) -> None:
     assert (tmp_path / "run" / "last.pt").read_bytes() == before
     assert not list((tmp_path / "run").glob(".*.partial"))
     assert build_repo_train(*arguments, "2").returncode == 0
+
+
+def test_a_decoding_process_that_is_killed_is_told(shapes: Path, tmp_path: Path) -> None:
+    class Kill(Watcher):
+        def advance(self, done: int) -> None:
+            own = Path("/proc/self/cmdline").read_bytes()  # a fork's is the same; those of the tests' servers are not
+            for child in Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read_text().split():
+                if done == 1 and Path(f"/proc/{child}/cmdline").read_bytes() == own:
+                    os.kill(int(child), signal.SIGKILL)
+
+    with pytest.raises(TrainingError, match="a process that decodes images was ended"):
+        eventful(tmp_path / "run", shapes, Kill(), **{"data.workers": 1, "data.check": False, "batch_size": 4})
+    eventful(tmp_path / "run", shapes, **{"data.workers": 1, "data.check": False, "batch_size": 4})
 
 
 def test_two_runs_do_not_share_a_folder(tmp_path: Path) -> None:

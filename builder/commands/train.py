@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -99,7 +100,9 @@ def _watcher(as_json: bool) -> Iterator[Watcher]:
         MofNCompleteColumn(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+    shown: Any = {"console": console, "transient": True, "disable": not console.is_terminal}
+    # rich would print what goes into a file on the terminal.
+    with Progress(*columns, **shown, redirect_stdout=sys.stdout.isatty()) as progress:
         task = progress.add_task("", total=None)
 
         class Shown(Watcher):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -192,6 +192,14 @@ def loader(examples: Examples, batches: Batches, workers: int, pinned: bool) -> 
         pin_memory=pinned,
         generator=Generator(),  # so that the loop's own chance does not depend on how often it was resumed
     )
+
+
+def decoded(batches: Iterable[Any]) -> Iterator[Any]:
+    """What a loader gives; a picture that cannot be decoded is told as if no other process had tried it."""
+    try:
+        yield from batches
+    except DataError as error:
+        raise DataError(str(error).rpartition("DataError: ")[2].strip()) from None
 
 
 def worker_count(wanted: int | None, pictures: Pictures, on_gpu: bool) -> int:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from builder.errors import TrainingError
 from builder.training.config import TrainingConfig
-from builder.training.data import Batches, mixed
+from builder.training.data import Batches, decoded, mixed
 from builder.training.machine import Machine
 from builder.training.student import set_learning
 
@@ -164,7 +164,7 @@ def shared(module: nn.Module, machine: Machine) -> nn.Module:
 def train_epoch(job: Job, progress: Progress, sums: Sums, after_step: Callable[[], None]) -> None:
     """The rest of the epoch. `after_step` may raise to end the run. Raises TrainingError."""
     base_rates = [group.setdefault("full_lr", group["lr"]) for group in job.optimizer.param_groups]
-    for images, classes in job.train:
+    for images, classes in decoded(job.train):
         share = rate(job.config, progress.epoch - 1 + progress.step / job.steps)
         for group, full in zip(job.optimizer.param_groups, base_rates, strict=True):
             group["lr"] = full * share
@@ -210,7 +210,7 @@ def evaluate(job: Job) -> dict[str, Any]:
     sums = Sums.none(job.machine)
     job.module.eval()
     with torch.inference_mode():
-        for images, classes in job.heldout:
+        for images, classes in decoded(job.heldout):
             classes = classes.to(job.machine.device, non_blocking=True)
             with job.machine.autocast():
                 logits = job.module(job.machine.placed(images))

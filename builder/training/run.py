@@ -65,11 +65,13 @@ class Stopped(Exception):
 def train(run: Run, fresh: bool = False, watcher: Watcher | None = None) -> Result:
     """Train, or go on training. Raises BuilderError; Stopped after SIGINT or SIGTERM, with a checkpoint written."""
     watcher = watcher or Watcher()
-    with machine(run.config) as place, _folder(run.out, place):
+    with _foreign_errors(run), machine(run.config) as place, _folder(run.out, place):
         split = load_data(run, watcher)
-        pupil = student.make(run, len(split.labels))
-        job = make_job(run, place, split, pupil, watcher)
         state = None if fresh else checkpoint.load(run.out)
+        pupil = student.make(run, len(split.labels))
+        if run.config.data.check and place.is_first and not (state and state["data"] == split.digest):
+            check_data(split, pupil.recipe, watcher)
+        job = make_job(run, place, split, pupil)
         progress, sums = _resumed(run, job, split, state) if state else (Progress(), Sums.none(place))
         resumed_at = progress.epoch if state else 0
         if place.is_first and not state:
@@ -82,6 +84,30 @@ def train(run: Run, fresh: bool = False, watcher: Watcher | None = None) -> Resu
         return Result(run.out / checkpoint.BEST, progress.best, progress.history, resumed_at, is_early)
 
 
+@contextlib.contextmanager
+def _foreign_errors(run: Run) -> Iterator[None]:
+    """Those of the system and of PyTorch that a user can do something about."""
+    import torch
+
+    try:
+        yield
+    except OSError as error:
+        raise TrainingError(f"{error.filename or run.out}: {error.strerror or error}") from None
+    except torch.OutOfMemoryError:
+        raise TrainingError(f"the memory does not hold batches of {run.config.batch_size}; lower batch_size") from None
+    except RuntimeError as error:
+        if "can't allocate memory" in str(error):
+            raise TrainingError(
+                f"there is no memory for batches of {run.config.batch_size}; lower batch_size"
+            ) from None
+        if "DataLoader worker" not in str(error):
+            raise
+        raise TrainingError(
+            "a process that decodes images was ended, perhaps for want of (shared) memory; give it more, or set "
+            "data.workers=0; the same command goes on from the last checkpoint"
+        ) from None
+
+
 def _epochs(job: Job, progress: Progress, sums: Sums, around: _Around) -> None:
     config = job.config
     with _events(around.run.out, progress, job.machine) as add_event:
@@ -90,7 +116,7 @@ def _epochs(job: Job, progress: Progress, sums: Sums, around: _Around) -> None:
             sums = Sums.none(job.machine)
             add_event(record)
             around.watcher.epoch(record)
-            if around.asked:
+            if around.asked and progress.epoch <= config.epochs:
                 raise Stopped(around.asked[0])
 
 
@@ -158,15 +184,18 @@ def load_data(run: Run, watcher: Watcher) -> Split:
     return Split(split.name, split.train, split.heldout, tuple(labels), split.digest, split.facts)
 
 
-def make_job(run: Run, place: Machine, split: Split, pupil: Student, watcher: Watcher) -> Job:
+def check_data(split: Split, recipe: PreprocessRecipe, watcher: Watcher) -> None:
+    """Decode every file before hours are spent. Raises DataError."""
+    for name, pictures in _parts(split):
+        watcher.stage(f"checking the images ({name})", len(pictures))
+        data.check(pictures, recipe, watcher.advance)
+
+
+def make_job(run: Run, place: Machine, split: Split, pupil: Student) -> Job:
     """The network, the loaders and the optimizer, ready for the first step. Raises BuilderError."""
     import torch
 
     config, recipe = run.config, pupil.recipe
-    if config.data.check and place.is_first:
-        for name, pictures in (("training", split.train), ("held-out", split.heldout)):
-            watcher.stage(f"checking the {name} images", len(pictures))
-            data.check(pictures, recipe, watcher.advance)
     examples = _examples(run, split, recipe)
     student.probe(
         pupil, torch.stack([examples["heldout"][1, i][0] for i in range(PROBED)]), len(split.labels), config.network
