@@ -45,14 +45,17 @@ check: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	@$(BIN)/build-repo schema | diff -u builder/models.schema.json - || { echo "run: make schema" >&2; exit 1; }
+	@for file in models training; do \
+		$(BIN)/build-repo schema $$file | diff -u builder/$$file.schema.json - || { echo "run: make schema" >&2; exit 1; }; \
+	done
 
 format: install
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 schema: install
-	$(BIN)/build-repo schema > builder/models.schema.json
+	$(BIN)/build-repo schema models > builder/models.schema.json
+	$(BIN)/build-repo schema training > builder/training.schema.json
 
 build: install
 	$(BIN)/build-repo -r $(REPOSITORY)

@@ -1,9 +1,10 @@
-"""What the registries offer, for whoever describes the manifest."""
+"""What the registries offer, for whoever describes the files that name it."""
 
 from __future__ import annotations
 
 from builder import networks
 from builder.exporters import EXPORTERS
+from builder.training.datasets import DATASETS
 
 
 def manifest_choices() -> dict[str, list[str]]:
@@ -13,3 +14,8 @@ def manifest_choices() -> dict[str, list[str]]:
         "format": list(EXPORTERS),
         "precision": sorted({precision for exporter in EXPORTERS.values() for precision in exporter.PRECISIONS}),
     }
+
+
+def training_choices() -> dict[str, list[str]]:
+    """The names that a training configuration's keys may take."""
+    return {"networks": networks.all_names(), "sets": [name for name in DATASETS if name != "callables"]}

@@ -70,6 +70,8 @@ class Augment(Group):
 
 
 class Optimizer(Group):
+    """How the weights follow the gradients."""
+
     name: Literal["adam", "adamw", "sgd"] = "adam"
     weight_decay: Annotated[float, Field(ge=0)] = 0
     momentum: Probability = Field(0.9, description="Of sgd.")
@@ -213,3 +215,18 @@ def _changed(config: TrainingConfig, changes: Mapping[str, Any]) -> TrainingConf
     except ValidationError as error:
         message = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
         raise ManifestError(f"the command line asks for something impossible: {message}") from None
+
+
+def json_schema(networks: list[str], sets: list[str]) -> dict[str, Any]:
+    """Of the file; one's own callables may stand where registered names do."""
+    schema = TrainingConfig.model_json_schema()
+    own = {"pattern": ":"}
+    schema["properties"]["network"] |= {"anyOf": [{"enum": networks}, own]}
+    schema["$defs"]["Data"]["properties"]["set"] |= {"anyOf": [{"enum": sets}, own]}
+    for key, group in (("data", "Data"), ("optimizer", "Optimizer"), ("schedule", "Schedule")):
+        first = next(iter(schema["$defs"][group]["properties"]))
+        schema["properties"][key] = {
+            "anyOf": [{"$ref": f"#/$defs/{group}"}, schema["$defs"][group]["properties"][first]],
+            "description": schema["$defs"][group]["description"],
+        }
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "build-repo train"} | schema
