@@ -1,5 +1,6 @@
 """build-repo train, and what it leaves."""
 
+import contextlib
 import csv
 import json
 import os
@@ -28,14 +29,16 @@ from builder.build import build_repository, plan
 from builder.card import Card
 from builder.errors import BuilderError, DataError, ManifestError, NetworkError, TrainingError, WeightsError
 from builder.manifest import load_manifest
+from builder.networks import torchvision
 from builder.networks.alexnet_gray import alexnet_gray
 from builder.networks.weights import file_sha256
 from builder.recipe import PreprocessRecipe
 from builder.registries import training_choices
-from builder.training import augment, data, datasets, loop
+from builder.training import augment, data, datasets, loop, student
 from builder.training.config import Augment, Data, TrainingConfig, json_schema, load_run
 from builder.training.data import Batches, Examples, Pictures, as_mode, stratified
 from builder.training.run import Result, Watcher, is_better, train
+from builder.types import NetworkRequest, WeightsSource
 
 BAD = sorted((Path(__file__).parent / "trainings").glob("*.yaml"))
 DIGIT_LABELS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
@@ -384,6 +387,20 @@ def test_the_rest_learns_from_the_epoch_it_is_unfrozen_in(shapes: Path, teacher:
     assert not torch.equal(before["conv1.weight"], after["conv1.weight"])
     again = transfer(tmp_path / "two", shapes, teacher, **said, epochs=2)
     assert all(torch.equal(after[key], again[key]) for key in after)
+
+
+HEADS = ["alexnet", "vgg16", "googlenet", "squeezenet1_0", "mobilenet_v3_small", "vit_b_16", "swin_t", "maxvit_t"]
+
+
+@pytest.mark.parametrize(
+    "name", [name if name in HEADS else pytest.param(name, marks=pytest.mark.slow) for name in torchvision.names()]
+)
+def test_the_last_layer_is_what_new_classes_replace(name: str) -> None:
+    request = NetworkRequest(name, WeightsSource("random", "random"), {"num_classes": 7})
+    with contextlib.nullcontext() if name.startswith("regnet") else torch.device("meta"):
+        module = torchvision.make(request).module
+    parameters = dict(module.named_parameters())
+    assert {parameters[key].shape[0] for key in student.last_layer(module)} == {7}
 
 
 def test_shapes_can_be_told_apart(tmp_path: Path) -> None:

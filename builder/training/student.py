@@ -56,7 +56,7 @@ def make(run: Run, classes: int) -> Student:
     student = Student(fresh.module, _recipe(run, start or fresh), arguments, source.name)
     if start:
         student.head = _take_over(fresh.module, start.module.state_dict(), config.network)
-    student.head = student.head or _last_layer(fresh.module)
+    student.head = student.head or last_layer(fresh.module)
     return student
 
 
@@ -94,7 +94,7 @@ def _take_over(module: nn.Module, state: dict[str, torch.Tensor], name: str) -> 
     own = module.state_dict()
     fitting = {key: value for key, value in state.items() if key in own and own[key].shape == value.shape}
     rest = set(own) - set(fitting)
-    last = _last_layer(module)
+    last = last_layer(module)
     if not rest <= last:
         strange = sorted(rest - last)
         raise NetworkError(
@@ -105,7 +105,7 @@ def _take_over(module: nn.Module, state: dict[str, torch.Tensor], name: str) -> 
     return rest
 
 
-def _last_layer(module: nn.Module) -> set[str]:
+def last_layer(module: nn.Module) -> set[str]:
     """Parameters of the last module that has some: the classifier's."""
     holders = [name for name, part in module.named_modules() if any(True for _ in part.parameters(recurse=False))]
     last = module.get_submodule(holders[-1])
