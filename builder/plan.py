@@ -10,8 +10,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from builder import networks, verify
-from builder.card import Card, absolute, read_card
-from builder.errors import ManifestError, NetworkError
+from builder.card import Card, absolute, card_path, read_card
+from builder.errors import ManifestError, NetworkError, WeightsError
 from builder.exporters import EXPORTERS, Exporter, alternatives
 from builder.manifest import Manifest, ModelSpec
 from builder.recipe import PreprocessRecipe
@@ -55,7 +55,7 @@ class Plan:
 
 
 def plan(manifest: Manifest, selection: Sequence[str] = (), weights: str | None = None) -> list[Plan]:
-    """What is to be built: the selected entries, or all. Raises ManifestError, NetworkError."""
+    """What is to be built: the selected entries, or all. Raises ManifestError, NetworkError, WeightsError."""
     for name in selection:
         if name not in manifest.models:
             known = ", ".join(manifest.models)
@@ -77,6 +77,7 @@ def _plan_one(manifest: Manifest, name: str, override: str | None) -> Plan:
     try:
         networks.find(spec.network)
     except NetworkError as error:
+        _require_card(manifest, name)
         raise NetworkError(str(manifest.error(str(error), *where, "network"))) from None
     if spec.format not in EXPORTERS:
         raise manifest.error(f"there is no format {spec.format!r}; choose {', '.join(EXPORTERS)}", *where, "format")
@@ -91,6 +92,18 @@ def _plan_one(manifest: Manifest, name: str, override: str | None) -> Plan:
         )
     source = manifest.weights_source(name, override) or _default_weights(manifest, name)
     return Plan(name, spec, manifest, source, card)
+
+
+def _require_card(manifest: Manifest, name: str) -> None:
+    """Raise WeightsError for an entry that leaves its network to a card, where there is none."""
+    source = manifest.weights_source(name)
+    if manifest.says(name, "network") or not (source and source.path):
+        return
+    if source.path.exists():
+        missing = f"{card_path(source.path).name} is not beside it, so that nothing tells its network; give network:"
+    else:
+        missing = "does not exist; train it with `build-repo train`, or correct the path"
+    raise WeightsError(str(manifest.error(f"{source.path} {missing}", "models", name, "weights")))
 
 
 def _card(manifest: Manifest, name: str, override: str | None) -> Card | None:
