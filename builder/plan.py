@@ -7,14 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
 from builder import networks, verify
 from builder.card import Card, absolute, card_path, read_card
 from builder.errors import ManifestError, NetworkError, WeightsError
 from builder.exporters import EXPORTERS, Exporter, alternatives
 from builder.manifest import Manifest, ModelSpec
-from builder.recipe import PreprocessRecipe
+from builder.recipe import PreprocessRecipe, resolved
 from builder.resources import granted_cores
 from builder.settings import Tolerance
 from builder.types import Network, Target, WeightsSource
@@ -174,12 +172,9 @@ def resolve_recipe(plan: Plan, network: Network) -> PreprocessRecipe:
             *where[:-1],
         )
     try:
-        if network.recipe is None:
-            return PreprocessRecipe.model_validate(overrides.model_dump(exclude_unset=True))
-        return network.recipe.overridden(overrides)
-    except ValidationError as error:
-        message = "; ".join(f"{'.'.join(map(str, e['loc']))} {e['msg']}".strip() for e in error.errors())
-        raise plan.manifest.error(message.removeprefix("Value error, "), *where) from None
+        return resolved(network.recipe, overrides)
+    except ValueError as error:
+        raise plan.manifest.error(str(error), *where) from None
 
 
 def resolve_labels(plan: Plan, network: Network, classes: int) -> tuple[str, ...] | None:

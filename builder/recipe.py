@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 if TYPE_CHECKING:
     import torch
@@ -119,6 +119,17 @@ class PreprocessRecipe(BaseModel):
         steps += [transforms.ToTensor(), transforms.Normalize(self.mean, self.std)]
         composed: Callable[[Image.Image], torch.Tensor] = transforms.Compose(steps)
         return composed
+
+
+def resolved(own: PreprocessRecipe | None, overrides: RecipeOverrides) -> PreprocessRecipe:
+    """A network's own recipe, if it has one, with the user's changes. Raises ValueError that says what is wrong."""
+    try:
+        if own is None:
+            return PreprocessRecipe.model_validate(overrides.model_dump(exclude_unset=True))
+        return own.overridden(overrides)
+    except ValidationError as error:
+        message = "; ".join(f"{'.'.join(map(str, e['loc']))} {e['msg']}".strip() for e in error.errors())
+        raise ValueError(message.removeprefix("Value error, ")) from None
 
 
 def recipe_from_transforms(preset: Any) -> PreprocessRecipe:

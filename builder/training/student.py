@@ -7,13 +7,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from pydantic import ValidationError
-
 from builder import networks
 from builder.errors import NetworkError
 from builder.manifest import parse_weights
 from builder.reasons import reason
-from builder.recipe import PreprocessRecipe
+from builder.recipe import PreprocessRecipe, resolved
 from builder.training.config import Run
 from builder.types import Network, NetworkRequest, WeightsSource
 from builder.usercode import load_callable
@@ -81,12 +79,9 @@ def _recipe(run: Run, network: Network) -> PreprocessRecipe:
             "{channels: 3, resize: 256, crop: 224}"
         )
     try:
-        if network.recipe is None:
-            return PreprocessRecipe.model_validate(overrides.model_dump(exclude_unset=True))
-        return network.recipe.overridden(overrides)
-    except ValidationError as error:
-        message = "; ".join(f"{'.'.join(map(str, e['loc']))} {e['msg']}".strip() for e in error.errors())
-        raise run.error(message.removeprefix("Value error, "), "preprocess") from None
+        return resolved(network.recipe, overrides)
+    except ValueError as error:
+        raise run.error(str(error), "preprocess") from None
 
 
 def _take_over(module: nn.Module, state: dict[str, torch.Tensor], name: str) -> set[str]:
