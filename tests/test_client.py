@@ -322,17 +322,19 @@ def test_cancel_ends_what_other_threads_wait_for(fake: tuple[FakeTriton, str]) -
 
 def test_iterator_that_is_closed_cancels_the_rest(fake: tuple[FakeTriton, str]) -> None:
     servicer, url = fake
-    release = threading.Event()
+    begun, release = threading.Event(), threading.Event()
 
     def behave(_: int, request: Any, context: grpc.ServicerContext) -> None:
         if b"slow" in request.raw_input_contents[0]:
             context.add_callback(release.set)
+            begun.set()
             release.wait(30)
 
     servicer.behave = behave
     with Client(url) as client:
         results = client.classify_many([b"quick", *[b"slow"] * 9], concurrency=2, batch_size=1)
         assert next(results).predictions
+        assert begun.wait(10)
         started = time.monotonic()
         results.close()  # type: ignore[attr-defined]
         assert time.monotonic() - started < 15
@@ -506,7 +508,12 @@ def test_statistics_count_what_was_asked(connect: Connect, real: str) -> None:
     with connect(real) as client:
         (before,) = client.statistics("unlabelled")
         list(client.classify_many([SAMPLES / "chelsea.jpg"] * 6, "unlabelled", concurrency=1))
-        (after,) = client.statistics("unlabelled")
+        deadline = time.monotonic() + 30
+        while True:  # the server counts a request after it has answered it
+            (after,) = client.statistics("unlabelled")
+            if after.inferences - before.inferences >= 6 or time.monotonic() > deadline:
+                break
+            time.sleep(0.05)
     assert after.inferences - before.inferences == 6
     assert after.success.count - before.success.count == 2  # requests of four, which the model takes, and two
     assert after.success.ns > before.success.ns

@@ -325,6 +325,19 @@ def test_killed_at_any_moment_it_loses_nothing(triton: Fake, uploads: Path) -> N
     assert {record["path"] for record in audit(uploads)} == {str(uploads / name) for name in contents}
 
 
+def test_a_record_that_cannot_be_written_is_made_up_for(triton: Fake, uploads: Path) -> None:
+    (uploads / "a.jpg").write_bytes(b"cat")
+    os.utime(uploads / "a.jpg", (0, 0))
+    log = uploads.parent / "quarantine" / "audit.jsonl"
+    log.mkdir(parents=True)
+    refused = moderate(uploads, triton[1])
+    assert refused.returncode == 11
+    assert "the record is made at the next start" in refused.stderr
+    log.rmdir()
+    moderate(uploads, triton[1])
+    assert [record["path"] for record in audit(uploads)] == [str(uploads / "a.jpg")]
+
+
 def _lines(quarantine: Path) -> int:
     log = quarantine / "audit.jsonl"
     return len(log.read_bytes().splitlines()) if log.exists() else 0

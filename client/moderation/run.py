@@ -174,8 +174,8 @@ class Moderator:
             self._seen.add(verdict.found)
             self.tell(record)
         elif target is None:
+            self._audit(record)  # first: if the process ends in between, there are two lines, rather than none
             self._books.add(verdict.found)
-            self._audit(record)
         elif not self._moved(verdict.found, target, record):
             return
         setattr(self.counts, verdict.kind, getattr(self.counts, verdict.kind) + 1)
