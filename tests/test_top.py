@@ -173,6 +173,10 @@ nv_inference_request_summary_us{model="pets",version="2",quantile="0.99"} 2750.5
 nv_inference_request_summary_us{model="idle",version="1",quantile="0.5"} NaN
 # TYPE nv_cpu_utilization gauge
 nv_cpu_utilization 0.25
+# TYPE nv_cpu_memory_total_bytes gauge
+nv_cpu_memory_total_bytes 1000
+# TYPE nv_cpu_memory_used_bytes gauge
+nv_cpu_memory_used_bytes 400
 # TYPE nv_gpu_utilization gauge
 nv_gpu_utilization{gpu_uuid="GPU-1"} 0.5
 # TYPE nv_gpu_power_usage gauge
@@ -183,8 +187,13 @@ nv_gpu_power_usage{gpu_uuid="GPU-1"} 250
 def test_what_metrics_tell() -> None:
     found = metrics.parse(TEXT)
     assert found.quantiles == {("pets", "2"): {"p50_ms": 1.5, "p99_ms": 2.7505}}
-    assert found.cpu == 0.25
+    assert (found.cpu, found.memory_used, found.memory_total) == (0.25, 400, 1000)
     assert found.gpus == (Gpu("GPU-1", utilization=0.5, power_watts=250.0),)
+
+
+def test_zeros_of_a_server_that_has_just_started_are_none() -> None:
+    found = metrics.parse("nv_cpu_utilization 0\nnv_cpu_memory_total_bytes 0\nnv_cpu_memory_used_bytes 0\n")
+    assert (found.cpu, found.memory_used, found.memory_total) == (None, None, None)
 
 
 @given(st.one_of(st.text(), st.integers(0, len(TEXT)).map(lambda end: TEXT[:end])))

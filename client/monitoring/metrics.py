@@ -7,7 +7,7 @@ import math
 import urllib.request
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from client.endpoint import Endpoint
@@ -56,13 +56,12 @@ def fetch(url: str, seconds: float = 2.0) -> str | None:
 def parse(text: str) -> Metrics:
     """What is not understood is left out."""
     values = _values(text)
-    return Metrics(
-        quantiles=_quantiles(values["nv_inference_request_summary_us"]),
-        cpu=_only(values["nv_cpu_utilization"]),
-        memory_used=_whole(_only(values["nv_cpu_memory_used_bytes"])),
-        memory_total=_whole(_only(values["nv_cpu_memory_total_bytes"])),
-        gpus=tuple(_gpus(values)),
-    )
+    total = _whole(_only(values["nv_cpu_memory_total_bytes"]))
+    metrics = Metrics(_quantiles(values["nv_inference_request_summary_us"]), gpus=tuple(_gpus(values)))
+    if not total:  # a server that has just started gives zeros
+        return metrics
+    used = _whole(_only(values["nv_cpu_memory_used_bytes"]))
+    return replace(metrics, cpu=_only(values["nv_cpu_utilization"]), memory_used=used, memory_total=total)
 
 
 Values = list[tuple[dict[str, str], float]]
