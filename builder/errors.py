@@ -12,8 +12,13 @@
     │   └── ModelLoadError  11  the server runs, but refused a model
     ├── MergeError          12  repositories do not go together
     ├── CompareError        13  a comparison cannot be made, timed or drawn
-    └── TrainingError       14  a training run cannot begin or go on
-        └── DataError       15  its images cannot be had, or are not what they should be
+    ├── TrainingError       14  a training run cannot begin or go on
+    │   └── DataError       15  its images cannot be had, or are not what they should be
+    ├── RepositoryError     16  a repository is not whole, or not what was recorded of it
+    ├── EngineError         17  Docker's engine is away, or refuses
+    ├── ImageError          18  an image fits no repository, or cannot be pulled or built
+    ├── DeployError         19  deployment files cannot be rendered or written
+    └── ClusterError        20  a cluster to build on is away, or lacks what a build needs
 
 2 is the command line's own (unknown option, missing argument); 130 is Ctrl-C.
 A message says what is wrong, where, and how to mend it.
@@ -74,3 +79,23 @@ class TrainingError(BuilderError):
 
 class DataError(TrainingError):
     exit_code = 15
+
+
+class RepositoryError(BuilderError):
+    exit_code = 16
+
+
+class EngineError(BuilderError):
+    exit_code = 17
+
+
+class ImageError(BuilderError):
+    exit_code = 18
+
+
+class DeployError(BuilderError):
+    exit_code = 19
+
+
+class ClusterError(BuilderError):
+    exit_code = 20

@@ -11,24 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from builder import config, images, publish
-from builder.errors import ConfigError, MergeError
+from builder.errors import MergeError
+from builder.served import Served, read_repository, role_of
 
 LABELS = "labels.txt"
-# What the configs record of one build on one machine. The rest must agree between the plans of a model.
-OF_ONE_BUILD = {
-    "gpu",
-    "compute_capability",
-    "driver",
-    "plan_builder",
-    "optimum_batch_size",
-    "artifact_sha256",
-    "builder",
-    "built_at",
-    "noise",
-    "torch_version",
-    "onnx_version",
-}
-MEASURED = ("_error", "_agreement", "_accuracy")
 # Fields of a config that name a model's place in its repository, or that are compared by themselves.
 PLACES = {"name", "version_policy", "cc_model_filenames", "parameters", "model_warmup", "ensemble_scheduling"}
 
@@ -43,51 +29,6 @@ class Merged:
     sources: tuple[str, ...]
     capabilities: tuple[str, ...]
     """Compute capabilities that there are plans for; none for other formats."""
-
-
-@dataclass(frozen=True)
-class Served:
-    """A model as one repository serves it."""
-
-    repository: Path
-    name: str
-    version: int
-    preprocess: str
-    network: str
-    network_version: int
-    configs: dict[str, Any]
-    """By role: ensemble, preprocess and network."""
-
-    def folder(self, role: str) -> Path:
-        """The version folder of the ensemble or of the network."""
-        places = {"ensemble": (self.name, self.version), "network": (self.network, self.network_version)}
-        model, version = places[role]
-        return self.repository / model / str(version)
-
-    def plans(self) -> dict[str, Path]:
-        """By compute capability."""
-        files = self.configs["network"].cc_model_filenames
-        return {capability: self.folder("network") / files[capability] for capability in sorted(files)}
-
-    def facts(self, role: str) -> dict[str, str]:
-        return {key: value.string_value for key, value in self.configs[role].parameters.items()}
-
-    def shared_facts(self, role: str) -> dict[str, str]:
-        """Those that are not of one build."""
-        suffixes = tuple(f"_{capability}" for capability in self.configs["network"].cc_model_filenames)
-        return {
-            key: value
-            for key, value in self.facts(role).items()
-            if not _is_of_one_build(key) and not (suffixes and key.endswith(suffixes))
-        }
-
-    def facts_of(self, role: str, capability: str) -> dict[str, str]:
-        """Those of the build of one plan, which a merged config tells apart by `_<capability>`."""
-        facts, suffix = self.facts(role), f"_{capability}"
-        merged = {key.removesuffix(suffix): value for key, value in facts.items() if key.endswith(suffix)}
-        return merged or {
-            key: value for key, value in facts.items() if _is_of_one_build(key) and key != "compute_capability"
-        }
 
 
 @dataclass
@@ -109,52 +50,13 @@ def merge_repositories(sources: Sequence[Path], repository: Path) -> list[Merged
             raise MergeError(f"{source} is both a source and the target; give another target with -r")
     found: dict[str, list[Served]] = {}
     for source in sources:
-        for served in _served(source):
+        for served in read_repository(source, MergeError):
             found.setdefault(served.name, []).append(served)
     unions = [_union(models) for models in found.values()]
     _refuse_clashes(unions, repository)
     with publish.staging(repository) as staged:
         folders = [_stage(union, staged / str(number)) for number, union in enumerate(unions)]
         return [_publish(union, folder, repository) for union, folder in zip(unions, folders, strict=True)]
-
-
-def _served(repository: Path) -> list[Served]:
-    if not repository.is_dir():
-        raise MergeError(f"{repository} is no repository; give the folders that build-repo wrote with -r")
-    names = [folder.name for folder in sorted(repository.iterdir()) if _role(folder) == "ensemble"]
-    if not names:
-        raise MergeError(f"{repository} has no models of build-repo; build some first: build-repo -r {repository}")
-    return [_read(repository, name) for name in names]
-
-
-def _role(model: Path) -> str:
-    try:
-        return str(config.read(model / publish.CONFIG).parameters[publish.ROLE].string_value)
-    except (OSError, ConfigError):
-        return ""
-
-
-def _read(repository: Path, name: str) -> Served:
-    try:
-        ensemble = config.read(repository / name / publish.CONFIG)
-        steps = {_role(repository / step.model_name): step for step in ensemble.ensemble_scheduling.step}
-        preprocess, network = steps["preprocess"], steps["network"]
-        configs = {
-            "ensemble": ensemble,
-            "preprocess": config.read(repository / preprocess.model_name / publish.CONFIG),
-            # The version's own: the one beside the versions may be of a build that is publishing now.
-            "network": config.read(repository / network.model_name / str(network.model_version) / publish.CONFIG),
-        }
-        version = max(ensemble.version_policy.specific.versions)
-    except (OSError, ConfigError, KeyError, ValueError) as error:
-        raise MergeError(f"{name} in {repository} is not whole ({error!r}); build it again") from None
-    served = Served(
-        repository, name, version, preprocess.model_name, network.model_name, network.model_version, configs
-    )
-    for capability, plan in served.plans().items():
-        if not plan.is_file():
-            raise MergeError(f"{name} in {repository} lacks its plan for {capability}, {plan}; build it again")
-    return served
 
 
 def _union(models: list[Served]) -> Union:
@@ -257,16 +159,12 @@ def _require_same_plan(capability: str, one: Served, other: Served) -> None:
         )
 
 
-def _is_of_one_build(key: str) -> bool:
-    return key in OF_ONE_BUILD or key.endswith(MEASURED)
-
-
 def _refuse_clashes(unions: list[Union], repository: Path) -> None:
     """Names must keep their roles, or one model would be published over another."""
     roles: dict[str, str] = {}
     for model in (union.sources[0] for union in unions):
         for name, role in ((model.name, "ensemble"), (model.network, "network"), (model.preprocess, "preprocess")):
-            existing = _role(repository / name) or roles.get(name, role)
+            existing = role_of(repository / name) or roles.get(name, role)
             if role != existing or roles.get(name, role) != role:
                 raise MergeError(
                     f"{name} is the {role} of {model.name} in {model.repository}, and the name of another model's "

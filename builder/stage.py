@@ -6,6 +6,7 @@ import hashlib
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.metadata import version as package_version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,7 +41,8 @@ class Described:
 
 def stage_preprocess(folder: Path, recipe: PreprocessRecipe, pictures: Sequence[Picture]) -> publish.StagedStep:
     """The recipe's step, named by all that it consists of, so that equal steps are one."""
-    source = PREPROCESSORS[PREPROCESSOR].MODEL_FILE.read_bytes()
+    preprocessor = PREPROCESSORS[PREPROCESSOR]
+    source = preprocessor.MODEL_FILE.read_bytes()
     photo = _warmup_photo(recipe, pictures)
     threads = granted_cores()
     values: dict[str, Any] = {
@@ -54,6 +56,7 @@ def stage_preprocess(folder: Path, recipe: PreprocessRecipe, pictures: Sequence[
             publish.ROLE: "preprocess",
             "recipe": recipe.model_dump_json(),
             "threads": str(threads),
+            "requirements": " ".join(f"{package}=={package_version(package)}" for package in preprocessor.PACKAGES),
             "builder": f"build-repo {__version__}",
         },
     }

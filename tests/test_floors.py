@@ -9,10 +9,10 @@ import pytest
 ROOT = Path(__file__).parent.parent
 FLOORS = [
     {"errors", "resources", "recipe", "reasons", "settings", "hardware", "images"},
-    {"types", "config", "usercode", "documents"},
+    {"types", "config", "usercode", "documents", "engine"},
     {"manifest", "pictures", "publish", "card"},
-    {"networks", "exporters", "preprocessors", "launchers", "verify", "merge"},
-    {"plan", "training", "describe"},
+    {"networks", "exporters", "preprocessors", "verify", "served"},
+    {"plan", "training", "describe", "launchers", "merge"},
     {"stage", "registries"},
     {"build"},
     {"compare"},

@@ -24,7 +24,8 @@ from hypothesis import strategies as st
 from onnx import TensorProto
 from torch import nn
 
-from builder.errors import ExportError
+from builder import engine
+from builder.errors import EngineError, ExportError
 from builder.exporters import plans, tensorrt, trtexec
 from builder.hardware import Gpu
 from builder.networks.classifier import as_classifier
@@ -616,18 +617,18 @@ def from_cause(cause: BaseException) -> Callable[[], Any]:
 
 
 def test_engine_that_may_not_be_used() -> None:
-    with pytest.raises(ExportError, match="sudo usermod -aG docker"):
-        trtexec.reached(from_cause(PermissionError(13, "Permission denied")))
+    with pytest.raises(EngineError, match="sudo usermod -aG docker"):
+        engine.reached(from_cause(PermissionError(13, "Permission denied")))
 
 
 def test_engine_that_is_not_there() -> None:
-    with pytest.raises(ExportError, match=r"no Docker engine answers .* sudo systemctl start docker"):
-        trtexec.reached(from_cause(FileNotFoundError(2, "No such file or directory")))
+    with pytest.raises(EngineError, match=r"no Docker engine answers .* sudo systemctl start docker"):
+        engine.reached(from_cause(FileNotFoundError(2, "No such file or directory")))
 
 
 def test_engine_that_answers() -> None:
     client = SimpleNamespace(ping=lambda: True)
-    assert trtexec.reached(lambda: client) is client
+    assert engine.reached(lambda: client) is client
 
 
 CONNECT = """

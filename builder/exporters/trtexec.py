@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from builder import images
+from builder import engine, images
 from builder.errors import ExportError
 from builder.exporters.plans import Order, cache_file, read_cache, save_cache
 from builder.types import NETWORK_INPUT, NETWORK_OUTPUT, Predict
@@ -27,8 +27,6 @@ FOLDER = "/build"
 CACHE = "timings.cache"
 OUTPUTS = "outputs.json"
 TOLD_LINES = 15
-# What an engine says that was asked for a GPU and has no runtime that could give one.
-NO_RUNTIME = ("could not select device driver", "failed to discover GPU vendor", "unknown or invalid runtime")
 VERSIONS = (re.compile(r"TensorRT version: (\d+\.\d+\.\d+)"), re.compile(r"TensorRT v(\d+)(\d\d)(\d\d)\]"))
 
 
@@ -46,39 +44,7 @@ class Container:
 
 def connect() -> Any:
     """A client of this machine's Docker engine, which has answered. Raises ExportError."""
-    try:
-        import docker
-    except ImportError:
-        raise ExportError(
-            "the Python package docker is not installed; run: pip install 'triton-build-repo[docker]'"
-        ) from None
-    return reached(docker.from_env)
-
-
-def reached(make: Any) -> Any:
-    """The client that `make()` gives, after it has answered. Raises ExportError."""
-    from docker.errors import DockerException
-
-    try:
-        client = make()
-        client.ping()
-    except (DockerException, OSError) as error:
-        if _comes_from(error, PermissionError):
-            raise ExportError(
-                "Docker's engine may not be used by this user; run: sudo usermod -aG docker $USER, and log in again"
-            ) from None
-        raise ExportError(
-            f"no Docker engine answers ({error}); start it: sudo systemctl start docker, or set DOCKER_HOST"
-        ) from None
-    return client
-
-
-def _comes_from(error: BaseException | None, kind: type[BaseException]) -> bool:
-    """Whether an exception of the kind led to this; requests hides some among its arguments."""
-    if error is None or isinstance(error, kind):
-        return error is not None
-    inner = [argument for argument in error.args if isinstance(argument, BaseException)]
-    return any(_comes_from(one, kind) for one in (error.__cause__, error.__context__, *inner))
+    return engine.connect(ExportError)
 
 
 def build(order: Order, image: str, gpu: str, connect: Callable[[], Any]) -> str:
@@ -158,23 +124,19 @@ def _isolation(job: Container, client: Any) -> dict[str, Any]:
     from docker.types import DeviceRequest
 
     # The root of an engine that the caller runs is the caller; other users there are nobody here.
-    is_rootless = "name=rootless" in (client.info().get("SecurityOptions") or ())
     return {
         # The image's own entrypoint stays: it lays out the CUDA libraries for older drivers.
         "volumes": {str(job.folder.absolute()): {"bind": FOLDER, "mode": "rw"}},
         "working_dir": FOLDER,
         "network_disabled": True,
-        "user": "0:0" if is_rootless else f"{os.getuid()}:{os.getgid()}",
+        "user": "0:0" if engine.is_rootless(client) else f"{os.getuid()}:{os.getgid()}",
         "device_requests": [DeviceRequest(device_ids=[job.gpu], capabilities=[["gpu"]])],
     }
 
 
 def _engine_refusal(reason: str) -> str:
-    if any(words in reason for words in NO_RUNTIME):
-        return (
-            f"Docker cannot give a container the GPU: {reason}; install the NVIDIA Container Toolkit, and run: "
-            "sudo nvidia-ctk runtime configure --runtime=docker && sudo systemctl restart docker"
-        )
+    if engine.lacks_gpu_runtime(reason):
+        return f"Docker cannot give a container the GPU: {reason}; {engine.TOOLKIT}"
     return f"Docker's engine refused to run trtexec: {reason}"
 
 

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 class Preprocessor(Protocol):
     MODEL_FILE: Path
     """What is published as the step's model.py."""
+    PACKAGES: tuple[str, ...]
+    """What that imports beside NumPy, by pip's names. Serving images get the versions that were verified."""
 
     def function(self, recipe: PreprocessRecipe) -> Callable[[bytes], FloatArray]:
         """What the published file computes: encoded bytes -> float32 [C, H, W]. Raises ValueError."""

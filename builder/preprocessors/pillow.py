@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     FloatArray = np.ndarray[Any, np.dtype[np.float32]]
 
 MODEL_FILE = Path(__file__).parent.parent / "runtimes" / "pillow" / "model.py"
+PACKAGES: tuple[str, ...] = ("pillow",)
 
 
 def function(recipe: PreprocessRecipe) -> Callable[[bytes], FloatArray]:
