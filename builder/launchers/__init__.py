@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
 from builder.launchers import embedded
 from builder.types import Endpoints
+
+
+@dataclass(frozen=True)
+class ServerTls:
+    """PEM files. With a `client_ca`, clients must show a certificate of that authority."""
+
+    certificate: Path
+    key: Path
+    client_ca: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -17,6 +26,14 @@ class LaunchOptions:
     grpc_port: int = 8001
     metrics_port: int = 8002
     verbose: bool = False
+    tls: ServerTls | None = None
+    """Of gRPC. Triton's HTTP has none, and then stays on loopback."""
+    admin_key: str | None = field(default=None, repr=False)
+    """What opens the restricted endpoints, see `access`."""
+    restrict: bool | None = None
+    """None: beyond loopback, or where there is a key."""
+    metrics_host: str | None = None
+    """None: where HTTP is."""
 
 
 class Server(Protocol):
