@@ -62,7 +62,7 @@ class EmbeddedServer:
     """A running server. A context manager: leaving it stops the server."""
 
     def __init__(self, repository: Path, runtime: Runtime, options: LaunchOptions, ports: dict[str, int]) -> None:
-        self.endpoints = _endpoints(options, ports)
+        self.endpoints = endpoints(options, ports)
         self._models, self._repository = runtime.repository, repository
         self._is_ready = False
         # While it starts, its reasons are gathered for one message; while it stops, it complains of
@@ -231,7 +231,7 @@ def has_gpu() -> bool:
     return Path("/dev/nvidiactl").exists()
 
 
-def _endpoints(options: LaunchOptions, ports: dict[str, int]) -> Endpoints:
+def endpoints(options: LaunchOptions, ports: dict[str, int]) -> Endpoints:
     def at(host: str, port: int) -> str:
         return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 

@@ -56,6 +56,8 @@ def main() -> int:
 
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)
+    if options.until_input_closes:
+        threading.Thread(target=lambda: (sys.stdin.buffer.read(), stop()), daemon=True).start()
     host = options.http_host or options.host
     return _run(server, Api(f"http://{LOCAL.get(host, host)}:{options.http_port}", key), stopping)
 
@@ -72,6 +74,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--unrestricted", action="store_true")
     for name in ("--tls-cert", "--tls-key", "--tls-client-ca"):
         parser.add_argument(name)
+    parser.add_argument("--until-input-closes", action="store_true", help="stop when whoever started this is gone")
     parser.add_argument("--verbose", "-v", action="store_true")
     parser.add_argument("rest", nargs="*", help="more arguments for tritonserver, behind --")
     return parser.parse_args()
