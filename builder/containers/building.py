@@ -1,0 +1,131 @@
+"""Images by this machine's Docker engine: pulled, inspected, built."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from builder import images
+from builder.containers import context
+from builder.containers.recipe import Order
+from builder.errors import ImageError
+from builder.types import Report
+
+TOLD_LINES = 8
+ANSI = re.compile(r"\x1b\[[0-9;]*m")
+Progress = Callable[[int, int], None]
+"""Told how many bytes of how many are there."""
+
+
+@dataclass(frozen=True)
+class BuiltImage:
+    reference: str
+    id: str
+    bytes: int
+
+
+def find(client: Any, reference: str) -> Any | None:
+    """The image on this machine, or None. Raises ImageError."""
+    from docker.errors import APIError, ImageNotFound
+
+    try:
+        return client.images.get(reference)
+    except ImageNotFound:
+        return None
+    except (APIError, OSError) as error:
+        raise ImageError(f"the engine cannot look {reference} up: {_explained(error)}") from None
+
+
+def require(client: Any, reference: str, progress: Progress = lambda *_: None) -> Any:
+    """The image, pulled if it is not on this machine. Raises ImageError."""
+    return find(client, reference) or _pull(client, reference, progress)
+
+
+def _pull(client: Any, reference: str, progress: Progress) -> Any:
+    from docker.errors import APIError
+
+    layers: dict[str, tuple[int, int]] = {}
+    try:
+        for line in client.api.pull(*_name_and_tag(reference), stream=True, decode=True):
+            if "error" in line:
+                raise ImageError(_pull_refusal(reference, str(line["error"])))
+            details = line.get("progressDetail") or {}
+            if line.get("status") == "Downloading" and "total" in details:
+                layers[line["id"]] = (details["current"], details["total"])
+            elif line.get("status") == "Download complete" and line.get("id") in layers:
+                layers[line["id"]] = (layers[line["id"]][1],) * 2
+            progress(sum(now for now, _ in layers.values()), sum(total for _, total in layers.values()))
+    except (APIError, OSError) as error:
+        raise ImageError(_pull_refusal(reference, _explained(error))) from None
+    found = find(client, reference)
+    if found is None:
+        raise ImageError(_pull_refusal(reference, "the engine does not have it afterwards"))
+    return found
+
+
+def _name_and_tag(reference: str) -> tuple[str, str | None]:
+    if "@" in reference:
+        return reference, None
+    name, colon, tag = reference.rpartition(":")
+    return (name, tag) if colon and "/" not in tag else (reference, "latest")
+
+
+def _pull_refusal(reference: str, reason: str) -> str:
+    hint = f"check the name, and run: docker login && docker pull {reference}"
+    if images.of_reference(reference) and "/" not in reference:
+        hint = (
+            f"NVIDIA's images have a registry's name in front, which {images.REGISTRY_VARIABLE} can hold, such as "
+            f"{images.REGISTRY_VARIABLE}=HOST/PATH; or have it pulled on this machine before"
+        )
+    return f"the image {reference} is not on this machine and cannot be pulled: {reason}; {hint}"
+
+
+def build(client: Any, order: Order, tag: str, report: Report, progress: Progress = lambda *_: None) -> BuiltImage:
+    """Build the image and name it. Raises ImageError; then nothing is named."""
+    report(f"looking for {order.base}")
+    base = require(client, order.base, progress)
+    digests = [digest.rpartition("@")[2] for digest in base.attrs.get("RepoDigests") or ()]
+    entrypoint = tuple(base.attrs["Config"].get("Entrypoint") or ())
+    order = replace(order, entrypoint=entrypoint, base_digest=digests[0] if digests else base.id)
+    with tempfile.TemporaryDirectory(prefix="build-repo-image-") as name:
+        folder = Path(name) / "context"
+        folder.mkdir()
+        context.write(order, folder, report)
+        report("sending the build context")
+        with tempfile.TemporaryFile(dir=name) as packed:
+            context.pack(folder, order, packed)
+            packed.seek(0)
+            _build(client, packed, tag, report)
+    built = client.images.get(tag)
+    return BuiltImage(tag, built.id, built.attrs["Size"])
+
+
+def _build(client: Any, packed: Any, tag: str, report: Report) -> None:
+    from docker.errors import APIError
+
+    said: list[str] = []
+    try:
+        stream = client.api.build(
+            fileobj=packed, custom_context=True, tag=tag, rm=True, forcerm=True, decode=True, network_mode="none"
+        )
+        for line in stream:
+            if "error" in line:
+                raise ImageError(f"{tag} cannot be built: {_last(said)}\n{line['error']}")
+            text = ANSI.sub("", str(line.get("stream", ""))).strip()
+            if text:
+                said.append(text)
+                report(text.splitlines()[0][:100])
+    except (APIError, OSError) as error:
+        raise ImageError(f"{tag} cannot be built: {_explained(error)}") from None
+
+
+def _last(said: list[str]) -> str:
+    return "\n".join("\n".join(said).splitlines()[-TOLD_LINES:])
+
+
+def _explained(error: Exception) -> str:
+    return str(getattr(error, "explanation", None) or error)
