@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from builder.commands.options import Json, Port, Repository
 from builder.commands.output import print_json, say
+from builder.errors import LaunchError
+
+if TYPE_CHECKING:
+    from builder.launchers import ServerTls
 
 
 def serve(
@@ -19,22 +23,50 @@ def serve(
     http_port: Port = 8000,
     grpc_port: Port = 8001,
     metrics_port: Port = 8002,
+    metrics_host: Annotated[
+        str | None, typer.Option(help="Address of the metrics. Default: HTTP's.", show_default=False)
+    ] = None,
+    tls_cert: Annotated[
+        Path | None, typer.Option(help="PEM certificate chain, for gRPC; HTTP then stays on loopback.")
+    ] = None,
+    tls_key: Annotated[Path | None, typer.Option(help="PEM key of that certificate.")] = None,
+    tls_client_ca: Annotated[
+        Path | None, typer.Option(help="PEM authorities of which gRPC clients must show a certificate.")
+    ] = None,
+    admin_key_file: Annotated[
+        Path | None,
+        typer.Option(
+            help="File with the key to model control, shared memory, logging and trace; or set BUILD_REPO_ADMIN_KEY."
+        ),
+    ] = None,
+    unrestricted: Annotated[bool, typer.Option("--unrestricted", help="Let everybody use those.")] = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show the server's whole log.")] = False,
     as_json: Json = False,
 ) -> None:
     """Serve a repository in the foreground until Ctrl-C or SIGTERM."""
-    from builder.errors import LaunchError
-    from builder.launchers import LAUNCHERS, LaunchOptions
+    from builder.launchers import LAUNCHERS, LaunchOptions, access
 
     if launcher not in LAUNCHERS:
         raise LaunchError(f"there is no launcher {launcher!r}; choose {', '.join(LAUNCHERS)}")
-    options = LaunchOptions(host, http_port, grpc_port, metrics_port, verbose)
+    options = LaunchOptions(
+        host,
+        http_port,
+        grpc_port,
+        metrics_port,
+        verbose,
+        tls=_tls(tls_cert, tls_key, tls_client_ca),
+        admin_key=None if unrestricted else access.read_key(admin_key_file),
+        restrict=False if unrestricted else None,
+        metrics_host=metrics_host,
+    )
+    if notice := access.notice(options):
+        say(notice)
     if not as_json:
         say(f"starting Triton over {repository} ...")
     server = LAUNCHERS[launcher].launch(repository, options)
     try:
         if as_json:
-            print_json({"ready": True} | asdict(server.endpoints))
+            print_json({"ready": True, "restricted": access.is_restricted(options)} | asdict(server.endpoints))
         else:
             ends = server.endpoints
             say(f"ready: gRPC {ends.grpc}, HTTP {ends.http}, metrics {ends.metrics}; Ctrl-C stops it")
@@ -44,3 +76,13 @@ def serve(
         say("stopping: answering what is in flight ...")
     finally:
         server.stop()
+
+
+def _tls(certificate: Path | None, key: Path | None, client_ca: Path | None) -> ServerTls | None:
+    from builder.launchers import ServerTls
+
+    if certificate and key:
+        return ServerTls(certificate, key, client_ca)
+    if certificate or key or client_ca:
+        raise LaunchError("TLS takes both --tls-cert and --tls-key")
+    return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ssl
 import time
 from pathlib import Path
@@ -11,6 +12,9 @@ from builder.errors import LaunchError
 
 if TYPE_CHECKING:
     from builder.launchers import ServerTls
+
+ROUNDS = 4
+"""In which both sides have had their say, twice over."""
 
 
 def require_usable(tls: ServerTls) -> None:
@@ -56,17 +60,11 @@ def _server_context(tls: ServerTls) -> ssl.SSLContext:
 def _shake_hands(server: ssl.SSLContext, client: ssl.SSLContext) -> None:
     """In memory. Raises ssl.SSLError."""
     to_client, to_server = ssl.MemoryBIO(), ssl.MemoryBIO()
-    sides = [
-        client.wrap_bio(to_client, to_server),
-        server.wrap_bio(to_server, to_client, server_side=True),
-    ]
-    while sides:
-        for side in list(sides):
-            try:
+    sides = (client.wrap_bio(to_client, to_server), server.wrap_bio(to_server, to_client, server_side=True))
+    for _ in range(ROUNDS):
+        for side in sides:
+            with contextlib.suppress(ssl.SSLWantReadError):
                 side.do_handshake()
-            except ssl.SSLWantReadError:
-                continue
-            sides.remove(side)
 
 
 def _require_authority(path: Path) -> None:
