@@ -21,12 +21,13 @@ Image = Annotated[
     str | None, typer.Option(help="docker: what serves. Default: NVIDIA's that fits the repository.", metavar="IMAGE")
 ]
 ContainerName = Annotated[str | None, typer.Option("--name", help="docker: of the container.", metavar="NAME")]
-Detach = Annotated[bool, typer.Option("--detach", "-d", help="docker: come back when it is ready; see build-repo stop.")]
+Detach = Annotated[bool, typer.Option("--detach", "-d", help="docker: return when it is ready; see build-repo stop.")]
 Memory = Annotated[str | None, typer.Option(help="docker: at most, such as 4g.", metavar="SIZE")]
 Cpus = Annotated[float | None, typer.Option(help="docker: at most.", min=0.01)]
 UntilInputCloses = Annotated[
     bool, typer.Option("--until-input-closes", help="Stop when standard input closes.", hidden=True)
 ]
 HttpHost = Annotated[
-    str | None, typer.Option(help="Address of plain HTTP, beside TLS; for networks that nobody else is in.", hidden=True)
+    str | None,
+    typer.Option(help="Address of plain HTTP beside TLS, in a network of its own.", hidden=True),
 ]

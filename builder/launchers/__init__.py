@@ -51,6 +51,8 @@ class LaunchOptions:
     """None: beyond loopback, or where there is a key."""
     metrics_host: str | None = None
     """None: where HTTP is."""
+    http_host: str | None = None
+    """None: as told at `tls`. Another where a network of its own protects it, as a container's does."""
     container: ContainerOptions = ContainerOptions()
     report: Callable[[str], None] = lambda _: None
     """Told what is done before the server starts."""
@@ -58,6 +60,8 @@ class LaunchOptions:
 
 class Server(Protocol):
     endpoints: Endpoints
+    name: str
+    """By which a detached one is stopped; empty for the others."""
 
     def wait(self) -> int:
         """Block until the server ends; its exit status."""

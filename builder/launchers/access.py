@@ -41,7 +41,7 @@ class Addresses:
 
 def addresses(options: LaunchOptions) -> Addresses:
     """With TLS, HTTP stays on loopback, for a proxy that encrypts it: beside TLS, plain text opens nothing."""
-    http = options.host if options.tls is None or is_loopback(options.host) else LOOPBACK
+    http = options.http_host or (options.host if options.tls is None or is_loopback(options.host) else LOOPBACK)
     return Addresses(http, options.host, options.metrics_host or http)
 
 
@@ -123,8 +123,10 @@ def read_key(file: Path | None, environment: Mapping[str, str] = os.environ) -> 
         return None if key is None else _checked(key.strip(), ENVIRONMENT)
     try:
         with file.open(encoding="utf-8") as opened:
-            if stat.S_IMODE(os.fstat(opened.fileno()).st_mode) & stat.S_IROTH:
-                raise LaunchError(f"everybody on this machine can read the key in {file}; run: chmod 600 {file}")
+            if os.fstat(opened.fileno()).st_mode & (stat.S_IROTH | stat.S_IWOTH):
+                raise LaunchError(
+                    f"every user of this machine can open {file}, which holds a key; run: chmod 600 {file}"
+                )
             return _checked(opened.read().strip("\r\n"), str(file))
     except (OSError, UnicodeDecodeError) as error:
         raise LaunchError(f"no key can be read from {file}: {getattr(error, 'strerror', None) or error}") from None

@@ -23,6 +23,7 @@ from builder.containers import context, resolving
 from builder.containers.resolving import Resolved
 from builder.errors import EngineError, ImageError, LaunchError, ModelLoadError
 from builder.launchers import access, cabinet, embedded
+from builder.launchers.certificates import require_usable
 from builder.launchers.embedded import DIRECT, GRACE_SECONDS, POLL_SECONDS, choose_ports
 from builder.served import Served, read_repository
 
@@ -49,6 +50,8 @@ TEMPORARY = "rw,nosuid,nodev,exec,size=1g,mode=1777"
 def launch(repository: Path, options: LaunchOptions) -> ContainerServer:
     """Raises LaunchError, EngineError, ImageError."""
     models = read_repository(repository, LaunchError)
+    if options.tls:
+        require_usable(options.tls)
     client = engine.connect()
     _require_local(client)
     gpu = hardware.gpu() if any(model.needs_gpu for model in models) else None
@@ -284,5 +287,3 @@ def stop(repository: Path | None = None, name: str | None = None) -> list[str]:
     for one in stopped:
         cabinet.Cabinet(one).clear()
     return sorted(stopped)
-
-

@@ -25,7 +25,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-import hidden  # type: ignore[import-not-found]  # noqa: E402  beside this file in the image
+import hidden  # type: ignore[import-not-found]
 
 BINARY = "/opt/tritonserver/bin/tritonserver"
 # The same as in builder/launchers/access.py.
