@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 import threading
 from dataclasses import asdict
 from pathlib import Path
@@ -124,7 +123,8 @@ def _attend(server: Server, options: LaunchOptions, as_json: bool) -> None:
 
 def _end_with_input() -> None:
     """Whoever started this holds the other end, and when they are gone it closes."""
-    sys.stdin.buffer.read()
+    while os.read(0, 4096):  # not sys.stdin, whose lock this would hold when the process ends
+        pass
     os.kill(os.getpid(), signal.SIGTERM)
 
 
