@@ -84,6 +84,18 @@ def _pull_refusal(reference: str, reason: str) -> str:
     return f"the image {reference} is not on this machine and cannot be pulled: {reason}; {hint}"
 
 
+def python_of(client: Any, reference: str) -> str:
+    """The version of an image's python3, such as 3.12. Raises ImageError."""
+    from docker.errors import APIError, ContainerError
+
+    command = ["-c", "import sys; print('%d.%d' % sys.version_info[:2])"]
+    try:
+        said = client.containers.run(reference, command, entrypoint=["python3"], remove=True, network_disabled=True)
+    except (APIError, ContainerError, OSError) as error:
+        raise ImageError(f"{reference} has no python3 to start from: {_explained(error)}") from None
+    return str(said.decode().strip())
+
+
 def build(client: Any, order: Order, tag: str, report: Report, progress: Progress = lambda *_: None) -> BuiltImage:
     """Build the image and name it. Raises ImageError; then nothing is named."""
     report(f"looking for {order.base}")

@@ -24,7 +24,8 @@ MODELS = "models"
 HEALTH = (
     "python3",
     "-c",
-    "import urllib.request as r; r.build_opener(r.ProxyHandler({})).open('http://127.0.0.1:8000/v2/health/ready', timeout=4)",
+    "from urllib.request import ProxyHandler, build_opener;"
+    " build_opener(ProxyHandler({})).open('http://127.0.0.1:8000/v2/health/ready', timeout=4)",
 )
 # Until then a server that is not ready is starting, not ill: PyTorch from a cold disk, and the largest networks.
 START_SECONDS = 300
@@ -48,16 +49,20 @@ def write(order: Order, folder: Path, report: Report = lambda _: None) -> None:
 
 def render(order: Order, values: dict[str, Any]) -> str:
     """The Dockerfile."""
-    return _environment().get_template(f"{order.kind}.Dockerfile.j2").render(
-        base=order.base,
-        python=order.python,
-        epoch=order.epoch,
-        bake=order.bake,
-        user=USER,
-        labels=labels(order),
-        health=HEALTH,
-        start_period=START_SECONDS,
-        **values,
+    return (
+        _environment()
+        .get_template(f"{order.kind}.Dockerfile.j2")
+        .render(
+            base=order.base,
+            python=order.python,
+            epoch=order.epoch,
+            bake=order.bake,
+            user=USER,
+            labels=labels(order),
+            health=HEALTH,
+            start_period=START_SECONDS,
+            **values,
+        )
     )
 
 

@@ -14,7 +14,8 @@ from builder.served import Served
 
 ENTRYPOINT = ("/opt/nvidia/nvidia_entrypoint.sh",)
 """Of NVIDIA's images: lays out the CUDA libraries for older drivers, then becomes its arguments."""
-FIRST_PROCESS = Path(__file__).parent.parent / "runtimes" / "container"
+PACKAGE = Path(__file__).parent.parent
+FIRST_PROCESS = (PACKAGE / "runtimes" / "container" / "entry.py", PACKAGE / "launchers" / "hidden.py")
 
 
 def refusal(models: Sequence[Served]) -> str:
@@ -32,5 +33,7 @@ def write(order: Order, folder: Path) -> dict[str, Any]:
     pip = next((folder / "wheels").glob("pip-*.whl"))
     shutil.move(pip, folder / pip.name)
     (folder / "requirements.txt").write_text(packages.hashed(folder / "wheels"), encoding="utf-8")
-    shutil.copytree(FIRST_PROCESS, folder / "first", ignore=shutil.ignore_patterns("__pycache__"))
+    (folder / "first").mkdir()
+    for file in FIRST_PROCESS:
+        shutil.copy(file, folder / "first" / file.name)
     return {"pip": pip.name, "entrypoint": order.entrypoint if order.entrypoint is not None else ENTRYPOINT}

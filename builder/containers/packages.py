@@ -55,7 +55,9 @@ def _installed(name: str) -> str:
     try:
         return importlib.metadata.version(name).partition("+")[0]
     except importlib.metadata.PackageNotFoundError:
-        raise ImageError(f"{name} is not installed here, so its version is not known; run: pip install {name}") from None
+        raise ImageError(
+            f"{name} is not installed here, so its version is not known; run: pip install {name}"
+        ) from None
 
 
 def _requirements(name: str) -> list[Requirement]:

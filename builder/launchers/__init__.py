@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from builder.launchers import embedded
+from builder.launchers import docker, embedded
 from builder.types import Endpoints
 
 
@@ -17,6 +18,22 @@ class ServerTls:
     certificate: Path
     key: Path
     client_ca: Path | None = None
+
+
+@dataclass(frozen=True)
+class ContainerOptions:
+    """What a container takes beside what every server does."""
+
+    image: str | None = None
+    """None: NVIDIA's that fits the repository, with what its preprocessing needs."""
+    name: str | None = None
+    detach: bool = False
+    """Whether it goes on when its launcher ends."""
+    memory: str | None = None
+    """Such as 4g."""
+    cpus: float | None = None
+    progress: Callable[[int, int], None] = lambda *_: None
+    """Told how many bytes of how many of an image are there."""
 
 
 @dataclass(frozen=True)
@@ -34,10 +51,17 @@ class LaunchOptions:
     """None: beyond loopback, or where there is a key."""
     metrics_host: str | None = None
     """None: where HTTP is."""
+    http_host: str | None = None
+    """None: as told at `tls`. Another where a network of its own protects it, as a container's does."""
+    container: ContainerOptions = ContainerOptions()
+    report: Callable[[str], None] = lambda _: None
+    """Told what is done before the server starts."""
 
 
 class Server(Protocol):
     endpoints: Endpoints
+    name: str
+    """By which a detached one is stopped; empty for the others."""
 
     def wait(self) -> int:
         """Block until the server ends; its exit status."""
@@ -51,4 +75,4 @@ class Launcher(Protocol):
         """Start a server; back when every model is ready. Raises LaunchError."""
 
 
-LAUNCHERS: dict[str, Launcher] = {"embedded": embedded}
+LAUNCHERS: dict[str, Launcher] = {"embedded": embedded, "docker": docker}

@@ -41,7 +41,7 @@ class Addresses:
 
 def addresses(options: LaunchOptions) -> Addresses:
     """With TLS, HTTP stays on loopback, for a proxy that encrypts it: beside TLS, plain text opens nothing."""
-    http = options.host if options.tls is None or is_loopback(options.host) else LOOPBACK
+    http = options.http_host or (options.host if options.tls is None or is_loopback(options.host) else LOOPBACK)
     return Addresses(http, options.host, options.metrics_host or http)
 
 

@@ -25,7 +25,7 @@ from builder.launchers.runtime import PYTHON_BACKEND, Runtime, ensembles, make_r
 from builder.types import Endpoints
 
 if TYPE_CHECKING:
-    from builder.launchers import LaunchOptions
+    from builder.launchers import ContainerOptions, LaunchOptions
 
 GRACE_SECONDS = 30
 POLL_SECONDS = 0.1
@@ -53,6 +53,7 @@ ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 
 def launch(repository: Path, options: LaunchOptions) -> EmbeddedServer:
     _require_models(repository)
+    _refuse_container(options.container)
     refuse_unloadable(repository)
     if options.tls:
         require_usable(options.tls)
@@ -69,10 +70,12 @@ def launch(repository: Path, options: LaunchOptions) -> EmbeddedServer:
 class EmbeddedServer:
     """A running server. A context manager: leaving it stops the server."""
 
+    name = ""
+
     def __init__(
         self, repository: Path, runtime: Runtime, options: LaunchOptions, ports: dict[str, int], key: str | None = None
     ) -> None:
-        self.endpoints = _endpoints(options, ports)
+        self.endpoints = endpoints(options, ports)
         self._key = key
         self._models, self._repository = runtime.repository, repository
         self._is_ready = False
@@ -220,6 +223,12 @@ def _refusal(name: str, reason: str) -> str:
     return f"the server cannot load {name}: {reason or 'see its log with --verbose'}; {hint}"
 
 
+def _refuse_container(wanted: ContainerOptions) -> None:
+    given = [name for name in ("image", "name", "detach", "memory", "cpus") if getattr(wanted, name)]
+    if given:
+        raise LaunchError(f"--{given[0]} is for containers; add --launcher docker")
+
+
 def _require_models(repository: Path) -> None:
     if not repository.is_dir():
         raise LaunchError(f"{repository} does not exist; build it first: build-repo -r {repository}")
@@ -259,7 +268,7 @@ def has_gpu() -> bool:
     return Path("/dev/nvidiactl").exists()
 
 
-def _endpoints(options: LaunchOptions, ports: dict[str, int]) -> Endpoints:
+def endpoints(options: LaunchOptions, ports: dict[str, int]) -> Endpoints:
     def at(host: str, port: int) -> str:
         return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
