@@ -513,3 +513,4 @@ def test_the_command_says_who_is_let_in(tmp_path: Path, files: Path) -> None:
     assert KEY not in said
     key.chmod(0o600)
     assert "closed to everybody" not in refused(*none, "--admin-key-file", str(key))
+    assert "give one of the two" in refused(*none, "--admin-key-file", str(key), "--unrestricted")
