@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from builder.commands.options import Json, Repository
-from builder.commands.output import bytes_bar, print_json, progress, say
+from builder.commands.output import print_json, progress, say
 
 
 def image(
@@ -43,8 +43,8 @@ def image(
             orders.write_context(wanted, output, lambda step: report(f"context: {step}"))
         print_json({"context": str(output), "kind": wanted.kind}) if as_json else print(output)
         return
-    with progress(1) as report, bytes_bar() as pulled:
-        built = orders.build(wanted, tag, lambda step: report(f"{tag}: {step}"), pulled)
+    with progress(1) as report:
+        built = orders.build(wanted, tag, lambda step: report(f"{tag}: {step}"))
     if as_json:
         print_json({"image": built.reference, "id": built.id, "bytes": built.bytes, "kind": wanted.kind})
     else:

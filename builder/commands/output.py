@@ -30,28 +30,6 @@ def progress(total: int) -> Iterator[Callable[[str], None]]:
         yield report
 
 
-@contextmanager
-def bytes_bar(what: str = "pulling") -> Iterator[Callable[[int, int], None]]:
-    """A bar on a terminal's standard error, once there are bytes to tell of; silence in pipes."""
-    from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
-
-    bar = Progress(TextColumn(what), BarColumn(), DownloadColumn(), console=Console(stderr=True), transient=True)
-    task = bar.add_task(what, total=None)
-
-    def report(done: int, total: int) -> None:
-        if total and bar.console.is_terminal:
-            bar.start()
-            bar.update(task, completed=done, total=total)
-            if done >= total:
-                bar.stop()
-
-    try:
-        yield report
-    finally:
-        bar.stop()
-
-
 def print_table(columns: tuple[str, ...], rows: list[tuple[Any, ...]], numbers: Any = ()) -> None:
     cells = [columns, *(tuple("-" if value is None else str(value) for value in row) for row in rows)]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]

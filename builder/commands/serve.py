@@ -24,7 +24,7 @@ from builder.commands.options import (
     Repository,
     UntilInputCloses,
 )
-from builder.commands.output import bytes_bar, print_json, say
+from builder.commands.output import print_json, progress, say
 from builder.errors import LaunchError
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def serve(
     """Serve a repository in the foreground until Ctrl-C or SIGTERM."""
     from builder.launchers import ContainerOptions, LaunchOptions
 
-    with bytes_bar() as progress:
+    with progress(1) as steps:
         options = LaunchOptions(
             host,
             http_port,
@@ -80,7 +80,7 @@ def serve(
             restrict=False if unrestricted else None,
             metrics_host=metrics_host,
             http_host=http_host,
-            container=ContainerOptions(image, name, detach, memory, cpus, progress),
+            container=ContainerOptions(image, name, detach, memory, cpus, lambda step: steps(f"image: {step}")),
             report=(lambda _: None) if as_json else say,
         )
         server = _launch(repository, launcher, options, as_json)

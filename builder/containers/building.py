@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import tempfile
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,6 @@ from builder.types import Report
 
 TOLD_LINES = 8
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
-Progress = Callable[[int, int], None]
-"""Told how many bytes of how many are there."""
 
 
 @dataclass(frozen=True)
@@ -40,12 +38,12 @@ def find(client: Any, reference: str) -> Any | None:
         raise ImageError(f"the engine cannot look {reference} up: {_explained(error)}") from None
 
 
-def require(client: Any, reference: str, progress: Progress = lambda *_: None) -> Any:
+def require(client: Any, reference: str, report: Report = lambda _: None) -> Any:
     """The image, pulled if it is not on this machine. Raises ImageError."""
-    return find(client, reference) or _pull(client, reference, progress)
+    return find(client, reference) or _pull(client, reference, report)
 
 
-def _pull(client: Any, reference: str, progress: Progress) -> Any:
+def _pull(client: Any, reference: str, report: Report) -> Any:
     from docker.errors import APIError
 
     layers: dict[str, tuple[int, int]] = {}
@@ -58,13 +56,19 @@ def _pull(client: Any, reference: str, progress: Progress) -> Any:
                 layers[line["id"]] = (details["current"], details["total"])
             elif line.get("status") == "Download complete" and line.get("id") in layers:
                 layers[line["id"]] = (layers[line["id"]][1],) * 2
-            progress(sum(now for now, _ in layers.values()), sum(total for _, total in layers.values()))
+            report(f"pulling {reference}{_share(layers)}")
     except (APIError, OSError) as error:
         raise ImageError(_pull_refusal(reference, _explained(error))) from None
     found = find(client, reference)
     if found is None:
         raise ImageError(_pull_refusal(reference, "the engine does not have it afterwards"))
     return found
+
+
+def _share(layers: Mapping[str, tuple[int, int]]) -> str:
+    """How much of an image is there: its layers are told of as they begin, so that the sum grows at first."""
+    done, total = (sum(column) for column in zip(*layers.values(), strict=True)) if layers else (0, 0)
+    return f": {done / 1e6:.0f} of {total / 1e6:.0f} MB" if total else ""
 
 
 def _name_and_tag(reference: str) -> tuple[str, str | None]:
@@ -96,10 +100,10 @@ def python_of(client: Any, reference: str) -> str:
     return str(said.decode().strip())
 
 
-def build(client: Any, order: Order, tag: str, report: Report, progress: Progress = lambda *_: None) -> BuiltImage:
+def build(client: Any, order: Order, tag: str, report: Report = lambda _: None) -> BuiltImage:
     """Build the image and name it. Raises ImageError; then nothing is named."""
     report(f"looking for {order.base}")
-    base = require(client, order.base, progress)
+    base = require(client, order.base, report)
     digests = [digest.rpartition("@")[2] for digest in base.attrs.get("RepoDigests") or ()]
     entrypoint = tuple(base.attrs["Config"].get("Entrypoint") or ())
     order = replace(order, entrypoint=entrypoint, base_digest=digests[0] if digests else base.id)

@@ -86,7 +86,7 @@ def _reasons(image: Image, models: Sequence[Served], gpu: Gpu | None) -> Iterato
     for backend, name, has in (
         ("tensorrt", "TensorRT", image.tensorrt),
         ("pytorch", "PyTorch", image.torch),
-        ("onnxruntime", "ONNX Runtime", image.onnxruntime or "a version that is not told"),
+        ("onnxruntime", "ONNX Runtime", image.onnxruntime or "of a version that its notes do not tell"),
     ):
         if backend in backends:
             fact = {"tensorrt": "tensorrt_version", "pytorch": "torch_version", "onnxruntime": "opset"}[backend]

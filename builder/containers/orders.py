@@ -10,7 +10,7 @@ from pathlib import Path
 
 from builder import containers, engine, images
 from builder.containers import building, context, slim
-from builder.containers.building import BuiltImage, Progress
+from builder.containers.building import BuiltImage
 from builder.containers.recipe import Order
 from builder.errors import ImageError
 from builder.served import Served
@@ -33,18 +33,18 @@ def order(models: Sequence[Served], kind: str | None, base: str | None, bake: bo
     return Order(models, kind, base, python or (known.python if known and kind == "nvidia" else slim.python()), bake)
 
 
-def build(wanted: Order, tag: str, report: Report, progress: Progress = lambda *_: None) -> BuiltImage:
+def build(wanted: Order, tag: str, report: Report = lambda _: None) -> BuiltImage:
     """Raises EngineError, ImageError."""
     client = engine.connect()
     report(f"looking for {wanted.base}")
-    building.require(client, wanted.base, progress)
+    building.require(client, wanted.base, report)
     found = building.python_of(client, wanted.base)
     if wanted.kind == "slim" and found != wanted.python:
         raise ImageError(
             f"{wanted.base} has Python {found}, and the packages verified here are for {wanted.python}; give a --base "
             f"with that, such as {slim.base(wanted.models)}"
         )
-    return building.build(client, replace(wanted, python=found), tag, report, progress)
+    return building.build(client, replace(wanted, python=found), tag, report)
 
 
 def write_context(wanted: Order, folder: Path, report: Report) -> None:

@@ -55,9 +55,7 @@ def _installed(name: str) -> str:
     try:
         return importlib.metadata.version(name).partition("+")[0]
     except importlib.metadata.PackageNotFoundError:
-        raise ImageError(
-            f"{name} is not installed here, so its version is not known; run: pip install {name}"
-        ) from None
+        raise ImageError(f"the version of {name} is not known, since it is not here; run: pip install {name}") from None
 
 
 def _requirements(name: str) -> list[Requirement]:

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from builder.containers import building, choice
-from builder.containers.building import Progress
 from builder.containers.recipe import LABEL, Order
 from builder.hardware import Gpu
 from builder.served import Served, requirements
@@ -33,19 +32,18 @@ def resolve(
     image: str | None,
     gpu: Gpu | None,
     report: Report = lambda _: None,
-    progress: Progress = lambda *_: None,
 ) -> Resolved:
     """The image, on this machine afterwards. Raises ImageError."""
     if image:
-        labels = building.require(client, image, progress).labels
+        labels = building.require(client, image, report).labels
         return Resolved(image, labels.get(LABEL, ""), ("asked for with --image",))
     chosen = choice.choose(models, gpu)
     base, derived = chosen.image.reference(), _name(chosen.image.tag, models)
     reasons = (*chosen.reasons, f"with {' '.join(requirements(models))} for the preprocessing, as {derived}")
     if building.find(client, derived) is None:
-        building.require(client, base, progress)
+        building.require(client, base, report)
         order = Order(models, "nvidia", base, building.python_of(client, base))
-        building.build(client, order, derived, report, progress)
+        building.build(client, order, derived, report)
     return Resolved(derived, "nvidia", (f"{base}: {reasons[0]}", *reasons[1:]), chosen.warnings)
 
 

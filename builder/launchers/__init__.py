@@ -32,8 +32,8 @@ class ContainerOptions:
     memory: str | None = None
     """Such as 4g."""
     cpus: float | None = None
-    progress: Callable[[int, int], None] = lambda *_: None
-    """Told how many bytes of how many of an image are there."""
+    steps: Callable[[str], None] = lambda _: None
+    """Told what is done to have the image on this machine."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class LaunchOptions:
     """None: as told at `tls`. Another where a network of its own protects it, as a container's does."""
     container: ContainerOptions = ContainerOptions()
     report: Callable[[str], None] = lambda _: None
-    """Told what is done before the server starts."""
+    """Told what the user should know before the server starts."""
 
 
 class Server(Protocol):

@@ -56,7 +56,7 @@ def launch(repository: Path, options: LaunchOptions) -> ContainerServer:
     _require_local(client)
     gpu = hardware.gpu() if any(model.needs_gpu for model in models) else None
     wanted = options.container
-    image = resolving.resolve(client, models, wanted.image, gpu, options.report, wanted.progress)
+    image = resolving.resolve(client, models, wanted.image, gpu, wanted.steps)
     for line in (*image.reasons, *image.warnings):
         options.report(line)
     server = ContainerServer(client, models, image, options)
@@ -166,7 +166,7 @@ class ContainerServer:
             if options.tls.client_ca:
                 arguments += ["--tls-client-ca", self._cabinet.copy("clients.crt", options.tls.client_ca)]
         if self._image.kind == "slim":
-            return [*arguments, "--no-check"]  # it has been checked here
+            return arguments  # it has been checked here
         if not self._image.kind:  # not an image of ours: it lacks the first process
             arguments = ["python3", self._cabinet.first_process(), *arguments]
         return arguments
@@ -176,6 +176,8 @@ class ContainerServer:
 
         container = self._options.container
         shared = max(SHARED_MEMORY_MIB, SHARED_MEMORY_MIB_A_MODEL * len(self._models) * 2)
+        needs_gpu = any(model.needs_gpu for model in self._models)
+        limits = {"stack": 64 * MIB} | ({"memlock": -1} if needs_gpu else {})
         gpus = [DeviceRequest(count=-1, capabilities=[["gpu"]])]
         return {
             "name": self.name,
@@ -191,11 +193,11 @@ class ContainerServer:
             "read_only": True,
             "tmpfs": {"/tmp": TEMPORARY},
             "shm_size": shared * MIB,
-            "ulimits": [Ulimit(name="memlock", soft=-1, hard=-1), Ulimit(name="stack", soft=64 * MIB, hard=64 * MIB)],
+            "ulimits": [Ulimit(name=name, soft=limit, hard=limit) for name, limit in limits.items()],
             "pids_limit": 4096,
             "mem_limit": container.memory,
             "nano_cpus": int(container.cpus * 1e9) if container.cpus else None,
-            "device_requests": gpus if any(model.needs_gpu for model in self._models) else None,
+            "device_requests": gpus if needs_gpu else None,
             "healthcheck": {"test": ["CMD", *context.HEALTH], "interval": 10**10, "timeout": 5 * 10**9, "retries": 3}
             | {"start_period": context.START_SECONDS * 10**9},
             "log_config": LogConfig(type="json-file", config={"max-size": "10m", "max-file": "3"}),
@@ -279,7 +281,7 @@ def stop_container(client: Any, name: str) -> bool:
 
 
 def stop(repository: Path | None = None, name: str | None = None) -> list[str]:
-    """Stop the containers that serve a repository, the one of a name, or all of ours; their names. Raises EngineError."""
+    """Stop the containers of a repository, that of a name, or all of ours; their names. Raises EngineError."""
     client = engine.connect()
     label = REPOSITORY_LABEL if repository is None else f"{REPOSITORY_LABEL}={repository.absolute()}"
     found = [one.name for one in client.containers.list(all=True, filters={"label": label})]

@@ -57,9 +57,14 @@ def main() -> int:
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)
     if options.until_input_closes:
-        threading.Thread(target=lambda: (sys.stdin.buffer.read(), stop()), daemon=True).start()
+        threading.Thread(target=_wait_for_end_of_input, args=(stopping,), daemon=True).start()
     host = options.http_host or options.host
     return _run(server, Api(f"http://{LOCAL.get(host, host)}:{options.http_port}", key), stopping)
+
+
+def _wait_for_end_of_input(stopping: threading.Event) -> None:
+    sys.stdin.buffer.read()
+    stopping.set()
 
 
 def _options() -> argparse.Namespace:
