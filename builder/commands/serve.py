@@ -65,7 +65,7 @@ def serve(
     as_json: Json = False,
 ) -> None:
     """Serve a repository in the foreground until Ctrl-C or SIGTERM."""
-    from builder.launchers import ContainerOptions, LaunchOptions, access
+    from builder.launchers import ContainerOptions, LaunchOptions
 
     with progress(1) as steps:
         options = LaunchOptions(
@@ -75,7 +75,7 @@ def serve(
             metrics_port,
             verbose,
             tls=_tls(tls_cert, tls_key, tls_client_ca),
-            admin_key=None if unrestricted else access.read_key(admin_key_file),
+            admin_key=_admin_key(admin_key_file, unrestricted),
             restrict=False if unrestricted else None,
             metrics_host=metrics_host,
             http_host=http_host,
@@ -126,6 +126,14 @@ def _end_with_input() -> None:
     while os.read(0, 4096):  # not sys.stdin, whose lock this would hold when the process ends
         pass
     os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _admin_key(file: Path | None, unrestricted: bool) -> str | None:
+    from builder.launchers import access
+
+    if unrestricted and file:
+        raise LaunchError("with --unrestricted nobody is asked for the key of --admin-key-file; give one of the two")
+    return None if unrestricted else access.read_key(file)
 
 
 def _tls(certificate: Path | None, key: Path | None, client_ca: Path | None) -> ServerTls | None:
