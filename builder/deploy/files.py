@@ -56,11 +56,6 @@ def quoted(value: Any) -> str:
     return ESCAPED.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
 
 
-def unexpanded(value: Any) -> Any:
-    """A string, or a list of them, in which Kubernetes finds no variables of its own to put in."""
-    return value.replace("$", "$$") if isinstance(value, str) else [unexpanded(item) for item in value]
-
-
 @functools.cache
 def _environment() -> jinja2.Environment:
     import jinja2
@@ -73,7 +68,7 @@ def _environment() -> jinja2.Environment:
         keep_trailing_newline=True,
         autoescape=False,
     )
-    environment.filters |= {"json": quoted, "unexpanded": unexpanded}
+    environment.filters["json"] = quoted
     return environment
 
 

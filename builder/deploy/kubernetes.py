@@ -9,12 +9,12 @@ import hashlib
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from builder.deploy import files, sizing
 from builder.deploy.image import pinned
-from builder.deploy.source import Source, require_name
+from builder.deploy.source import Fetch, Source, require_name
 from builder.deploy.variants import variants
 from builder.errors import DeployError
 from builder.served import Served
@@ -156,7 +156,7 @@ def _values(models: Sequence[Served], options: Options) -> dict[str, Any]:
     return {
         "o": options,
         "source": options.source,
-        "fetch": options.source.fetch,
+        "fetch": options.source.fetch and _unexpanded(options.source.fetch),
         "ports": PORTS,
         "admin_folder": ADMIN_FOLDER,
         "digest": _digest(models),
@@ -198,6 +198,16 @@ def _args(repository: str, admin_secret: str | None) -> list[str]:
     for name, port in PORTS.items():
         words += [f"--{name}-port", str(port)]
     return words + (["--admin-key-file", f"{ADMIN_FOLDER}/{ADMIN_FILE}"] if admin_secret else [])
+
+
+def _unexpanded(fetch: Fetch) -> Fetch:
+    """Kubernetes puts variables in for $(NAME), and reads $$ as $."""
+
+    def twice(words: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(word.replace("$", "$$") for word in words)
+
+    env = dict(zip(fetch.env, twice(tuple(fetch.env.values())), strict=True))
+    return replace(fetch, args=twice(fetch.args), command=twice(fetch.command), env=env)
 
 
 def _kserve_ports(protocol: str) -> dict[str, int]:
