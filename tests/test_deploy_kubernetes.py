@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import os
 import shutil
 import subprocess
@@ -15,13 +16,15 @@ from typing import Any
 import jsonschema
 import pytest
 import yaml
-from kubernetes_policies import POLICIES, Document, broken, of_kind
+from kubernetes_policies import METRIC, POLICIES, Document, broken, of_kind
 from kubernetes_schemas import NEWEST, OLDEST, VERSIONS, validate
 from published import publish_model, publish_plan
 
-from builder.deploy import files, kubernetes
-from builder.deploy.kubernetes import Monitors, Network, Options, Place
+from builder.deploy import files, kubernetes, sizing
+from builder.deploy.kubernetes import Monitors, Network, Options, Place, Scale, Sizes
 from builder.deploy.source import How, Source, choose
+from builder.errors import DeployError
+from builder.launchers import embedded
 from builder.served import read_repository
 
 IMAGE = "registry.example:5000/team/triton:2026-05-04"
@@ -59,7 +62,7 @@ def plans(folder: Path, *capabilities: str, name: str = "m") -> None:
 
 
 def many(folder: Path) -> None:
-    for number in range(40):
+    for number in range(20):
         cpu(folder, f"model_{number}")
 
 
@@ -334,3 +337,283 @@ def test_what_breaks_a_policy_is_found(number: int, everything: dict[str, list[D
     change(documents)
     assert documents != everything["fleet"], "the mutation changed nothing"
     assert name in broken(documents)
+
+
+# --- what follows from the repository and from the options ---
+
+
+def container_of(texts: dict[str, str], kind: str = "containers") -> Document:
+    found: Document = yaml.safe_load(texts["base/deployment.yaml"])["spec"]["template"]["spec"][kind][0]
+    return found
+
+
+def test_a_generation_has_its_nodes(everything: dict[str, list[Document]]) -> None:
+    nodes = {}
+    for name in ("gpu-sm89", "gpu-sm90", "gpu-sm120"):
+        nodes[name] = pod(everything[f"overlays/{name}"])["nodeSelector"]
+        assert (
+            of_kind(everything[f"kserve/{name}"], "InferenceService")[0]["spec"]["predictor"]["nodeSelector"]
+            == nodes[name]
+        )
+    labels = "nvidia.com/gpu.compute.major", "nvidia.com/gpu.compute.minor"
+    assert {name: tuple(map(found.get, labels)) for name, found in nodes.items()} == {
+        "gpu-sm89": ("8", "9"),
+        "gpu-sm90": ("9", "0"),
+        "gpu-sm120": ("12", "0"),
+    }
+
+
+def test_the_gpus_that_plans_were_built_on_are_told(everything: dict[str, list[Document]]) -> None:
+    metadata = deployment(everything["overlays/gpu-sm90"])["template"]["metadata"]
+    assert metadata["annotations"]["build-repo/built-on"] == 'NVIDIA "9.0": #1'
+
+
+def test_the_fleet_has_one_address_for_all_generations(everything: dict[str, list[Document]]) -> None:
+    services = {service["metadata"]["name"]: service for service in of_kind(everything["fleet"], "Service")}
+    for service in (services["vision"], services["vision-headless"]):
+        chosen = [
+            name
+            for name in ("gpu-sm89", "gpu-sm90", "gpu-sm120")
+            if service["spec"]["selector"].items()
+            <= deployment(everything[f"overlays/{name}"])["template"]["metadata"]["labels"].items()
+        ]
+        assert len(chosen) == 3
+    assert services["vision-headless"]["spec"]["clusterIP"] == "None"
+
+
+def test_machine_code_asks_for_its_processors(made: Callable[[str], Path], tmp_path: Path) -> None:
+    documents = built(rendered(made("machine code")), tmp_path)["overlays/cpu"]
+    assert pod(documents)["nodeSelector"] == {
+        "kubernetes.io/os": "linux",
+        "kubernetes.io/arch": "amd64",
+        "feature.node.kubernetes.io/cpu-cpuid.AVX2": "true",
+        "feature.node.kubernetes.io/cpu-cpuid.AVX512F": "true",
+    }
+
+
+def test_plans_that_no_gpu_shares_are_refused(tmp_path: Path) -> None:
+    plans(tmp_path, "9.0", name="one")
+    plans(tmp_path, "8.9", "8.0", name="other")
+    with pytest.raises(DeployError, match=r"one: 9\.0; other: 8\.0, 8\.9; .*merge"):
+        rendered(tmp_path)
+
+
+def test_only_generations_that_run_every_model(tmp_path: Path) -> None:
+    plans(tmp_path, "9.0", "8.9", name="one")
+    plans(tmp_path, "8.9", "8.0", name="other")
+    gpu(tmp_path, "any")
+    assert [name for name in rendered(tmp_path) if name.startswith("overlays/")] == [
+        "overlays/gpu-sm89/kustomization.yaml",
+        "overlays/gpu-sm89/deployment.yaml",
+    ]
+
+
+def test_another_repository_is_rolled_out_and_the_same_is_not(tmp_path: Path) -> None:
+    def annotations() -> Document:
+        template = yaml.safe_load(rendered(tmp_path)["base/deployment.yaml"])["spec"]["template"]
+        return dict(template["metadata"]["annotations"])
+
+    cpu(tmp_path)
+    first = annotations()
+    assert annotations() == first
+    cpu(tmp_path)  # version 2
+    assert annotations() != first
+
+
+def test_memory_grows_with_what_is_loaded(tmp_path: Path) -> None:
+    def memory() -> int:
+        return int(container_of(rendered(tmp_path))["resources"]["limits"]["memory"].removesuffix("Mi"))
+
+    big = b"x" * (64 * sizing.MIB)
+    publish_model(tmp_path, "a", files={"model.onnx": big}, backend="onnxruntime", filename="model.onnx", device="cpu")
+    one = memory()
+    publish_model(tmp_path, "b", files={"model.onnx": big}, backend="onnxruntime", filename="model.onnx", device="cpu")
+    each = sizing.FRAMEWORK_BYTES["onnxruntime"] // sizing.MIB + 2 * 64 + 2 * sizing.SHARED_MEMORY_BYTES // sizing.MIB
+    assert memory() - one == each
+
+
+def test_of_several_plans_one_is_loaded_and_all_are_fetched(tmp_path: Path) -> None:
+    by_capability = {"8.9": "model-8.9.plan", "9.0": "model-9.0.plan"}
+    content = {"model-8.9.plan": b"x" * sizing.MIB, "model-9.0.plan": b"x" * 3 * sizing.MIB}
+    publish_model(tmp_path, files=content, by_capability=by_capability)
+    (model,) = read_repository(tmp_path)
+    assert sizing.loaded_bytes(model) == 3 * sizing.MIB
+    assert sizing.repository_bytes([model]) > 4 * sizing.MIB
+
+
+def test_the_start_up_probe_waits_for_all_models(made: Callable[[str], Path]) -> None:
+    def waits(kind: str, **changes: Any) -> int:
+        probe = container_of(rendered(made(kind), **changes))["startupProbe"]
+        return int(probe["periodSeconds"] * probe["failureThreshold"])
+
+    assert waits("onnx") == 2 * (sizing.BOOT_SECONDS + sizing.FRAMEWORK_SECONDS["onnxruntime"]) + 5  # and 1000 bytes
+    assert waits("many models") > 2 * 19 * sizing.FRAMEWORK_SECONDS["onnxruntime"]
+    assert waits("onnx", sizes=Sizes(startup_seconds=1200)) == 1200
+
+
+def test_sizes_can_be_given(made: Callable[[str], Path]) -> None:
+    texts = rendered(made("one plan"), sizes=Sizes(cpus=12, memory_mib=65536, gpus=2), scale=Scale(3, 5, 50))
+    assert container_of(texts)["resources"]["limits"]["cpu"] == "12"
+    assert container_of(texts)["resources"]["limits"]["memory"] == "65536Mi"
+    patch = yaml.safe_load(texts["overlays/gpu-sm90/deployment.yaml"])["spec"]["template"]["spec"]
+    assert patch["containers"][0]["resources"]["limits"] == {"nvidia.com/gpu": "2"}
+    scaler = yaml.safe_load(texts["base/horizontal-pod-autoscaler.yaml"])["spec"]
+    assert (scaler["minReplicas"], scaler["maxReplicas"]) == (3, 5)
+    assert scaler["metrics"][0]["pods"]["target"] == {"type": "AverageValue", "averageValue": "50"}
+
+
+def test_the_cpus_are_those_that_a_network_computes_with(made: Callable[[str], Path]) -> None:
+    assert container_of(rendered(made("openvino")))["resources"]["requests"]["cpu"] == "6"
+
+
+def test_the_grace_is_the_launchers() -> None:
+    assert sizing.GRACE_SECONDS == embedded.GRACE_SECONDS
+    assert sizing.SHARED_MEMORY_BYTES == embedded.SHARED_MEMORY_BYTES
+
+
+def test_the_arguments_are_what_both_images_take(made: Callable[[str], Path]) -> None:
+    container = container_of(rendered(made("onnx"), admin_secret="key"))
+    assert "command" not in container
+    assert container["args"] == [
+        *("--repository", "/models", "--http-port", "8000", "--grpc-port", "8001", "--metrics-port", "8002"),
+        *("--admin-key-file", "/run/secrets/build-repo/admin.key"),
+    ]
+
+
+def test_without_the_prometheus_operator(made: Callable[[str], Path]) -> None:
+    texts = rendered(made("onnx"), monitors=Monitors(wanted=False))
+    assert not [name for name, text in texts.items() if "ServiceMonitor" in text]
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"place": Place("9triton")}, "a letter first"),
+        ({"place": Place("x" * 41)}, "up to 40"),
+        ({"place": Place("my.triton")}, "no dots"),
+        ({"place": Place("Triton")}, "small letters"),
+        ({"place": Place(namespace="a b")}, "namespace's name"),
+        ({"place": Place(runtime_class="a:b")}, "runtime class's name"),
+        ({"place": Place(architecture="amd64\n")}, "no architecture"),
+        ({"scale": Scale(5, 4)}, "no range"),
+        ({"scale": Scale(0, 4)}, "no range"),
+        ({"network": Network(("a: b",))}, "namespace's name"),
+        ({"network": Network(egress_cidr="everywhere")}, "egress-cidr"),
+        ({"admin_secret": "Key"}, "Secret's name"),
+        ({"kserve_protocol": "v1"}, "v2, grpc-v2"),
+    ],
+)
+def test_options_that_are_refused(changes: dict[str, Any], reason: str, made: Callable[[str], Path]) -> None:
+    with pytest.raises(DeployError, match=reason):
+        rendered(made("onnx"), **changes)
+
+
+@pytest.mark.parametrize("pair", ["release", "=x", "a b=c", "release=a b", "app.kubernetes.io/name=x"])
+def test_labels_that_are_refused(pair: str) -> None:
+    with pytest.raises(DeployError, match="label"):
+        kubernetes.labels([pair])
+
+
+def test_a_template_that_lacks_a_value_fails() -> None:
+    with pytest.raises(DeployError, match="undefined"):
+        files.render("kubernetes/base/deployment.yaml")
+
+
+# --- the rule of the Prometheus adapter ---
+
+SERIES = {
+    "quick": ("0+100x20", "0+1000000x20"),  # per 15 s: 100 requests that waited 10 ms each
+    "slow": ("0+10x20", "0+500000x20"),  # 10 that waited 50 ms each
+    "idle": ("0x20", "0x20"),
+}
+
+
+def test_the_adapters_query_gives_the_longest_wait(made: Callable[[str], Path], tmp_path: Path) -> None:
+    values = yaml.safe_load(rendered(made("onnx"))["monitoring/prometheus-adapter.yaml"])
+    (rule,) = values["rules"]["custom"]
+    assert rule["name"]["as"] == METRIC
+    query = rule["metricsQuery"]
+    for name, text in {
+        "<<.Series>>": "nv_inference_queue_duration_us",
+        "<<.LabelMatchers>>": 'namespace="serving",pod=~"busy|idle"',
+        "<<.GroupBy>>": "pod",
+    }.items():
+        assert name in query
+        query = query.replace(name, text)
+    test = {
+        "evaluation_interval": "15s",
+        "tests": [
+            {
+                "interval": "15s",
+                "input_series": [
+                    {"series": f'{metric}{{namespace="serving",pod="{pod}",model="{model}",version="1"}}', "values": v}
+                    for pod, models in {"busy": SERIES, "idle": {"idle": SERIES["idle"]}}.items()
+                    for model, values in models.items()
+                    for metric, v in zip(
+                        ("nv_inference_request_success", "nv_inference_queue_duration_us"), values, strict=True
+                    )
+                ],
+                "promql_expr_test": [
+                    {
+                        "expr": f"round({query}, 0.001)",
+                        "eval_time": "4m",
+                        "exp_samples": [
+                            {"labels": '{pod="busy"}', "value": 50},
+                            {"labels": '{pod="idle"}', "value": 0},
+                        ],
+                    }
+                ],
+            }
+        ],
+    }
+    (tmp_path / "test.yml").write_text(yaml.safe_dump(test))
+    command = [program("promtool", "apt-get install prometheus"), "test", "rules", tmp_path / "test.yml"]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+# --- the command ---
+
+
+def run(*arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "builder", "deploy", "kubernetes", *map(str, arguments)]
+    finished = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert "Traceback" not in finished.stderr, finished.stderr
+    return finished
+
+
+def test_the_command_writes_files_that_are_built(made: Callable[[str], Path], tmp_path: Path) -> None:
+    given = ["--image", IMAGE, "-r", made("plans"), "--repository-uri", "s3://b/m", "-o", tmp_path / "k 8s", "--json"]
+    finished = run(*given, "--monitor-label", "release=prometheus", "--client-namespace", "web", "--min-replicas", 3)
+    assert finished.returncode == 0, finished.stderr
+    told = json.loads(finished.stdout)
+    assert {str(path.relative_to(tmp_path / "k 8s")) for path in (tmp_path / "k 8s").rglob("*.yaml")} == set(
+        told["written"]
+    )
+    documents = kustomize(tmp_path / "k 8s" / "fleet")
+    assert broken(documents) == {}
+    assert {
+        spec["minReplicas"] for spec in (item["spec"] for item in of_kind(documents, "HorizontalPodAutoscaler"))
+    } == {3}
+    again = run(*given)
+    assert again.returncode == 0
+    assert "base/network-policy.yaml" in json.loads(again.stdout)["written"]  # no client namespace any more
+
+
+def test_the_command_says_what_is_wrong(made: Callable[[str], Path], tmp_path: Path) -> None:
+    good = ["--image", IMAGE, "-r", made("onnx"), "-o", tmp_path / "out", "--repository-baked"]
+    for arguments, code, words in (
+        (["--image", "triton", *good[2:]], 19, "no tag"),
+        ([*good, "--repository-claim", "c"], 19, "one of them"),
+        ([*good[:2], "-r", tmp_path, *good[4:]], 16, "no models"),
+        (good[2:], 2, "--image"),
+    ):
+        finished = run(*arguments)
+        assert finished.returncode == code, finished.stderr
+        assert words in finished.stderr
+    assert not (tmp_path / "out").exists()
+    assert run(*good).returncode == 0
+    (tmp_path / "out" / "base" / "deployment.yaml").write_text("mine")
+    refused = run(*good)
+    assert (refused.returncode, "edited since: base/deployment.yaml" in refused.stderr) == (19, True)
+    assert run(*good, "--force").returncode == 0
