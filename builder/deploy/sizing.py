@@ -17,11 +17,15 @@ GRACE_SECONDS = 30
 STOP_SECONDS = 2 * GRACE_SECONDS + 5
 """From SIGTERM to the end at most: the drain, the server's own wait for models to unload, and what kills it then."""
 
-SERVER_BYTES = 512 * MIB
+# ResNet-18 with the embedded server, of which PSS was taken under load: the server 46 to 114 MiB, the step 41, and
+# the network without two copies of its weights 355 (pytorch), 144 (onnxruntime) and 109 (openvino).
+SERVER_BYTES = 256 * MIB
 STEP_BYTES = 256 * MIB
-"""Of a preprocessing step: an interpreter, and the pictures that it decodes."""
-FRAMEWORK_BYTES = {"pytorch": 1024 * MIB, "onnxruntime": 512 * MIB, "openvino": 768 * MIB, "tensorrt": 2048 * MIB}
-"""Of each instance of a network, without weights. TensorRT's is CUDA's context, pinned memory and libraries."""
+"""Of a preprocessing step, with the pictures that it decodes."""
+FRAMEWORK_BYTES = {"pytorch": 512 * MIB, "onnxruntime": 256 * MIB, "openvino": 256 * MIB}
+"""Of each instance of a network on the CPU, which may be a process of its own, without weights."""
+GPU_BYTES = 2048 * MIB
+"""Of all networks on GPUs together, in host memory: CUDA's context, libraries and pinned memory. Assumed."""
 WEIGHT_COPIES = 2
 """The weights as read, and as the framework lays them out."""
 SHARED_MEMORY_BYTES = 64 * MIB
@@ -33,10 +37,16 @@ LOAD_BYTES_PER_SECOND = 50e6
 """From disk until a model is ready, an assumption."""
 BOOT_SECONDS = 30
 FRAMEWORK_SECONDS = {"pytorch": 60, "onnxruntime": 20, "openvino": 20, "tensorrt": 60}
-"""To import it from a cold disk, and to warm a model up."""
+"""To import each from a cold disk, once."""
+INSTANCE_SECONDS = 5
+"""To set up and warm up one instance of a network."""
 CAUTION = 2
 """A start-up probe that gives up too early kills a server for being slow, again and again."""
 UNKNOWN_BACKEND = "pytorch"
+
+GPU_CPUS = 4
+"""That decode pictures for it; 400 a second or so, see docs/fleet.md."""
+THREAD_FACTS = ("INTRA_OP_THREAD_COUNT", "INFERENCE_NUM_THREADS", "intra_op_thread_count")
 
 
 def repository_bytes(models: Sequence[Served]) -> int:
@@ -63,21 +73,22 @@ def shared_memory_bytes(models: Sequence[Served]) -> int:
 
 def memory_bytes(models: Sequence[Served]) -> int:
     """The server, its steps and networks, and what they share; a memory-backed /dev/shm counts in full."""
-    networks = sum(
-        instances(model) * (_of(FRAMEWORK_BYTES, model) + WEIGHT_COPIES * loaded_bytes(model)) for model in models
-    )
     steps = STEP_BYTES * len({model.preprocess for model in models})
-    return SERVER_BYTES + steps + networks + shared_memory_bytes(models)
+    return SERVER_BYTES + steps + _networks_bytes(models) + shared_memory_bytes(models)
+
+
+def _networks_bytes(models: Sequence[Served]) -> int:
+    on_gpus = [model for model in models if model.needs_gpu]
+    weights = sum(WEIGHT_COPIES * loaded_bytes(model) * instances(model) for model in models)
+    frameworks = sum(_of(FRAMEWORK_BYTES, model) * instances(model) for model in models if not model.needs_gpu)
+    return weights + frameworks + (GPU_BYTES if on_gpus else 0)
 
 
 def cpus(models: Sequence[Served]) -> int:
     """The most that one network computes with; on a GPU, what decodes pictures for it."""
     if any(model.needs_gpu for model in models):
-        return 4
+        return GPU_CPUS
     return max(2, *(instances(model) * threads(model) for model in models))
-
-
-THREAD_FACTS = ("INTRA_OP_THREAD_COUNT", "INFERENCE_NUM_THREADS", "intra_op_thread_count")
 
 
 def threads(model: Served) -> int:
@@ -86,12 +97,12 @@ def threads(model: Served) -> int:
 
 
 def startup_seconds(models: Sequence[Served]) -> int:
-    """From the container's start until all models are ready, twice as long as is likely; loading one by one."""
+    """From the container's start until all models are ready, twice as long as is likely."""
+    frameworks = sum({model.backend: _of(FRAMEWORK_SECONDS, model) for model in models}.values())
     loading = sum(
-        instances(model) * (_of(FRAMEWORK_SECONDS, model) + loaded_bytes(model) / LOAD_BYTES_PER_SECOND)
-        for model in models
+        instances(model) * (INSTANCE_SECONDS + loaded_bytes(model) / LOAD_BYTES_PER_SECOND) for model in models
     )
-    return math.ceil(CAUTION * (BOOT_SECONDS + loading))
+    return math.ceil(CAUTION * (BOOT_SECONDS + frameworks + loading))
 
 
 def download_seconds(size: int) -> int:
