@@ -168,14 +168,17 @@ def is_limited(documents: list[Document]) -> Iterator[str]:
 
 
 def asks_for_gpus_as_kubernetes_wants(documents: list[Document]) -> Iterator[str]:
-    """Whole, as many as its limit, on labelled nodes, whose taint is tolerated."""
+    """Whole, as many as its limit, on nodes of the generation, whose taint is tolerated."""
     for pod in pods(documents):
         (resources,) = (container["resources"] for container in pod.servers)
         asked = [resources[kind].get("nvidia.com/gpu") for kind in ("requests", "limits")]
-        is_placed = any(label.startswith("nvidia.com/gpu.") for label in pod.spec["nodeSelector"])
         tolerates = any(taint.get("key") == "nvidia.com/gpu" for taint in pod.spec.get("tolerations", []))
-        if asked[0] != asked[1] or len({asked[0] is not None, is_placed, tolerates}) != 1:
+        if asked[0] != asked[1] or (asked[0] is not None) != tolerates or tolerates != ("-gpu" in pod.name):
             yield f"{pod.name} asks for GPUs by halves"
+        generation = re.search(r"-gpu-sm(\d+)(\d)\b", pod.name)
+        found = tuple(pod.spec["nodeSelector"].get(f"nvidia.com/gpu.compute.{part}") for part in ("major", "minor"))
+        if found != (generation.groups() if generation else (None, None)):
+            yield f"{pod.name} runs on GPUs that its plans are not for"
 
 
 def is_pinned(documents: list[Document]) -> Iterator[str]:

@@ -272,6 +272,7 @@ MUTATIONS: list[tuple[str, Callable[[list[Document]], Any]]] = [
     ("is_limited", set_to(pod, "volumes/0/emptyDir", {})),
     ("asks_for_gpus_as_kubernetes_wants", taken(server, "resources/requests/nvidia.com~gpu")),
     ("asks_for_gpus_as_kubernetes_wants", taken(pod, "tolerations")),
+    ("asks_for_gpus_as_kubernetes_wants", set_to(pod, "nodeSelector/nvidia.com~gpu.compute.minor", "6")),
     ("asks_for_gpus_as_kubernetes_wants", set_to(pod, "nodeSelector", {"kubernetes.io/os": "linux"})),
     ("is_pinned", set_to(server, "image", "triton:latest")),
     ("is_pinned", set_to(server, "image", "registry.example:5000/triton")),

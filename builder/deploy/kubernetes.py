@@ -8,8 +8,10 @@ from __future__ import annotations
 import hashlib
 import math
 import re
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from builder.deploy import files, sizing
@@ -223,6 +225,10 @@ def _digest(models: Sequence[Served]) -> str:
         for role in sorted(model.configs):
             digest.update(model.configs[role].SerializeToString(deterministic=True))
     return digest.hexdigest()
+
+
+def apply_command(folder: Path) -> str:
+    return f"kubectl apply -k {shlex.quote(str(folder / 'fleet'))}"
 
 
 def labels(pairs: Sequence[str]) -> dict[str, str]:

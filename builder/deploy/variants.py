@@ -10,7 +10,7 @@ from builder.errors import DeployError
 from builder.served import Served
 
 CAPABILITY = re.compile(r"(\d+)\.(\d+)", re.ASCII)
-GPU_MAJOR, GPU_MINOR, GPU_PRESENT = (f"nvidia.com/gpu.{name}" for name in ("compute.major", "compute.minor", "present"))
+GPU_MAJOR, GPU_MINOR = "nvidia.com/gpu.compute.major", "nvidia.com/gpu.compute.minor"
 """Labels that NVIDIA's GPU feature discovery gives nodes."""
 # By the kernel's names; those that node feature discovery publishes unless it is told otherwise.
 CPU_FEATURES = {
@@ -48,7 +48,7 @@ def variants(models: Sequence[Served]) -> list[Variant]:
         return [_of_generation(models, capability) for capability in _shared(bound)]
     features = _cpu_labels(models)
     if any(model.needs_gpu for model in models):
-        return [Variant("gpu", True, features | {GPU_PRESENT: "true"})]
+        return [Variant("gpu", True, features)]  # a node without a GPU has none to give
     return [Variant("cpu", False, features)]
 
 

@@ -91,4 +91,4 @@ def kubernetes(
     monitors = kubernetes.Monitors(service_monitor, kubernetes.labels(monitor_label or ()))
     options = kubernetes.Options(image, origin, place, scale, sizes, network, monitors, admin_secret, kserve_protocol)
     texts = kubernetes.render(read_repository(repository), options)
-    report(files.write(texts, output, force, target="kubernetes"), output, as_json)
+    report(files.write(texts, output, force, target="kubernetes"), output, as_json, kubernetes.apply_command(output))
