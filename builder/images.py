@@ -40,6 +40,14 @@ SOUND_BATCHER = "26.08"
 # Triton takes AOTInductor's packages from 26.03 on, and batches for them from here.
 BATCHED_PACKAGES = "26.07"
 
+HEALTH = (
+    "python3",
+    "-c",
+    "from urllib.request import ProxyHandler, build_opener;"
+    " build_opener(ProxyHandler({})).open('http://127.0.0.1:8000/v2/health/ready', timeout=4)",
+)
+"""In a container of ours, whether its server is ready: exit code 0."""
+
 # From the release notes, oldest first.
 IMAGES = (
     Image("25.12", "2.64", "2.10.0a0", "10.14.1", "13.1.0", "1.23.2"),

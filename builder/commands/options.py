@@ -27,6 +27,9 @@ Cpus = Annotated[float | None, typer.Option(help="docker: at most.", min=0.01)]
 UntilInputCloses = Annotated[
     bool, typer.Option("--until-input-closes", help="Stop when standard input closes.", hidden=True)
 ]
+Linger = Annotated[
+    float, typer.Option(help="Seconds to serve on after SIGTERM, until balancers have noticed.", min=0, max=300)
+]
 HttpHost = Annotated[
     str | None,
     typer.Option(help="Address of plain HTTP beside TLS, in a network of its own.", hidden=True),

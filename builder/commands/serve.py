@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -18,6 +19,7 @@ from builder.commands.options import (
     HttpHost,
     Image,
     Json,
+    Linger,
     Memory,
     Port,
     Repository,
@@ -60,6 +62,7 @@ def serve(
     memory: Memory = None,
     cpus: Cpus = None,
     http_host: HttpHost = None,
+    linger: Linger = 0,
     until_input_closes: UntilInputCloses = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show the server's whole log.")] = False,
     as_json: Json = False,
@@ -85,7 +88,7 @@ def serve(
         server = _launch(repository, launcher, options, as_json)
     if until_input_closes:
         threading.Thread(target=_end_with_input, daemon=True).start()
-    _attend(server, options, as_json)
+    _attend(server, options, as_json, linger)
 
 
 def _launch(repository: Path, launcher: str, options: LaunchOptions, as_json: bool) -> Server:
@@ -100,7 +103,7 @@ def _launch(repository: Path, launcher: str, options: LaunchOptions, as_json: bo
     return LAUNCHERS[launcher].launch(repository, options)
 
 
-def _attend(server: Server, options: LaunchOptions, as_json: bool) -> None:
+def _attend(server: Server, options: LaunchOptions, as_json: bool, linger: float) -> None:
     """Say where the server is, and stay until it is to stop; not with one that goes on by itself."""
     from builder.launchers import access
 
@@ -115,7 +118,9 @@ def _attend(server: Server, options: LaunchOptions, as_json: bool) -> None:
             return
         status = server.wait()
         raise LaunchError(f"the server ended by itself with status {status}; its last words are above")
-    except (KeyboardInterrupt, SystemExit):
+    except (KeyboardInterrupt, SystemExit) as end:
+        if isinstance(end, SystemExit):
+            time.sleep(linger)
         say("stopping: answering what is in flight ...")
     finally:
         server.stop()

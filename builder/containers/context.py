@@ -15,18 +15,13 @@ import jinja2
 from builder import containers, publish
 from builder.containers.recipe import USER, Order, labels
 from builder.errors import ImageError
+from builder.images import HEALTH
 from builder.served import role_of
 from builder.types import Report
 
 TEMPLATES = Path(__file__).parent.parent / "templates" / "containers"
 DOCKERFILE = "Dockerfile"
 MODELS = "models"
-HEALTH = (
-    "python3",
-    "-c",
-    "from urllib.request import ProxyHandler, build_opener;"
-    " build_opener(ProxyHandler({})).open('http://127.0.0.1:8000/v2/health/ready', timeout=4)",
-)
 # Until then a server that is not ready is starting, not ill: PyTorch from a cold disk, and the largest networks.
 START_SECONDS = 300
 

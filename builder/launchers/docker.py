@@ -23,6 +23,7 @@ from builder import engine, hardware
 from builder.containers import context, resolving
 from builder.containers.resolving import Resolved
 from builder.errors import EngineError, ImageError, LaunchError, ModelLoadError
+from builder.images import HEALTH
 from builder.launchers import access, cabinet, embedded
 from builder.launchers.certificates import require_usable
 from builder.launchers.embedded import DIRECT, GRACE_SECONDS, POLL_SECONDS, choose_ports
@@ -46,8 +47,7 @@ REPEATED = tuple(OURS + word for word in ("starting", "ready", "stopping", "mode
 MIB = 1024 * 1024
 SHARED_MEMORY_MIB = 1024
 SHARED_MEMORY_MIB_A_MODEL = 256
-TEMPORARY = "rw,nosuid,nodev,exec,size=1g,mode=1777"
-"""The embedded server lays its backends out there, so that it must be able to execute from it."""
+TEMPORARY = "rw,nosuid,nodev,noexec,size=1g,mode=1777"
 
 
 def launch(repository: Path, options: LaunchOptions) -> ContainerServer:
@@ -225,7 +225,7 @@ class ContainerServer:
             "mem_limit": container.memory,
             "nano_cpus": int(container.cpus * 1e9) if container.cpus else None,
             "device_requests": gpus if needs_gpu else None,
-            "healthcheck": {"test": ["CMD", *context.HEALTH], "interval": 10**10, "timeout": 5 * 10**9, "retries": 3}
+            "healthcheck": {"test": ["CMD", *HEALTH], "interval": 10**10, "timeout": 5 * 10**9, "retries": 3}
             | {"start_period": context.START_SECONDS * 10**9},
             "log_config": LogConfig(type="json-file", config={"max-size": "10m", "max-file": "3"}),
             "stop_signal": "SIGTERM",

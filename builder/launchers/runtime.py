@@ -19,6 +19,7 @@ from builder.launchers import access
 RUNTIMES = Path(__file__).parent.parent / "runtimes"
 CONFIG = "config.pbtxt"
 PYTHON_BACKEND = "python"
+BACKENDS_VARIABLE = "BUILD_REPO_BACKENDS"
 # The models' code runs with the environment that the server has.
 SECRETS = (access.ENVIRONMENT, "REPO_CLIENT_ADMIN_KEY")
 NEWER_PLATFORMS = ("torch_aoti",)
@@ -34,24 +35,19 @@ class Runtime:
     folder: Path
     binary: Path
     repository: Path
+    backends: Path
     environment: dict[str, str]
-
-    @property
-    def backends(self) -> Path:
-        return self.folder / "backends"
 
 
 def make_runtime(repository: Path) -> Runtime:
     """Lay the folder out. Raises LaunchError where the server cannot run."""
     wheel = _wheel()
     server = wheel / "pytriton" / "tritonserver"
-    stub = server / "python_backend_stubs" / f"{sys.version_info.major}.{sys.version_info.minor}" / STUB
-    if not stub.exists():
-        raise LaunchError(f"the embedded server has no stub for Python {platform.python_version()}; use 3.11 or 3.12")
     _check_numpy()
     folder = _temporary_folder()
     try:
-        _lay_out_backends(folder / "backends", server, stub)
+        laid_out = os.environ.get(BACKENDS_VARIABLE)
+        backends = Path(laid_out) if laid_out else lay_out_backends(folder / "backends")
         (folder / "lib").mkdir()
         (folder / "lib" / _libpython_name()).symlink_to(find_libpython())
         _lay_out_models(folder / "models", repository.absolute())
@@ -59,7 +55,7 @@ def make_runtime(repository: Path) -> Runtime:
         shutil.rmtree(folder, ignore_errors=True)
         raise
     environment = _environment(folder, wheel)
-    return Runtime(folder, server / "bin" / "tritonserver", folder / "models", environment)
+    return Runtime(folder, server / "bin" / "tritonserver", folder / "models", backends, environment)
 
 
 def _wheel() -> Path:
@@ -91,7 +87,15 @@ def _temporary_folder() -> Path:
     return Path(folder)
 
 
-def _lay_out_backends(backends: Path, server: Path, stub: Path) -> None:
+def lay_out_backends(backends: Path) -> Path:
+    """The folder, new, with what the server needs to run the backends. Raises LaunchError.
+
+    An image has it already, and names it in BACKENDS_VARIABLE: it runs where nothing that was written may be executed.
+    """
+    server = _wheel() / "pytriton" / "tritonserver"
+    stub = server / "python_backend_stubs" / f"{sys.version_info.major}.{sys.version_info.minor}" / STUB
+    if not stub.exists():
+        raise LaunchError(f"the embedded server has no stub for Python {platform.python_version()}; use 3.11 or 3.12")
     python = backends / PYTHON_BACKEND
     python.mkdir(parents=True)
     for name in ("libtriton_python.so", "triton_python_backend_utils.py"):
@@ -102,6 +106,7 @@ def _lay_out_backends(backends: Path, server: Path, stub: Path) -> None:
         if (runtime / "model.py").exists():
             (backends / runtime.name).mkdir()
             shutil.copy(runtime / "model.py", backends / runtime.name / "model.py")
+    return backends
 
 
 def _lay_out_models(models: Path, repository: Path) -> None:

@@ -59,7 +59,7 @@ def main() -> int:
     if options.until_input_closes:
         threading.Thread(target=_wait_for_end_of_input, args=(stopping,), daemon=True).start()
     host = options.http_host or options.host
-    return _run(server, Api(f"http://{LOCAL.get(host, host)}:{options.http_port}", key), stopping)
+    return _run(server, Api(f"http://{LOCAL.get(host, host)}:{options.http_port}", key), stopping, options.linger)
 
 
 def _wait_for_end_of_input(stopping: threading.Event) -> None:
@@ -80,6 +80,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--unrestricted", action="store_true")
     for name in ("--tls-cert", "--tls-key", "--tls-client-ca"):
         parser.add_argument(name)
+    parser.add_argument("--linger", type=float, default=0, help="seconds to serve on after SIGTERM")
     parser.add_argument("--until-input-closes", action="store_true", help="stop when whoever started this is gone")
     parser.add_argument("--verbose", "-v", action="store_true")
     parser.add_argument("rest", nargs="*", help="more arguments for tritonserver, behind --")
@@ -173,7 +174,7 @@ class Api:
             return json.loads(response.read() or b"null")
 
 
-def _run(server: subprocess.Popen[bytes], api: Api, stopping: threading.Event) -> int:
+def _run(server: subprocess.Popen[bytes], api: Api, stopping: threading.Event, linger: float) -> int:
     is_ready = False
     while server.poll() is None and not stopping.wait(POLL_SECONDS):
         if not is_ready and api.is_live():
@@ -187,6 +188,8 @@ def _run(server: subprocess.Popen[bytes], api: Api, stopping: threading.Event) -
     if server.poll() is not None:
         _say(f"the server ended by itself with status {server.returncode}; its last words are above")
         return CANNOT_LAUNCH
+    if is_ready:
+        time.sleep(linger)  # balancers go on sending until they have noticed
     _say("stopping: answering what is in flight ...")
     if is_ready:
         _drain(server, api)

@@ -1,0 +1,62 @@
+"""build-repo deploy swarm"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from builder.commands.deploy.options import AdminSecret, Image, Name
+from builder.commands.options import Force, Json, Output, Repository
+
+Published = Annotated[
+    int | None, typer.Option(help="Port on every node. Default: none but the stack's network.", min=1, max=65535)
+]
+
+
+def swarm(
+    image: Image,
+    repository: Repository = Path("model_repository"),
+    output: Output = Path("deploy/swarm"),
+    repository_path: Annotated[
+        str | None, typer.Option(help="Of the repository on every node. Default: it is in the image.", metavar="DIR")
+    ] = None,
+    name: Name = "triton",
+    replicas: Annotated[int, typer.Option(help="Of the server.", min=1, max=100)] = 2,
+    publish_http: Published = None,
+    publish_grpc: Published = None,
+    proxy_image: Annotated[str, typer.Option(help="HAProxy 2.4 or newer.", metavar="IMAGE")] = "haproxy:3.2-alpine",
+    tls_secret: Annotated[
+        str | None, typer.Option(help="Secret with certificate and key in one PEM, for the proxy.", metavar="NAME")
+    ] = None,
+    admin_secret: AdminSecret = None,
+    cpus: Annotated[float | None, typer.Option(help="Of a replica. Default: by the repository.", min=0.1)] = None,
+    memory: Annotated[int | None, typer.Option(help="MiB of a replica. Default: by the repository.", min=64)] = None,
+    gpus: Annotated[int, typer.Option(help="Of a replica, where it needs any.", min=1)] = 1,
+    force: Force = False,
+    as_json: Json = False,
+) -> None:
+    """A stack file: replicas behind a proxy, updated one by one."""
+    from builder.commands.deploy.report import report
+    from builder.deploy.files import write
+    from builder.deploy.swarm import STACK, Options, render
+    from builder.served import read_repository
+
+    options = Options(
+        image,
+        name,
+        replicas,
+        repository_path,
+        proxy_image,
+        publish_http,
+        publish_grpc,
+        tls_secret,
+        admin_secret,
+        cpus,
+        memory,
+        gpus,
+    )
+    files = render(read_repository(repository), options)
+    following = f"docker stack deploy --compose-file {output / STACK} {name}"
+    report(write(files, output, force, target="swarm"), output, as_json, following)
