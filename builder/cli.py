@@ -12,6 +12,7 @@ from typer.core import TyperGroup
 
 from builder.commands.build import build
 from builder.commands.compare import compare
+from builder.commands.deploy import deploy
 from builder.commands.describe import describe
 from builder.commands.merge import merge
 from builder.commands.networks import networks
@@ -67,6 +68,7 @@ app.command()(compare)
 app.command()(serve)
 app.command()(merge)
 app.command()(schema)
+app.add_typer(deploy)
 
 
 def _end(number: int, _: FrameType | None) -> None:

@@ -12,7 +12,7 @@ FLOORS = [
     {"types", "config", "usercode", "documents", "engine"},
     {"manifest", "pictures", "publish", "card"},
     {"networks", "exporters", "preprocessors", "verify", "served"},
-    {"plan", "training", "describe", "launchers", "merge"},
+    {"plan", "training", "describe", "launchers", "merge", "deploy"},
     {"stage", "registries"},
     {"build"},
     {"compare"},

@@ -14,3 +14,5 @@ Weights = Annotated[
     str | None, typer.Option(help="Weights for every entry, whatever it says, such as random.", metavar="SOURCE")
 ]
 Port = Annotated[int, typer.Option(help="0: any free port.", min=0, max=65535)]
+Output = Annotated[Path, typer.Option("--output", "-o", help="Folder to write the files to.", metavar="DIR")]
+Force = Annotated[bool, typer.Option("--force", help="Replace files that were edited, or that others wrote.")]

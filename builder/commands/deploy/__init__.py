@@ -1,0 +1,17 @@
+"""build-repo deploy: files that run a repository elsewhere. One file a target."""
+
+from __future__ import annotations
+
+import typer
+
+from builder.commands.deploy.kubernetes import kubernetes
+
+deploy = typer.Typer(
+    name="deploy",
+    help="Write the files that run a repository elsewhere. Nothing is applied.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+deploy.command()(kubernetes)

@@ -1,0 +1,23 @@
+"""What the targets print."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from builder.commands.output import print_json, say
+
+if TYPE_CHECKING:
+    from builder.deploy.files import Outcome
+
+
+def report(outcome: Outcome, folder: Path, as_json: bool) -> None:
+    """The files, one a line; what became of them goes to standard error."""
+    if as_json:
+        print_json({"folder": str(folder)} | asdict(outcome))
+        return
+    for name in sorted((*outcome.written, *outcome.unchanged)):
+        print(folder / name)
+    counts = {"written": outcome.written, "unchanged": outcome.unchanged, "removed": outcome.removed}
+    say(", ".join(f"{len(names)} {what}" for what, names in counts.items() if names or what == "written"))
