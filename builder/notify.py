@@ -27,7 +27,7 @@ def stopping(status: str) -> None:
 
 @contextmanager
 def starting(status: str) -> Iterator[None]:
-    """While it lasts, TimeoutStartSec is put off, up to LONGEST_START_SECONDS: how long models load nobody can guess."""
+    """While it lasts, for LONGEST_START_SECONDS at most, TimeoutStartSec is put off: who knows how long models load."""
     _send(_status(status))
     left = iter(range(LONGEST_START_SECONDS * 3 // EXTENSION_SECONDS))
 

@@ -23,7 +23,8 @@ def serve(
     as_json: Json = False,
 ) -> None:
     """Serve a repository in the foreground until Ctrl-C or SIGTERM."""
-    from builder.errors import LaunchError
+    from builder import notify
+    from builder.errors import LaunchError, ServerEnded
     from builder.launchers import LAUNCHERS, LaunchOptions
 
     if launcher not in LAUNCHERS:
@@ -31,16 +32,20 @@ def serve(
     options = LaunchOptions(host, http_port, grpc_port, metrics_port, verbose)
     if not as_json:
         say(f"starting Triton over {repository} ...")
-    server = LAUNCHERS[launcher].launch(repository, options)
+    with notify.starting(f"loading the models of {repository}"):
+        server = LAUNCHERS[launcher].launch(repository, options)
     try:
         if as_json:
             print_json({"ready": True} | asdict(server.endpoints))
         else:
             ends = server.endpoints
             say(f"ready: gRPC {ends.grpc}, HTTP {ends.http}, metrics {ends.metrics}; Ctrl-C stops it")
-        status = server.wait()
-        raise LaunchError(f"the server ended by itself with status {status}; its last words are above")
+        notify.ready(f"gRPC {server.endpoints.grpc}, HTTP {server.endpoints.http}")
+        with notify.watched(server.is_live):
+            status = server.wait()
+        raise ServerEnded(f"the server ended by itself with status {status}; its last words are above")
     except (KeyboardInterrupt, SystemExit):
+        notify.stopping("answering what is in flight")
         say("stopping: answering what is in flight ...")
     finally:
         server.stop()

@@ -16,7 +16,7 @@ import urllib.request
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from builder.errors import LaunchError, ModelLoadError
+from builder.errors import LaunchError, ModelLoadError, ServerEnded
 from builder.launchers import guard
 from builder.launchers.compatibility import refuse_unloadable
 from builder.launchers.runtime import PYTHON_BACKEND, Runtime, ensembles, make_runtime
@@ -100,10 +100,10 @@ class EmbeddedServer:
 
     def wait_until_ready(self) -> None:
         """Back when all models are ready. Raises LaunchError with the server's own reasons."""
-        while not self._is_live():
+        while not self.is_live():
             if self._process.poll() is not None:
                 self._reader.join(1)
-                raise LaunchError("the server ended before it was ready; it said:\n" + "\n".join(self._lines))
+                raise ServerEnded("the server ended before it was ready; it said:\n" + "\n".join(self._lines))
             time.sleep(POLL_SECONDS)
         failed = [model for model in self._index() if model.get("state") != "READY"]
         if failed:
@@ -162,7 +162,7 @@ class EmbeddedServer:
         reason = re.sub(r"(\\n|\s)+", " ", reason).strip()
         return reason.replace(str(self._models), str(self._repository))
 
-    def _is_live(self) -> bool:
+    def is_live(self) -> bool:
         try:
             self._http("/v2/health/live")
         except (urllib.error.URLError, OSError):

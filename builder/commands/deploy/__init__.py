@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from builder.commands.deploy.kubernetes import kubernetes
+from builder.commands.deploy.systemd import systemd
 
 deploy = typer.Typer(
     name="deploy",
@@ -15,3 +16,4 @@ deploy = typer.Typer(
     pretty_exceptions_enable=False,
 )
 deploy.command()(kubernetes)
+deploy.command()(systemd)
