@@ -69,6 +69,8 @@ class Options:
 
     repository: Path
     environment: Environment
+    target: Path | None = None
+    """Where the repository is, if its path is a symbolic link."""
     user: str | None = None
     """None: one that systemd makes up while the service runs."""
     host: str = "127.0.0.1"
@@ -120,7 +122,7 @@ def _server(options: Options, gpu: bool) -> str:
         # Beyond loopback the server has a key even if its user has none.
         ptrace=options.admin_key is not None or not _is_loopback(options.host),
         bind_low=_is_low(options.ports.http, options.ports.grpc, options.ports.metrics),
-        **_common(options, options.host, options.repository),
+        **_common(options, options.host, options.repository, options.target or options.repository),
     )
 
 
@@ -151,7 +153,7 @@ def _common(options: Options, host: str, *paths: Path) -> dict[str, Any]:
         "user": options.user,
         "memory": options.memory,
         "network": "network-online.target" if beyond else "network.target",
-        "visible": [units.word(path) for path in sorted(hidden)],
+        "visible": [units.bound(path) for path in sorted(hidden)],
         "allow": " ".join(_allowed(options)) if options.allow_from or not beyond else "",
     }
 

@@ -21,6 +21,11 @@ def word(value: str | Path) -> str:
     return f'"{escaped}"'
 
 
+def bound(path: Path) -> str:
+    """A source of BindReadOnlyPaths=, whose destination would come after a colon."""
+    return word(path).replace(":", "\\:")
+
+
 def program(path: Path) -> str:
     """What ExecStart= begins with."""
     text = _checked(path)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from builder.commands.options import Force, Json, Output, Port, Repository
+from builder.commands.options import Force, Json, Output, Repository
 
 User = Annotated[str | None, typer.Option(help="Account to run as. Default: one that systemd makes up.")]
 Prefix = Annotated[
@@ -18,7 +18,13 @@ Readable = Annotated[
     typer.Option(help="What else the programs need below a home, such as their Python. Repeatable.", metavar="DIR"),
 ]
 Host = Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 opens it to other machines.")]
-Secret = Annotated[Path | None, typer.Option(help="File on the machine that serves, for root alone.", metavar="FILE")]
+AdminKey = Annotated[
+    Path | None, typer.Option(help="Key of serve --admin-key-file; as all keys here, a file for root.", metavar="FILE")
+]
+ApiKey = Annotated[Path | None, typer.Option(help="Key to ask of the gateway's callers.", metavar="FILE")]
+Certificate = Annotated[Path | None, typer.Option(help="PEM certificate chain, for HTTPS.", metavar="FILE")]
+CertificateKey = Annotated[Path | None, typer.Option(help="PEM key of that certificate.", metavar="FILE")]
+Port = Annotated[int, typer.Option(min=1, max=65535)]
 Memory = Annotated[str | None, typer.Option(help="The most that each service may use, such as 8G or 75%.")]
 Cpus = Annotated[float | None, typer.Option(help="The most cores that the server may use.")]
 Gpu = Annotated[bool | None, typer.Option("--gpu/--no-gpu", help="NVIDIA GPUs for it. Default: as the models need.")]
@@ -41,7 +47,7 @@ def systemd(
     http_port: Port = 8000,
     grpc_port: Port = 8001,
     metrics_port: Port = 8002,
-    admin_key_file: Secret = None,
+    admin_key_file: AdminKey = None,
     memory: Memory = None,
     cpus: Cpus = None,
     gpu: Gpu = None,
@@ -51,9 +57,9 @@ def systemd(
     gateway_host: Host = "127.0.0.1",
     gateway_port: Port = 8080,
     gateway_drain: Drain = 0,
-    gateway_key_file: Secret = None,
-    gateway_tls_cert: Secret = None,
-    gateway_tls_key: Secret = None,
+    gateway_key_file: ApiKey = None,
+    gateway_tls_cert: Certificate = None,
+    gateway_tls_key: CertificateKey = None,
     force: Force = False,
     as_json: Json = False,
 ) -> None:
@@ -63,13 +69,13 @@ def systemd(
     from builder.deploy.systemd import Environment, Gateway, Options, Ports, render, this_environment
     from builder.served import read_repository
 
-    read = tuple(path.absolute() for path in readable or ())
     before = Gateway(
         gateway_model, gateway_host, gateway_port, gateway_drain, gateway_key_file, gateway_tls_cert, gateway_tls_key
     )
     options = Options(
         repository.absolute(),
-        Environment(prefix, read) if prefix else this_environment((*read, repository.resolve())),
+        Environment(prefix, tuple(readable or ())) if prefix else this_environment(tuple(readable or ())),
+        repository.resolve(),
         user,
         host,
         Ports(http_port, grpc_port, metrics_port),
