@@ -14,11 +14,13 @@ from builder.commands.build import build
 from builder.commands.compare import compare
 from builder.commands.deploy import deploy
 from builder.commands.describe import describe
+from builder.commands.image import image
 from builder.commands.merge import merge
 from builder.commands.networks import networks
 from builder.commands.output import say
 from builder.commands.schema import schema
 from builder.commands.serve import serve
+from builder.commands.stop import stop
 from builder.commands.train import train
 from builder.errors import BuilderError
 
@@ -66,6 +68,8 @@ app.command()(networks)
 app.command()(describe)
 app.command()(compare)
 app.command()(serve)
+app.command()(stop)
+app.command()(image)
 app.command()(merge)
 app.command()(schema)
 app.add_typer(deploy)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 
 REGISTRY_VARIABLE = "BUILD_REPO_REGISTRY"
@@ -18,12 +19,26 @@ class Image:
     cuda: str
     onnxruntime: str | None
     """None where its release notes do not say."""
+    python: str = "3.12"
+    """Of the python backend, for which the packages of preprocessing steps are."""
 
     def reference(self, registry: str | None = None) -> str:
         """What `docker pull` is given. Without a registry: that of the environment, else a local name."""
         registry = os.environ.get(REGISTRY_VARIABLE, "") if registry is None else registry
         return f"{registry.rstrip('/')}/tritonserver:{self.tag}-py3".lstrip("/")
 
+
+# What CUDA 13 asks of the machine, whichever image it is in: a driver, or one of the older branches that the
+# compatibility libraries in the images make do with on data-centre GPUs.
+LEAST_DRIVER = 580
+COMPATIBLE_DRIVERS = (535, 570)
+DATA_CENTRE_GPUS = re.compile(r"\b(T4|A2|A10|A16|A30|A40|A100|A800|L4|L40S?|H\d{2,3}|GH\d{3}|B\d{3}|GB\d{3})\b")
+LEAST_CAPABILITY = "7.5"
+
+# Before it, Triton's batcher loses wake-ups in models with a queue policy.
+SOUND_BATCHER = "26.08"
+# Triton takes AOTInductor's packages from 26.03 on, and batches for them from here.
+BATCHED_PACKAGES = "26.07"
 
 # From the release notes, oldest first.
 IMAGES = (

@@ -182,7 +182,7 @@ class BuiltModel:
 
 @dataclass(frozen=True)
 class Endpoints:
-    """Where a server on this machine answers: host:port, and a URL for the metrics."""
+    """Where a server on this machine answers: host:port, after grpcs:// with TLS, and a URL for the metrics."""
 
     grpc: str
     http: str

@@ -36,8 +36,9 @@ class AsyncClient:
         headers: Mapping[str, str] | None = None,
         tls: Tls | None = None,
         shared_memory: bool | None = None,
+        admin_key: str | None = None,
     ) -> None:
-        self.endpoint = endpoint.parse(url, headers, tls)
+        self.endpoint = endpoint.parse(url, headers, tls, admin_key)
         self._flows = Flows(self.endpoint, timeout, retries, shared_memory)
         self._connected: AsyncTransport | None = None
 

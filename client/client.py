@@ -30,7 +30,8 @@ class Client:
     `url` is HOST:PORT of gRPC, or a URL of the schemes grpc, grpcs, http and https. `timeout` is seconds
     for a whole call, retries included. A call is retried only when the server was UNAVAILABLE (not there,
     stopping, or its queue full), at most `retries` times. `headers` go with every call. `shared_memory`
-    carries large inputs to a server on the same host: None where it pays, True or ServerError.
+    carries large inputs to a server on the same host: None where it pays and is let; True, or NotAllowed or
+    ServerError. `admin_key` is what a restricted server wants for its index, shared memory and settings.
     """
 
     def __init__(
@@ -42,8 +43,9 @@ class Client:
         headers: Mapping[str, str] | None = None,
         tls: Tls | None = None,
         shared_memory: bool | None = None,
+        admin_key: str | None = None,
     ) -> None:
-        self.endpoint = endpoint.parse(url, headers, tls)
+        self.endpoint = endpoint.parse(url, headers, tls, admin_key)
         self._flows = Flows(self.endpoint, timeout, retries, shared_memory)
         self._transport = KINDS[self.endpoint.scheme].connect(self.endpoint)
         self._calls = Calls()

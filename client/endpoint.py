@@ -25,8 +25,12 @@ STEP_PREFIX = re.compile(r"^in ensemble '[^']*', (\[request id: [^\]]*\] )?")
 # What Triton adds to NOT_FOUND for a model that it has, but that is being loaded or unloaded: a
 # server that starts or stops.
 UNLOADED = "has no available versions"
-# Triton says UNAVAILABLE to callers without the key of a restricted endpoint; asking again is of no use.
-RESTRICTED = "This protocol is restricted"
+# Triton says UNAVAILABLE by gRPC, and 403 by HTTP, to callers without the key of a restricted endpoint; asking
+# again is of no use.
+RESTRICTED = re.compile(r"This (protocol|API) is restricted")
+# What `build-repo serve` takes its administrator's key in; of gRPC's, Triton sets the first part.
+ADMIN_HEADER = "build-repo-admin-key"
+GRPC_ADMIN_HEADER = f"triton-grpc-protocol-{ADMIN_HEADER}"
 
 
 @dataclass(frozen=True)
@@ -37,7 +41,12 @@ class Endpoint:
     address: str
     """host:port, and for HTTP perhaps a path."""
     tls: Tls
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+    @property
+    def is_administrators(self) -> bool:
+        """Whether an administrator's key goes with every call."""
+        return bool({ADMIN_HEADER, GRPC_ADMIN_HEADER} & set(self.headers))
 
     @property
     def secure(self) -> bool:
@@ -51,8 +60,8 @@ class Endpoint:
     def error(self, status: str | None, message: str) -> ClientError:
         """What a caller is told of a call that ended with `status`."""
         message = STEP_PREFIX.sub("", message)
-        if RESTRICTED in message:
-            return NotAllowed(f"{self.url}: {message}")
+        if RESTRICTED.search(message):
+            return NotAllowed(self._restriction(message), restricted=True)
         mapped = from_status(status, message)
         if isinstance(mapped, ModelNotFound) and UNLOADED in message:
             mapped = ServerUnavailable(message)
@@ -67,6 +76,16 @@ class Endpoint:
     def late(self, seconds: float) -> DeadlineExceeded:
         return DeadlineExceeded(f"{self.url} did not answer within {seconds:g} s")
 
+    def _restriction(self, message: str) -> str:
+        if ADMIN_HEADER not in message:
+            return f"{self.url}: {message}; give its --header"
+        if self.is_administrators:
+            return f"{self.url} has another administrator's key than the one given"
+        return (
+            f"{self.url} keeps this to its administrator, whose key is given with --admin-key-file FILE or in "
+            "REPO_CLIENT_ADMIN_KEY"
+        )
+
     def _hint(self, message: str) -> str:
         if "connect" not in message.lower():
             return ""
@@ -75,21 +94,30 @@ class Endpoint:
         return f"; is a server running there, and is this its {'gRPC' if self.scheme == 'grpc' else 'HTTP'} port?"
 
 
-def parse(url: str, headers: Mapping[str, str] | None = None, tls: Tls | None = None) -> Endpoint:
+def parse(
+    url: str, headers: Mapping[str, str] | None = None, tls: Tls | None = None, admin_key: str | None = None
+) -> Endpoint:
     """`HOST:PORT` is gRPC; `grpcs://`, `http://` and `https://` say otherwise. Raises InvalidInput, UnreadableFile."""
     scheme, separator, address = url.rpartition("://")
     scheme = scheme.lower() if separator else "grpc"
     if scheme not in SCHEMES or not address.strip("/"):
         raise InvalidInput(f"{url!r} is not an address; write HOST:PORT or one of {', '.join(SCHEMES)}://HOST:PORT")
-    endpoint = Endpoint(
-        url.removeprefix("grpc://"), scheme, address.rstrip("/"), tls or Tls(), _lower_names(headers or {})
-    )
+    given = _lower_names(headers or {}) | _admin_header(scheme, admin_key)
+    endpoint = Endpoint(url.removeprefix("grpc://"), scheme, address.rstrip("/"), tls or Tls(), given)
     if tls and tls != Tls() and not endpoint.secure:
         raise InvalidInput(f"{url} is not encrypted, so certificates are of no use; write grpcs:// or https://")
     for path in (endpoint.tls.ca, endpoint.tls.certificate, endpoint.tls.key):
         if path is not None and not path.is_file():
             raise UnreadableFile(f"{path}: there is no such file")
     return endpoint
+
+
+def _admin_header(scheme: str, key: str | None) -> dict[str, str]:
+    if key is None:
+        return {}
+    if not key or not all("!" <= character <= "~" for character in key):
+        raise InvalidInput("an administrator's key is one line of printable ASCII without spaces")
+    return {GRPC_ADMIN_HEADER if scheme.startswith("grpc") else ADMIN_HEADER: key}
 
 
 def _lower_names(headers: Mapping[str, str]) -> dict[str, str]:

@@ -50,6 +50,11 @@ class ServerError(ClientError):
 class NotAllowed(ClientError):
     exit_code = 9
 
+    def __init__(self, message: str, restricted: bool = False) -> None:
+        super().__init__(message)
+        self.restricted = restricted
+        """Whether it was an endpoint that the server keeps to its administrator."""
+
 
 class Cancelled(ClientError):
     exit_code = 10

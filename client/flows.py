@@ -93,12 +93,22 @@ class Flows:
             return False
 
     def models(self) -> Flow[list[ModelInfo]]:
-        index = yield from self._sent(Ask("get_model_repository_index"))
-        found = index.get("models", []) if isinstance(index, dict) else index  # HTTP gives the bare list
         models = []
-        for name in sorted({model["name"] for model in found if model.get("state") == "READY"}):
+        for name in sorted((yield from self._names())):
             models.append((yield from self.model(name)))
         return models
+
+    def _names(self) -> Flow[set[str]]:
+        """Of the models that are ready."""
+        try:
+            index = yield from self._sent(Ask("get_model_repository_index"))
+        except NotAllowed as error:
+            if self.endpoint.is_administrators or not error.restricted:
+                raise
+            # The index is the administrator's; the counters, which name the models too, are everybody's.
+            return {model.name for model in (yield from self.statistics(None))}
+        found = index.get("models", []) if isinstance(index, dict) else index  # HTTP gives the bare list
+        return {model["name"] for model in found if model.get("state") == "READY"}
 
     def model(self, name: str) -> Flow[ModelInfo]:
         meta = yield from self._sent(Ask("get_model_metadata", {"model_name": name}))
@@ -218,7 +228,7 @@ class Flows:
             return (yield from self._inferred_from(region, inference))
         except _NotShared as refusal:
             if self._shares:
-                raise ServerError(f"{self.endpoint.url} does not share memory with this client: {refusal}") from None
+                raise refusal.told(self.endpoint.url) from None
             self._shares = False
             answers = yield from self._sent(inference)
             return answers
@@ -232,7 +242,7 @@ class Flows:
                 yield from self._sent(Ask("register_system_shared_memory", facts))
             except (InvalidInput, ModelNotFound, ServerError, NotAllowed) as error:
                 # A server in a container, on another host behind a forwarded port, or one that forbids it.
-                raise _NotShared(str(error)) from None
+                raise _NotShared(error) from None
             region.known_to_server = True
         placed = Inference(inference.model, region.place(inference.tensors), inference.outputs)
         answers: dict[str, Array] = yield from self._sent(placed)
@@ -268,6 +278,15 @@ class Flows:
 
 class _NotShared(Exception):
     """The server cannot, or will not, see this client's memory."""
+
+    def __init__(self, reason: ClientError) -> None:
+        super().__init__(str(reason))
+        self.reason = reason
+
+    def told(self, url: str) -> ClientError:
+        if isinstance(self.reason, NotAllowed):
+            return self.reason
+        return ServerError(f"{url} does not share memory with this client: {self.reason}")
 
 
 def _tensor_infos(tensors: Sequence[Mapping[str, Any]]) -> tuple[TensorInfo, ...]:

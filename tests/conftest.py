@@ -21,6 +21,7 @@ from client import Client
 
 ANY_PORTS = LaunchOptions(http_port=0, grpc_port=0, metrics_port=0)
 NETWORKS = Path(__file__).parent / "networks" / "small.py"
+ADMIN_KEYS = ("REPO_CLIENT_ADMIN_KEY", "BUILD_REPO_ADMIN_KEY")
 LABELS = ["cat", "dog", "other: thing"]
 
 # What this machine can build for its CPU: every format, in every precision that it has instructions for.
@@ -118,5 +119,5 @@ def fake() -> Iterator[tuple[FakeTriton, str]]:
 @pytest.fixture(autouse=True, scope="session")
 def _plain_environment() -> None:
     """What the user has set for their own servers is not for the tests'."""
-    for name in ("REPO_CLIENT_URL", "REPO_CLIENT_CA", "REPO_CLIENT_CERT", "REPO_CLIENT_KEY"):
+    for name in ("REPO_CLIENT_URL", "REPO_CLIENT_CA", "REPO_CLIENT_CERT", "REPO_CLIENT_KEY", *ADMIN_KEYS):
         os.environ.pop(name, None)

@@ -2,44 +2,121 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import sys
+import threading
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from builder.commands.options import Json, Port, Repository
-from builder.commands.output import print_json, say
+from builder.commands.options import (
+    ContainerName,
+    Cpus,
+    Detach,
+    HttpHost,
+    Image,
+    Json,
+    Memory,
+    Port,
+    Repository,
+    UntilInputCloses,
+)
+from builder.commands.output import print_json, progress, say
+from builder.errors import LaunchError, ServerEnded
+
+if TYPE_CHECKING:
+    from builder.launchers import LaunchOptions, Server, ServerTls
 
 
 def serve(
     repository: Repository = Path("model_repository"),
-    launcher: Annotated[str, typer.Option(help="How the server is run.")] = "embedded",
+    launcher: Annotated[str, typer.Option(help="How the server is run: embedded or docker.")] = "embedded",
     host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 opens it to other machines.")] = "127.0.0.1",
     http_port: Port = 8000,
     grpc_port: Port = 8001,
     metrics_port: Port = 8002,
+    metrics_host: Annotated[
+        str | None, typer.Option(help="Address of the metrics. Default: HTTP's.", show_default=False)
+    ] = None,
+    tls_cert: Annotated[
+        Path | None, typer.Option(help="PEM certificate chain, for gRPC; HTTP then stays on loopback.")
+    ] = None,
+    tls_key: Annotated[Path | None, typer.Option(help="PEM key of that certificate.")] = None,
+    tls_client_ca: Annotated[
+        Path | None, typer.Option(help="PEM authorities of which gRPC clients must show a certificate.")
+    ] = None,
+    admin_key_file: Annotated[
+        Path | None,
+        typer.Option(
+            help="File with the key to model control, shared memory, logging and trace; or set BUILD_REPO_ADMIN_KEY."
+        ),
+    ] = None,
+    unrestricted: Annotated[bool, typer.Option("--unrestricted", help="Let everybody use those.")] = False,
+    image: Image = None,
+    name: ContainerName = None,
+    detach: Detach = False,
+    memory: Memory = None,
+    cpus: Cpus = None,
+    http_host: HttpHost = None,
+    until_input_closes: UntilInputCloses = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show the server's whole log.")] = False,
     as_json: Json = False,
 ) -> None:
     """Serve a repository in the foreground until Ctrl-C or SIGTERM."""
+    from builder.launchers import ContainerOptions, LaunchOptions, access
+
+    with progress(1) as steps:
+        options = LaunchOptions(
+            host,
+            http_port,
+            grpc_port,
+            metrics_port,
+            verbose,
+            tls=_tls(tls_cert, tls_key, tls_client_ca),
+            admin_key=None if unrestricted else access.read_key(admin_key_file),
+            restrict=False if unrestricted else None,
+            metrics_host=metrics_host,
+            http_host=http_host,
+            container=ContainerOptions(image, name, detach, memory, cpus, lambda step: steps(f"image: {step}")),
+            report=(lambda _: None) if as_json else say,
+        )
+        server = _launch(repository, launcher, options, as_json)
+    if until_input_closes:
+        threading.Thread(target=_end_with_input, daemon=True).start()
+    _attend(server, options, as_json)
+
+
+def _launch(repository: Path, launcher: str, options: LaunchOptions, as_json: bool) -> Server:
     from builder import notify
-    from builder.errors import LaunchError, ServerEnded
-    from builder.launchers import LAUNCHERS, LaunchOptions
+    from builder.launchers import LAUNCHERS, access
 
     if launcher not in LAUNCHERS:
         raise LaunchError(f"there is no launcher {launcher!r}; choose {', '.join(LAUNCHERS)}")
-    options = LaunchOptions(host, http_port, grpc_port, metrics_port, verbose)
+    if notice := access.notice(options):
+        say(notice)
     if not as_json:
         say(f"starting Triton over {repository} ...")
     with notify.starting(f"loading the models of {repository}"):
-        server = LAUNCHERS[launcher].launch(repository, options)
+        return LAUNCHERS[launcher].launch(repository, options)
+
+
+def _attend(server: Server, options: LaunchOptions, as_json: bool) -> None:
+    """Say where the server is, and stay until it is to stop; not with one that goes on by itself."""
+    from builder import notify
+    from builder.launchers import access
+
     try:
         if as_json:
-            print_json({"ready": True} | asdict(server.endpoints))
+            print_json({"ready": True, "restricted": access.is_restricted(options)} | asdict(server.endpoints))
         else:
-            ends = server.endpoints
-            say(f"ready: gRPC {ends.grpc}, HTTP {ends.http}, metrics {ends.metrics}; Ctrl-C stops it")
+            ends, detached = server.endpoints, options.container.detach
+            how = f"build-repo stop --name {server.name}" if detached else "Ctrl-C"
+            say(f"ready: gRPC {ends.grpc}, HTTP {ends.http}, metrics {ends.metrics}; {how} stops it")
+        if options.container.detach:
+            return
         notify.ready(f"gRPC {server.endpoints.grpc}, HTTP {server.endpoints.http}")
         with notify.watched(server.is_live):
             status = server.wait()
@@ -49,3 +126,19 @@ def serve(
         say("stopping: answering what is in flight ...")
     finally:
         server.stop()
+
+
+def _end_with_input() -> None:
+    """Whoever started this holds the other end, and when they are gone it closes."""
+    sys.stdin.buffer.read()
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _tls(certificate: Path | None, key: Path | None, client_ca: Path | None) -> ServerTls | None:
+    from builder.launchers import ServerTls
+
+    if certificate and key:
+        return ServerTls(certificate, key, client_ca)
+    if certificate or key or client_ca:
+        raise LaunchError("TLS takes both --tls-cert and --tls-key")
+    return None

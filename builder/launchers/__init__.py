@@ -2,12 +2,38 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from builder.launchers import embedded
+from builder.launchers import docker, embedded
 from builder.types import Endpoints
+
+
+@dataclass(frozen=True)
+class ServerTls:
+    """PEM files. With a `client_ca`, clients must show a certificate of that authority."""
+
+    certificate: Path
+    key: Path
+    client_ca: Path | None = None
+
+
+@dataclass(frozen=True)
+class ContainerOptions:
+    """What a container takes beside what every server does."""
+
+    image: str | None = None
+    """None: NVIDIA's that fits the repository, with what its preprocessing needs."""
+    name: str | None = None
+    detach: bool = False
+    """Whether it goes on when its launcher ends."""
+    memory: str | None = None
+    """Such as 4g."""
+    cpus: float | None = None
+    steps: Callable[[str], None] = lambda _: None
+    """Told what is done to have the image on this machine."""
 
 
 @dataclass(frozen=True)
@@ -17,10 +43,25 @@ class LaunchOptions:
     grpc_port: int = 8001
     metrics_port: int = 8002
     verbose: bool = False
+    tls: ServerTls | None = None
+    """Of gRPC. Triton's HTTP has none, and then stays on loopback."""
+    admin_key: str | None = field(default=None, repr=False)
+    """What opens the restricted endpoints, see `access`."""
+    restrict: bool | None = None
+    """None: beyond loopback, or where there is a key."""
+    metrics_host: str | None = None
+    """None: where HTTP is."""
+    http_host: str | None = None
+    """None: as told at `tls`. Another where a network of its own protects it, as a container's does."""
+    container: ContainerOptions = ContainerOptions()
+    report: Callable[[str], None] = lambda _: None
+    """Told what the user should know before the server starts."""
 
 
 class Server(Protocol):
     endpoints: Endpoints
+    name: str
+    """By which a detached one is stopped; empty for the others."""
 
     def wait(self) -> int:
         """Block until the server ends; its exit status."""
@@ -37,4 +78,4 @@ class Launcher(Protocol):
         """Start a server; back when every model is ready. Raises LaunchError."""
 
 
-LAUNCHERS: dict[str, Launcher] = {"embedded": embedded}
+LAUNCHERS: dict[str, Launcher] = {"embedded": embedded, "docker": docker}

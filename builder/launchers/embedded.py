@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import collections
+import contextlib
+import http.client
 import json
 import re
 import secrets
@@ -17,13 +19,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from builder.errors import LaunchError, ModelLoadError, ServerEnded
-from builder.launchers import guard
+from builder.launchers import access, guard
+from builder.launchers.certificates import require_usable
 from builder.launchers.compatibility import refuse_unloadable
 from builder.launchers.runtime import PYTHON_BACKEND, Runtime, ensembles, make_runtime
 from builder.types import Endpoints
 
 if TYPE_CHECKING:
-    from builder.launchers import LaunchOptions
+    from builder.launchers import ContainerOptions, LaunchOptions
 
 GRACE_SECONDS = 30
 POLL_SECONDS = 0.1
@@ -42,14 +45,21 @@ NO_GPU_REMARKS = (
 # A proxy that the environment names is for the world outside, not for this machine's own server.
 DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 NO_GPU_HINT = "build it with `device: cpu`, or serve it on a machine with an NVIDIA GPU and its driver"
+UNHIDDEN_HINT = (
+    "the server takes the administrator's key as an argument alone, which every user of this machine could then read; "
+    "allow ptrace, or serve on loopback behind a proxy, or open all endpoints with --unrestricted"
+)
 ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 
 
 def launch(repository: Path, options: LaunchOptions) -> EmbeddedServer:
     _require_models(repository)
+    _refuse_container(options.container)
     refuse_unloadable(repository)
-    ports = choose_ports(options)
-    server = EmbeddedServer(repository, make_runtime(repository), options, ports)
+    if options.tls:
+        require_usable(options.tls)
+    key, ports = access.key_of(options), choose_ports(options)
+    server = EmbeddedServer(repository, make_runtime(repository), options, ports, key)
     try:
         server.wait_until_ready()
     except BaseException:
@@ -61,8 +71,13 @@ def launch(repository: Path, options: LaunchOptions) -> EmbeddedServer:
 class EmbeddedServer:
     """A running server. A context manager: leaving it stops the server."""
 
-    def __init__(self, repository: Path, runtime: Runtime, options: LaunchOptions, ports: dict[str, int]) -> None:
-        self.endpoints = _endpoints(options, ports)
+    name = ""
+
+    def __init__(
+        self, repository: Path, runtime: Runtime, options: LaunchOptions, ports: dict[str, int], key: str | None = None
+    ) -> None:
+        self.endpoints = endpoints(options, ports)
+        self._key = key
         self._models, self._repository = runtime.repository, repository
         self._is_ready = False
         # While it starts, its reasons are gathered for one message; while it stops, it complains of
@@ -89,6 +104,7 @@ class EmbeddedServer:
             env=runtime.environment,
             start_new_session=True,  # Ctrl-C reaches this process alone, which then stops the server
         )
+        self._tell_secrets(access.secret_arguments(key))
         self._reader = threading.Thread(target=self._read_log, daemon=True)
         self._reader.start()
 
@@ -98,12 +114,19 @@ class EmbeddedServer:
     def __exit__(self, *_: object) -> None:
         self.stop()
 
+    def _tell_secrets(self, arguments: list[str]) -> None:
+        """To the guard, by the pipe that nobody else can read."""
+        assert self._process.stdin is not None  # opened as a pipe above
+        with contextlib.suppress(BrokenPipeError):  # it ended at once, which is noticed later
+            self._process.stdin.write(json.dumps(arguments).encode() + b"\n")
+            self._process.stdin.flush()
+
     def wait_until_ready(self) -> None:
         """Back when all models are ready. Raises LaunchError with the server's own reasons."""
         while not self.is_live():
             if self._process.poll() is not None:
                 self._reader.join(1)
-                raise ServerEnded("the server ended before it was ready; it said:\n" + "\n".join(self._lines))
+                raise self._early_end()
             time.sleep(POLL_SECONDS)
         failed = [model for model in self._index() if model.get("state") != "READY"]
         if failed:
@@ -112,6 +135,11 @@ class EmbeddedServer:
             telling = {name: reason for name, reason in reasons.items() if reason} or reasons
             raise ModelLoadError("\n".join(_refusal(name, reason) for name, reason in telling.items()))
         self._is_ready = self._speaks = True
+
+    def _early_end(self) -> LaunchError:
+        if self._process.returncode == guard.NOT_HIDDEN:
+            return LaunchError(f"{self._lines[-1]}; {UNHIDDEN_HINT}")
+        return ServerEnded("the server ended before it was ready; it said:\n" + "\n".join(self._lines))
 
     def wait(self) -> int:
         return self._process.wait()
@@ -165,7 +193,7 @@ class EmbeddedServer:
     def is_live(self) -> bool:
         try:
             self._http("/v2/health/live")
-        except (urllib.error.URLError, OSError):
+        except (OSError, http.client.HTTPException):
             return False
         return True
 
@@ -174,7 +202,8 @@ class EmbeddedServer:
         return index
 
     def _http(self, path: str, data: bytes | None = None) -> Any:
-        with DIRECT.open(f"http://{self.endpoints.http}{path}", data, timeout=10) as response:
+        request = urllib.request.Request(f"http://{self.endpoints.http}{path}", data, access.http_headers(self._key))
+        with DIRECT.open(request, timeout=10) as response:
             return json.loads(response.read() or b"null")
 
     def _read_log(self) -> None:
@@ -182,6 +211,8 @@ class EmbeddedServer:
         with self._process.stdout as log:
             for line in log:
                 text = line.decode(errors="replace").rstrip()
+                if self._key:
+                    text = text.replace(self._key, "(key)")
                 if not any(remark in text for remark in self._remarks):
                     self._lines.append(text)
                     if self._speaks:
@@ -191,6 +222,12 @@ class EmbeddedServer:
 def _refusal(name: str, reason: str) -> str:
     hint = NO_GPU_HINT if "no GPUs are available" in reason else f"build it again, or take {name} away"
     return f"the server cannot load {name}: {reason or 'see its log with --verbose'}; {hint}"
+
+
+def _refuse_container(wanted: ContainerOptions) -> None:
+    given = [name for name in ("image", "name", "detach", "memory", "cpus") if getattr(wanted, name)]
+    if given:
+        raise LaunchError(f"--{given[0]} is for containers; add --launcher docker")
 
 
 def _require_models(repository: Path) -> None:
@@ -203,10 +240,11 @@ def _require_models(repository: Path) -> None:
 def choose_ports(options: LaunchOptions) -> dict[str, int]:
     """The three ports: those asked for, if they are free, and free ones for 0. Raises LaunchError."""
     wanted = {"http": options.http_port, "grpc": options.grpc_port, "metrics": options.metrics_port}
+    hosts = vars(access.addresses(options))
     sockets = []
     try:
         for name, port in wanted.items():
-            sockets.append(_bind(options.host, name, port))
+            sockets.append(_bind(hosts[name], name, port))
         return {name: bound.getsockname()[1] for name, bound in zip(wanted, sockets, strict=True)}
     finally:
         for bound in sockets:
@@ -231,15 +269,15 @@ def has_gpu() -> bool:
     return Path("/dev/nvidiactl").exists()
 
 
-def _endpoints(options: LaunchOptions, ports: dict[str, int]) -> Endpoints:
+def endpoints(options: LaunchOptions, ports: dict[str, int]) -> Endpoints:
     def at(host: str, port: int) -> str:
         return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
-    local = ANY_ADDRESS.get(options.host, options.host)
+    hosts = {name: ANY_ADDRESS.get(host, host) for name, host in vars(access.addresses(options)).items()}
     return Endpoints(
-        grpc=at(local, ports["grpc"]),
-        http=at(local, ports["http"]),
-        metrics=f"http://{at(local, ports['metrics'])}/metrics",
+        grpc=("grpcs://" if options.tls else "") + at(hosts["grpc"], ports["grpc"]),
+        http=at(hosts["http"], ports["http"]),
+        metrics=f"http://{at(hosts['metrics'], ports['metrics'])}/metrics",
     )
 
 
@@ -253,9 +291,7 @@ def _command(runtime: Runtime, options: LaunchOptions, ports: dict[str, int]) ->
         "--repository-poll-secs=1",
         "--exit-on-error=false",  # the reasons are read from the repository index, then it is stopped
         f"--exit-timeout-secs={GRACE_SECONDS}",
-        f"--http-address={options.host}",
-        f"--grpc-address={options.host}",
-        f"--metrics-address={options.host}",
+        *access.public_arguments(access.addresses(options), options.tls),
         *(f"--{name}-port={port}" for name, port in ports.items()),
         "--metrics-config=summary_latencies=true",  # the quantiles that `repo-client top` shows
         f"--allow-gpu-metrics={'true' if has_gpu() else 'false'}",

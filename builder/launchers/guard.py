@@ -2,14 +2,16 @@
 
 Run as a process of its own between the launcher and tritonserver, with nothing but the standard
 library: `python guard.py SHM_PREFIX RUNTIME_FOLDER GRACE COMMAND...`. Its standard input is a pipe
-whose other end the launcher holds. When that end closes, because the launcher asks for a stop or
-because something killed it, the server is ended, first gently; whatever the server leaves, its
-Python stubs and its shared memory, goes with it.
+whose other end the launcher holds, and whose first line is a JSON list of arguments to add to the
+command that nobody should see. When that end closes, because the launcher asks for a stop or because
+something killed it, the server is ended, first gently; whatever the server leaves, its Python stubs
+and its shared memory, goes with it.
 
 Should this process itself be killed, the kernel sends the server SIGTERM, and the launcher cleans up.
 """
 
 import ctypes
+import json
 import os
 import selectors
 import shutil
@@ -20,10 +22,18 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+if __package__:
+    from builder.launchers import hidden
+else:  # run as a file, under -I, which leaves a file's own folder out of the path
+    sys.path.append(str(Path(__file__).parent))
+    import hidden  # type: ignore[import-not-found, no-redef]
+
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
 POLL_SECONDS = 0.05
 SHARED_MEMORY = Path("/dev/shm")
+NOT_HIDDEN = 79
+"""Exit status: the secret arguments would have been seen. The last line says why."""
 
 
 def main() -> int:
@@ -32,11 +42,14 @@ def main() -> int:
     libc.prctl(PR_SET_CHILD_SUBREAPER, 1)  # stubs of a dead server become ours to end
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # the pipe alone says when to stop
-    server = subprocess.Popen(
-        command,
-        stdin=subprocess.DEVNULL,
-        preexec_fn=lambda: _prepare_child(libc),
-    )
+    try:
+        server = hidden.start(
+            command, _read_secret(), stdin=subprocess.DEVNULL, preexec_fn=lambda: _prepare_child(libc)
+        )
+    except hidden.NotHidden as error:
+        print(error, flush=True)
+        remove_leftovers(prefix, Path(runtime))
+        return NOT_HIDDEN
     try:
         _wait_for_end(server, float(grace))
     finally:
@@ -44,6 +57,15 @@ def main() -> int:
         remove_leftovers(prefix, Path(runtime))
     code = server.returncode
     return 128 - code if code < 0 else code
+
+
+def _read_secret() -> list[str]:
+    """By single bytes: what comes after the line, the end, is for the selector to see."""
+    line = b""
+    while not line.endswith(b"\n") and (byte := os.read(sys.stdin.fileno(), 1)):
+        line += byte
+    secret: list[str] = json.loads(line or b"[]")
+    return secret
 
 
 def _prepare_child(libc: ctypes.CDLL) -> None:

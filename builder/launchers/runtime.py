@@ -14,10 +14,13 @@ from pathlib import Path
 
 from builder import config
 from builder.errors import ConfigError, LaunchError
+from builder.launchers import access
 
 RUNTIMES = Path(__file__).parent.parent / "runtimes"
 CONFIG = "config.pbtxt"
 PYTHON_BACKEND = "python"
+# The models' code runs with the environment that the server has.
+SECRETS = (access.ENVIRONMENT, "REPO_CLIENT_ADMIN_KEY")
 NEWER_PLATFORMS = ("torch_aoti",)
 STUB = "triton_python_backend_stub"
 ELSEWHERE = (
@@ -182,4 +185,4 @@ def _environment(folder: Path, wheel: Path) -> dict[str, str]:
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
         "LD_LIBRARY_PATH": os.pathsep.join(filter(None, libraries)),
     }
-    return defaults | os.environ | own
+    return {name: value for name, value in (defaults | os.environ | own).items() if name not in SECRETS}

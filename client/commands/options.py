@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from client.aio import AsyncClient
     from client.client import Client
 
+ADMIN_KEY_VARIABLE = "REPO_CLIENT_ADMIN_KEY"
+
 Url = Annotated[
     str,
     typer.Option(
@@ -33,6 +36,13 @@ Header = Annotated[
     list[str] | None,
     typer.Option(
         help="'Name: value' to send along, or @FILE with one a line, which keeps keys out of `ps`. Repeatable.",
+        show_default=False,
+    ),
+]
+AdminKeyFile = Annotated[
+    Path | None,
+    typer.Option(
+        help="File with the administrator's key of a restricted server; or set REPO_CLIENT_ADMIN_KEY.",
         show_default=False,
     ),
 ]
@@ -56,8 +66,9 @@ class Connection:
     url: str = DEFAULT_URL
     timeout: float = 30.0
     retries: int = 3
-    headers: tuple[tuple[str, str], ...] = ()
+    headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     tls: Tls = field(default_factory=Tls)
+    admin_key: str | None = field(default=None, repr=False)
 
     def client(self) -> Client:
         from client.client import Client
@@ -75,6 +86,7 @@ class Connection:
             "retries": self.retries,
             "headers": dict(self.headers),
             "tls": self.tls,
+            "admin_key": self.admin_key,
         }
 
 
@@ -101,12 +113,23 @@ def _connection(
     timeout: Timeout = 30.0,
     retries: Retries = 3,
     header: Header = None,
+    admin_key_file: AdminKeyFile = None,
     ca: Ca = None,
     cert: Cert = None,
     key: Key = None,
 ) -> Connection:
     lines = [line for text in header or () for line in _header_lines(text)]
-    return Connection(url, timeout, retries, tuple(map(_header, lines)), Tls(ca, cert, key))
+    headers = tuple(map(_header, lines))
+    return Connection(url, timeout, retries, headers, Tls(ca, cert, key), _admin_key(admin_key_file))
+
+
+def _admin_key(file: Path | None) -> str | None:
+    if file is None:
+        return os.environ.get(ADMIN_KEY_VARIABLE) or None
+    try:
+        return file.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UnreadableFile(f"{file}: {getattr(error, 'strerror', None) or error}") from None
 
 
 def _header_lines(text: str) -> list[str]:

@@ -1,0 +1,52 @@
+"""build-repo image"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from builder.commands.options import Json, Repository
+from builder.commands.output import print_json, progress, say
+
+
+def image(
+    repository: Repository = Path("model_repository"),
+    kind: Annotated[
+        str | None, typer.Option(help="slim or nvidia. Default: the smallest that can serve the repository.")
+    ] = None,
+    tag: Annotated[
+        str, typer.Option("--tag", "-t", help="Name of the image.", metavar="NAME:TAG")
+    ] = "triton-repository:dev",
+    base: Annotated[
+        str | None,
+        typer.Option(help="Image to start from. Default: python:X.Y-slim; NVIDIA's that fits.", metavar="IMAGE"),
+    ] = None,
+    bake: Annotated[bool, typer.Option("--bake", help="Put the repository into the image.")] = False,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="Write Dockerfile and context there, and build nothing.", metavar="DIR"),
+    ] = None,
+    python: Annotated[
+        str | None, typer.Option(help="with --output: the base image's Python, such as 3.12.", metavar="X.Y")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Build an image that serves the repository."""
+    from builder.containers import orders
+    from builder.served import read_repository
+
+    wanted = orders.order(read_repository(repository), kind, base, bake, python)
+    if output is not None:
+        with progress(1) as report:
+            orders.write_context(wanted, output, lambda step: report(f"context: {step}"))
+        print_json({"context": str(output), "kind": wanted.kind}) if as_json else print(output)
+        return
+    with progress(1) as report:
+        built = orders.build(wanted, tag, lambda step: report(f"{tag}: {step}"))
+    if as_json:
+        print_json({"image": built.reference, "id": built.id, "bytes": built.bytes, "kind": wanted.kind})
+    else:
+        say(f"{wanted.kind} image of {built.bytes / 1e6:.0f} MB, from {wanted.base}")
+        print(built.reference)

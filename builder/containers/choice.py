@@ -1,0 +1,128 @@
+"""Which of NVIDIA's images can serve a repository, by what the repository records of how it was built."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from builder import images
+from builder.errors import ImageError
+from builder.hardware import Gpu
+from builder.images import Image
+from builder.served import Served, recorded
+
+# Operator sets of ONNX are read from these versions on; the exporter writes IR version 10 with each.
+ONNXRUNTIME_OF_OPSET = {"18": "1.18"}
+
+
+@dataclass(frozen=True)
+class Choice:
+    image: Image
+    reasons: tuple[str, ...]
+    """Why it, for people."""
+    warnings: tuple[str, ...] = ()
+
+
+def choose(models: Sequence[Served], gpu: Gpu | None = None) -> Choice:
+    """The newest image that can load every model, one with a sound batcher if there is any. Raises ImageError.
+
+    `gpu` is the one that it will run on; None if that is not known, and then nothing is asked of it.
+    """
+    objections = {image: [*_objections(image, models, gpu)] for image in reversed(images.IMAGES)}
+    fitting = [image for image, reasons in objections.items() if not reasons]
+    if not fitting:
+        raise ImageError(_refusal(objections))
+    image = fitting[0]
+    return Choice(image, tuple(_reasons(image, models, gpu)), tuple(_warnings(image)))
+
+
+def _refusal(objections: dict[Image, list[str]]) -> str:
+    lines = [f"  {image.tag}: {'; '.join(reasons)}" for image, reasons in objections.items()]
+    return (
+        "none of the known images of NVIDIA's can serve this repository:\n" + "\n".join(lines) + "\n"
+        "build the models again with versions that one of them has, or name an image of your own with --image"
+    )
+
+
+def _objections(image: Image, models: Sequence[Served], gpu: Gpu | None) -> Iterator[str]:
+    for model in models:
+        for reason in _objections_to(image, model):
+            yield f"{model.name} {reason}"
+    if gpu is not None and any(model.needs_gpu for model in models):
+        yield from _objections_of(gpu)
+
+
+def _objections_to(image: Image, model: Served) -> Iterator[str]:
+    for version in recorded([model], "tensorrt_version") if model.backend == "tensorrt" else ():
+        if not images.same_tensorrt(version, image.tensorrt):
+            yield f"has plans of TensorRT {version}, and the image has {image.tensorrt}"
+    is_package = model.configs["network"].platform == "torch_aoti"
+    for version in recorded([model], "torch_version") if model.backend == "pytorch" else ():
+        built, has = _minor(version), _minor(image.torch)
+        if is_package and built != has:
+            yield f"was compiled against PyTorch {version}, and the image has {image.torch}"
+        elif built > has:
+            yield f"was written by PyTorch {version}, and the image's older {image.torch} may not read it"
+    if is_package and _order(image.tag) < _order(images.BATCHED_PACKAGES):
+        yield f"is an AOTInductor package, which Triton batches for from {images.BATCHED_PACKAGES} on"
+    if model.backend == "onnxruntime" and _onnxruntime(image) < _least_onnxruntime(model):
+        yield f"needs ONNX Runtime {_text(_least_onnxruntime(model))}, and the image has {image.onnxruntime}"
+
+
+def _objections_of(gpu: Gpu) -> Iterator[str]:
+    """What CUDA 13, which is in every known image, does not run on."""
+    if _order(gpu.compute_capability) < _order(images.LEAST_CAPABILITY):
+        yield f"its CUDA runs on compute capability {images.LEAST_CAPABILITY} on, and this {gpu.name} has less"
+    branch = gpu.driver.split(".")[0]
+    if not branch.isdecimal() or int(branch) >= images.LEAST_DRIVER:
+        return
+    is_compatible = int(branch) in images.COMPATIBLE_DRIVERS and images.DATA_CENTRE_GPUS.search(gpu.name)
+    if not is_compatible:
+        yield f"its CUDA needs driver {images.LEAST_DRIVER} or newer, and {gpu.driver} is installed"
+
+
+def _reasons(image: Image, models: Sequence[Served], gpu: Gpu | None) -> Iterator[str]:
+    backends = {model.backend for model in models}
+    for backend, name, has in (
+        ("tensorrt", "TensorRT", image.tensorrt),
+        ("pytorch", "PyTorch", image.torch),
+        ("onnxruntime", "ONNX Runtime", image.onnxruntime or "of a version that its notes do not tell"),
+    ):
+        if backend in backends:
+            fact = {"tensorrt": "tensorrt_version", "pytorch": "torch_version", "onnxruntime": "opset"}[backend]
+            of = [model for model in models if model.backend == backend]
+            built = ", ".join(recorded(of, fact)) or "(not recorded)"
+            yield f"{name} {has}, for {'opset ' if fact == 'opset' else 'models of '}{built}"
+    if any(model.needs_gpu for model in models):
+        yield f"CUDA {image.cuda}, for " + (f"{gpu.name} with driver {gpu.driver}" if gpu else "a GPU not looked at")
+
+
+def _warnings(image: Image) -> Iterator[str]:
+    if _order(image.tag) < _order(images.SOUND_BATCHER):
+        yield (
+            f"Triton before {images.SOUND_BATCHER} loses wake-ups in its batcher: bursts of requests may wait 500 ms; "
+            "build the models again for a newer image"
+        )
+
+
+def _onnxruntime(image: Image) -> tuple[int, ...]:
+    """Of an image whose notes do not say: that of the newest one before it that does."""
+    known = [one.onnxruntime for one in images.IMAGES[: images.IMAGES.index(image) + 1] if one.onnxruntime]
+    return _order(known[-1])
+
+
+def _least_onnxruntime(model: Served) -> tuple[int, ...]:
+    return max((_order(ONNXRUNTIME_OF_OPSET.get(opset, "0")) for opset in recorded([model], "opset")), default=(0,))
+
+
+def _order(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split("."))
+
+
+def _minor(version: str) -> tuple[int, ...]:
+    """2.14 of 2.14.0a0+git and of 2.14.1: what of PyTorch decides whether files can be read."""
+    return _order(".".join(images.numbers(version, 2)))
+
+
+def _text(version: tuple[int, ...]) -> str:
+    return ".".join(map(str, version))

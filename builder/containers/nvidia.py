@@ -1,0 +1,39 @@
+"""NVIDIA's image, with exactly what the preprocessing steps need, and a first process that drains the server."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from builder.containers import choice, packages
+from builder.containers.recipe import Order
+from builder.served import Served
+
+ENTRYPOINT = ("/opt/nvidia/nvidia_entrypoint.sh",)
+"""Of NVIDIA's images: lays out the CUDA libraries for older drivers, then becomes its arguments."""
+PACKAGE = Path(__file__).parent.parent
+FIRST_PROCESS = (PACKAGE / "runtimes" / "container" / "entry.py", PACKAGE / "launchers" / "hidden.py")
+
+
+def refusal(models: Sequence[Served]) -> str:
+    del models
+    return ""
+
+
+def base(models: Sequence[Served]) -> str:
+    return choice.choose(models).image.reference()
+
+
+def write(order: Order, folder: Path) -> dict[str, Any]:
+    wanted = packages.pinned(order.requirements)
+    packages.download(wanted | {"pip": version("pip")}, folder / "wheels", order.python)
+    pip = next((folder / "wheels").glob("pip-*.whl"))
+    shutil.move(pip, folder / pip.name)
+    (folder / "requirements.txt").write_text(packages.hashed(folder / "wheels"), encoding="utf-8")
+    (folder / "first").mkdir()
+    for file in FIRST_PROCESS:
+        shutil.copy(file, folder / "first" / file.name)
+    return {"pip": pip.name, "entrypoint": order.entrypoint if order.entrypoint is not None else ENTRYPOINT}

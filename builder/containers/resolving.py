@@ -1,0 +1,52 @@
+"""The image that a repository is served with: the user's, or NVIDIA's with what its preprocessing needs."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from builder.containers import building, choice
+from builder.containers.recipe import LABEL, Order
+from builder.hardware import Gpu
+from builder.served import Served, requirements
+from builder.types import Report
+
+DERIVED = "build-repo/tritonserver"
+OTHER = re.compile(r"[^\w.-]+", re.ASCII)
+
+
+@dataclass(frozen=True)
+class Resolved:
+    reference: str
+    kind: str
+    """Of an image of ours, else empty."""
+    reasons: tuple[str, ...]
+    warnings: tuple[str, ...] = ()
+
+
+def resolve(
+    client: Any,
+    models: Sequence[Served],
+    image: str | None,
+    gpu: Gpu | None,
+    report: Report = lambda _: None,
+) -> Resolved:
+    """The image, on this machine afterwards. Raises ImageError."""
+    if image:
+        labels = building.require(client, image, report).labels
+        return Resolved(image, labels.get(LABEL, ""), ("asked for with --image",))
+    chosen = choice.choose(models, gpu)
+    base, derived = chosen.image.reference(), _name(chosen.image.tag, models)
+    reasons = (*chosen.reasons, f"with {' '.join(requirements(models))} for the preprocessing, as {derived}")
+    if building.find(client, derived) is None:
+        building.require(client, base, report)
+        order = Order(models, "nvidia", base, building.python_of(client, base))
+        building.build(client, order, derived, report)
+    return Resolved(derived, "nvidia", (f"{base}: {reasons[0]}", *reasons[1:]), chosen.warnings)
+
+
+def _name(tag: str, models: Sequence[Served]) -> str:
+    added = [OTHER.sub("-", requirement.replace("==", "-")) for requirement in requirements(models)]
+    return f"{DERIVED}:{'_'.join([tag, *added])[:128]}"

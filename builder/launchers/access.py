@@ -1,0 +1,142 @@
+"""Who may reach what of a server: its addresses, its TLS, and the endpoints that only its administrator may use.
+
+What a client must send is in `http_headers` and `grpc_headers`. Seen with Triton 2.51; the options are those of all
+versions since.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import secrets
+import socket
+import stat
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from builder.errors import LaunchError
+
+if TYPE_CHECKING:
+    from builder.launchers import LaunchOptions, ServerTls
+
+# Triton's names for groups of endpoints, the same for gRPC and HTTP. The repository's covers its index, too.
+RESTRICTED = ("model-repository", "shared-memory", "logging", "trace")
+HEADER = "build-repo-admin-key"
+GRPC_HEADER = f"triton-grpc-protocol-{HEADER}"
+ENVIRONMENT = "BUILD_REPO_ADMIN_KEY"
+LOOPBACK = "127.0.0.1"
+SHORTEST_KEY = 16
+
+
+@dataclass(frozen=True)
+class Addresses:
+    """What each of the server's three ports listens on."""
+
+    http: str
+    grpc: str
+    metrics: str
+
+
+def addresses(options: LaunchOptions) -> Addresses:
+    """With TLS, HTTP stays on loopback, for a proxy that encrypts it: beside TLS, plain text opens nothing."""
+    http = options.http_host or (options.host if options.tls is None or is_loopback(options.host) else LOOPBACK)
+    return Addresses(http, options.host, options.metrics_host or http)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether all that a name or an address stands for is this machine's own; a name unknown is not."""
+    try:
+        entries = socket.getaddrinfo(host.strip("[]") or "0.0.0.0", None)
+    except OSError:
+        return False
+    return all(_is_loopback(str(entry[4][0])) for entry in entries)
+
+
+def _is_loopback(text: str) -> bool:
+    address = ipaddress.ip_address(text.partition("%")[0])
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return (mapped or address).is_loopback
+
+
+def is_restricted(options: LaunchOptions) -> bool:
+    if options.restrict is not None:
+        return options.restrict
+    return options.admin_key is not None or not is_loopback(options.host)
+
+
+def key_of(options: LaunchOptions) -> str | None:
+    """The key that a launcher gives to its server, None for an unrestricted one. Raises LaunchError.
+
+    Where the user has none it is made up, so that the doors are closed to all but this launcher: call it once.
+    """
+    if not is_restricted(options):
+        return None
+    if options.admin_key is None:
+        return secrets.token_urlsafe(32)
+    return _checked(options.admin_key, "the administrator's key")
+
+
+def notice(options: LaunchOptions) -> str | None:
+    """What the user should be told of it, in one line."""
+    if options.admin_key is None and is_restricted(options):
+        return (
+            f"{', '.join(RESTRICTED)} are closed to everybody; --admin-key-file FILE lets its holders in, "
+            "--unrestricted all"
+        )
+    if not is_restricted(options) and not is_loopback(options.host):
+        return f"unrestricted: whoever reaches {options.host} controls models, shared memory, logging and trace"
+    return None
+
+
+def public_arguments(where: Addresses, tls: ServerTls | None = None) -> list[str]:
+    """tritonserver's arguments that everybody may see."""
+    arguments = [f"--{name}-address={address}" for name, address in vars(where).items()]
+    if tls is None:
+        return arguments
+    kind = "--grpc-use-ssl-mutual" if tls.client_ca else "--grpc-use-ssl"
+    arguments += [f"{kind}=true", f"--grpc-server-cert={tls.certificate}", f"--grpc-server-key={tls.key}"]
+    return arguments + ([f"--grpc-root-cert={tls.client_ca}"] if tls.client_ca else [])
+
+
+def secret_arguments(key: str | None) -> list[str]:
+    """tritonserver's arguments that hold the key; `hidden.start` keeps them out of /proc."""
+    if key is None:
+        return []
+    value = f"{','.join(RESTRICTED)}:{HEADER}={key}"
+    return [f"--grpc-restricted-protocol={value}", f"--http-restricted-api={value}"]
+
+
+def http_headers(key: str | None) -> dict[str, str]:
+    return {} if key is None else {HEADER: key}
+
+
+def grpc_headers(key: str | None) -> dict[str, str]:
+    return {} if key is None else {GRPC_HEADER: key}
+
+
+def read_key(file: Path | None, environment: Mapping[str, str] = os.environ) -> str | None:
+    """The administrator's key, of a file or of the environment. Raises LaunchError."""
+    if file is None:
+        key = environment.get(ENVIRONMENT)
+        return None if key is None else _checked(key.strip(), ENVIRONMENT)
+    try:
+        with file.open(encoding="utf-8") as opened:
+            if os.fstat(opened.fileno()).st_mode & (stat.S_IROTH | stat.S_IWOTH):
+                raise LaunchError(
+                    f"every user of this machine can open {file}, which holds a key; run: chmod 600 {file}"
+                )
+            return _checked(opened.read().strip("\r\n"), str(file))
+    except (OSError, UnicodeDecodeError) as error:
+        raise LaunchError(f"no key can be read from {file}: {getattr(error, 'strerror', None) or error}") from None
+
+
+def _checked(key: str, source: str) -> str:
+    remedy = "make one: (umask 077; openssl rand -hex 32 > FILE)"
+    if len(key) < SHORTEST_KEY:
+        found = f"of {len(key)} characters can be guessed" if key else "is empty"
+        raise LaunchError(f"{source}: a key {found}; {remedy}")
+    if not all("!" <= character <= "~" for character in key):
+        raise LaunchError(f"{source}: a key is one line of printable ASCII without spaces; {remedy}")
+    return key

@@ -1,0 +1,233 @@
+"""The first process of a container of NVIDIA's image: starts tritonserver, and drains it before it stops.
+
+On SIGTERM Triton stops all models at once, so that a request between two steps of an ensemble fails. So this takes
+the ensembles away first, which lets the requests that are inside them through. The standard library alone, with
+`hidden.py` beside it. What it says and its exit codes are those of `build-repo serve`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import secrets
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+import hidden  # type: ignore[import-not-found]
+
+BINARY = "/opt/tritonserver/bin/tritonserver"
+# The same as in builder/launchers/access.py.
+RESTRICTED = ("model-repository", "shared-memory", "logging", "trace")
+HEADER = "build-repo-admin-key"
+KEY_VARIABLE = "BUILD_REPO_ADMIN_KEY"
+GRACE_SECONDS = 30
+POLL_SECONDS = 0.1
+SHARED_MEMORY_BYTES = 64 * 1024 * 1024
+STUB_TIMEOUT_SECONDS = 300
+CANNOT_LAUNCH, CANNOT_LOAD = 10, 11
+LOCAL = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}
+DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+
+def main() -> int:
+    options = _options()
+    try:
+        key = _key(options)
+        server = hidden.start(_command(options), _secret(key), env=_environment())
+    except (OSError, hidden.NotHidden) as error:
+        _say(f"{error}; --unrestricted does without a key" if isinstance(error, hidden.NotHidden) else str(error))
+        return CANNOT_LAUNCH
+    stopping = threading.Event()
+
+    def stop(*_: int | FrameType | None) -> None:
+        stopping.set()
+
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, stop)
+    if options.until_input_closes:
+        threading.Thread(target=_wait_for_end_of_input, args=(stopping,), daemon=True).start()
+    host = options.http_host or options.host
+    return _run(server, Api(f"http://{LOCAL.get(host, host)}:{options.http_port}", key), stopping)
+
+
+def _wait_for_end_of_input(stopping: threading.Event) -> None:
+    sys.stdin.buffer.read()
+    stopping.set()
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="Serve a repository with this image's tritonserver.")
+    parser.add_argument("--repository", "-r", default="/models")
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--http-host", default="", help="where plain HTTP listens, if not there")
+    parser.add_argument("--metrics-host", default="", help="where the metrics are, if not where HTTP is")
+    for name, port in (("http", 8000), ("grpc", 8001), ("metrics", 8002)):
+        parser.add_argument(f"--{name}-port", type=int, default=port)
+    parser.add_argument("--admin-key-file", type=Path)
+    parser.add_argument("--unrestricted", action="store_true")
+    for name in ("--tls-cert", "--tls-key", "--tls-client-ca"):
+        parser.add_argument(name)
+    parser.add_argument("--until-input-closes", action="store_true", help="stop when whoever started this is gone")
+    parser.add_argument("--verbose", "-v", action="store_true")
+    parser.add_argument("rest", nargs="*", help="more arguments for tritonserver, behind --")
+    return parser.parse_args()
+
+
+def _key(options: argparse.Namespace) -> str | None:
+    """The administrator's; one that nobody knows where none is given. Raises OSError."""
+    if options.unrestricted:
+        return None
+    if options.admin_key_file:
+        key: str = options.admin_key_file.read_text(encoding="utf-8").strip()
+        if not key or not key.isprintable() or " " in key:
+            raise OSError(f"{options.admin_key_file} holds no key: one line of printable characters without spaces")
+        return key
+    return os.environ.get(KEY_VARIABLE) or secrets.token_urlsafe(32)
+
+
+def _command(options: argparse.Namespace) -> list[str]:
+    http_host = options.http_host or options.host
+    return [
+        shutil.which("tritonserver") or BINARY,
+        f"--model-repository={options.repository}",
+        "--model-control-mode=explicit",
+        "--load-model=*",
+        "--disable-auto-complete-config",
+        "--exit-on-error=false",  # the reasons are read from the repository index
+        f"--exit-timeout-secs={GRACE_SECONDS}",
+        f"--http-address={http_host}",
+        f"--grpc-address={options.host}",
+        f"--metrics-address={options.metrics_host or http_host}",
+        *(f"--{name}-port={getattr(options, f'{name}_port')}" for name in ("http", "grpc", "metrics")),
+        "--metrics-config=summary_latencies=true",
+        f"--log-info={'true' if options.verbose else 'false'}",
+        f"--backend-config=python,shm-default-byte-size={SHARED_MEMORY_BYTES}",
+        f"--backend-config=python,shm-growth-byte-size={SHARED_MEMORY_BYTES}",
+        f"--backend-config=python,stub-timeout-seconds={STUB_TIMEOUT_SECONDS}",
+        *_tls(options),
+        *options.rest,
+    ]
+
+
+def _tls(options: argparse.Namespace) -> list[str]:
+    if not options.tls_cert:
+        return []
+    kind = "--grpc-use-ssl-mutual=true" if options.tls_client_ca else "--grpc-use-ssl=true"
+    arguments = [kind, f"--grpc-server-cert={options.tls_cert}", f"--grpc-server-key={options.tls_key}"]
+    return arguments + ([f"--grpc-root-cert={options.tls_client_ca}"] if options.tls_client_ca else [])
+
+
+def _secret(key: str | None) -> list[str]:
+    if key is None:
+        return []
+    value = f"{','.join(RESTRICTED)}:{HEADER}={key}"
+    return [f"--grpc-restricted-protocol={value}", f"--http-restricted-api={value}"]
+
+
+def _environment() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if name != KEY_VARIABLE}
+
+
+class Api:
+    """The server's HTTP side, with the administrator's key."""
+
+    def __init__(self, url: str, key: str | None) -> None:
+        self._url = url
+        self._headers = {} if key is None else {HEADER: key}
+
+    def is_live(self) -> bool:
+        try:
+            self._ask("/v2/health/live")
+        except OSError:
+            return False
+        return True
+
+    def index(self) -> list[dict[str, str]]:
+        found: list[dict[str, str]] = self._ask("/v2/repository/index", {})
+        return found
+
+    def ensembles(self) -> list[str]:
+        names = [model["name"] for model in self.index() if model.get("state") == "READY"]
+        return [name for name in names if self._ask(f"/v2/models/{name}").get("platform") == "ensemble"]
+
+    def unload(self, name: str) -> None:
+        self._ask(f"/v2/repository/models/{name}/unload", {})
+
+    def _ask(self, path: str, data: dict[str, Any] | None = None) -> Any:
+        body = None if data is None else json.dumps(data).encode()
+        request = urllib.request.Request(self._url + path, body, self._headers)
+        with DIRECT.open(request, timeout=10) as response:
+            return json.loads(response.read() or b"null")
+
+
+def _run(server: subprocess.Popen[bytes], api: Api, stopping: threading.Event) -> int:
+    is_ready = False
+    while server.poll() is None and not stopping.wait(POLL_SECONDS):
+        if not is_ready and api.is_live():
+            failed = [model for model in api.index() if model.get("state") != "READY"]
+            if failed:
+                _say_reasons(failed)
+                _end(server)
+                return CANNOT_LOAD
+            is_ready = True
+            _say("ready")
+    if server.poll() is not None:
+        _say(f"the server ended by itself with status {server.returncode}; its last words are above")
+        return CANNOT_LAUNCH
+    _say("stopping: answering what is in flight ...")
+    if is_ready:
+        _drain(server, api)
+    return _end(server)
+
+
+def _say_reasons(failed: list[dict[str, str]]) -> None:
+    """An ensemble fails with its steps, and has no reason of its own to tell."""
+    reasons = {model["name"]: " ".join(model.get("reason", "").split()) for model in failed}
+    telling = {name: reason for name, reason in reasons.items() if reason and "depend" not in reason} or reasons
+    lines = [f"the server cannot load {name}: {reason or 'see its log above'}" for name, reason in telling.items()]
+    _say("\n".join(lines))
+
+
+def _drain(server: subprocess.Popen[bytes], api: Api) -> None:
+    try:
+        names = api.ensembles()
+        for name in names:
+            api.unload(name)
+        deadline = time.monotonic() + GRACE_SECONDS
+        while time.monotonic() < deadline and server.poll() is None:
+            states = {model["name"]: model.get("state") for model in api.index()}
+            if all(states.get(name, "UNAVAILABLE") == "UNAVAILABLE" for name in names):
+                return
+            time.sleep(POLL_SECONDS)
+    except OSError as error:
+        _say(f"the server is stopped without waiting for its ensembles: {error}")
+
+
+def _end(server: subprocess.Popen[bytes]) -> int:
+    server.terminate()
+    try:
+        server.wait(GRACE_SECONDS + 5)
+    except subprocess.TimeoutExpired:
+        server.kill()
+        server.wait()
+    return 0
+
+
+def _say(message: str) -> None:
+    print(f"build-repo: {message}", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
