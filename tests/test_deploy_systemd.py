@@ -17,7 +17,6 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-import psutil
 import pytest
 from conftest import build
 from engines import missing
@@ -306,14 +305,6 @@ def test_the_server_says_when_all_models_are_ready(models: Path, tmp_path: Path)
         process.terminate()
         manager.hear_until("STOPPING")
     assert process.returncode == 0
-
-
-def test_a_server_that_ended_by_itself_is_worth_a_restart(models: Path, tmp_path: Path) -> None:
-    with Manager(str(tmp_path / "notify")) as manager, served(models, manager) as process:
-        manager.hear_until("READY")
-        children = psutil.Process(process.pid).children(recursive=True)
-        next(child for child in children if child.name() == "tritonserver").kill()
-    assert process.returncode == errors.ServerEnded.exit_code
 
 
 def test_a_server_that_cannot_start_is_never_ready(tmp_path: Path) -> None:

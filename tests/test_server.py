@@ -27,7 +27,7 @@ from PIL import Image
 from tritonclient.utils import InferenceServerException
 
 from builder import config
-from builder.errors import LaunchError, ModelLoadError
+from builder.errors import LaunchError, ModelLoadError, ServerEnded
 from builder.exporters import EXPORTERS
 from builder.launchers import LAUNCHERS, LaunchOptions
 from builder.launchers.embedded import has_gpu
@@ -345,7 +345,7 @@ def test_nothing_is_orphaned_when_something_is_killed(victim: str, serving: Serv
     os.kill({"launcher": process.pid, "guard": guard, "server": server}[victim], signal.SIGKILL)
     if victim != "launcher":
         _, errors = process.communicate(timeout=90)
-        assert process.returncode == LaunchError.exit_code
+        assert process.returncode == ServerEnded.exit_code
         assert "the server ended by itself" in errors
         assert "Traceback" not in errors
     assert until(lambda: not [pid for pid in processes if is_alive(pid)])
