@@ -1,12 +1,12 @@
-"""Requests that are in flight while services are stopped, from a process beside them.
+"""Requests without a pause while what answers them is stopped: those that had begun by then must be answered.
 
-`python load.py grpc|http KEY UNIT...` asks the server, or the gateway before it, stops the units, and prints how many
-images or classes each request was answered, or its error. Triton has taken in all requests when it is told to stop; the
-gateway has its --drain for that. KEY is the gateway's.
+`python load.py grpc|http KEY UNIT...` asks the server, or the gateway before it, whose key KEY is, stops systemd's
+units, and prints what became of the requests that were in flight.
 """
 
 from __future__ import annotations
 
+import io
 import json
 import subprocess
 import sys
@@ -15,64 +15,76 @@ import time
 import urllib.request
 from collections.abc import Callable
 
+from PIL import Image
+
 from builder.pictures import SAMPLES
 from client import Client
 
-REQUESTS = 16
+THREADS = 8
 BATCH = 8
-PHOTO = sorted(SAMPLES.glob("*.jpg"))[0]
-METRICS = "http://127.0.0.1:8002/metrics"
-GATEWAY = "http://127.0.0.1:8080/classify"
+WIDTH = 1000
+ROUNDS = 3  # before the stop
 PATIENCE = 120
+GATEWAY = "http://127.0.0.1:8080/classify"
 
 
-def main(kind: str, key: str, *units: str) -> None:
-    answers: list[object] = []
-    with Client("127.0.0.1:8001", retries=0) as client:
-        ask = over_grpc(client) if kind == "grpc" else over_http(key)
-        enough = REQUESTS if kind == "grpc" else 1
-        threads = [threading.Thread(target=record, args=(ask, answers)) for _ in range(REQUESTS)]
-        before = taken()
-        for thread in threads:
-            thread.start()
-        deadline = time.monotonic() + PATIENCE
-        while taken() < before + enough and time.monotonic() < deadline:
-            pass
-        subprocess.run(["systemctl", "stop", "--no-block", *units], check=True)
-        for thread in threads:
-            thread.join()
-    print(json.dumps(answers))
+def in_flight(ask: Callable[[], object], stop: Callable[[], object]) -> list[object]:
+    """What the requests were answered, or their errors, that had begun before the call of `stop` and ended after it."""
+    requests: list[tuple[float, float, object]] = []
+    threads = [threading.Thread(target=_keep_asking, args=(ask, requests)) for _ in range(THREADS)]
+    for thread in threads:
+        thread.start()
+    deadline = time.monotonic() + PATIENCE
+    while len(requests) < ROUNDS * THREADS and time.monotonic() < deadline:
+        time.sleep(0.01)
+    stopped = time.monotonic()
+    stop()
+    for thread in threads:
+        thread.join(PATIENCE)
+    return [answer for began, ended, answer in requests if began < stopped < ended]
 
 
-def record(ask: Callable[[], int], answers: list[object]) -> None:
-    try:
-        answers.append(ask())
-    except Exception as error:
-        answers.append(repr(error))
+def _keep_asking(ask: Callable[[], object], requests: list[tuple[float, float, object]]) -> None:
+    """Until a request fails, as the first after the stop does."""
+    answer: object = None
+    while not isinstance(answer, str):
+        began = time.monotonic()
+        try:
+            answer = ask()
+        except Exception as error:  # judged by who reads it; raised in a thread it would only be printed
+            answer = repr(error)
+        requests.append((began, time.monotonic(), answer))
 
 
 def over_grpc(client: Client) -> Callable[[], int]:
-    model = client.classifier().name
-    return lambda: len(client.classify_batch([PHOTO] * BATCH, model))
+    """Answers BATCH."""
+    model, photo = client.classifier().name, large_photo()
+    return lambda: len(client.classify_batch([photo] * BATCH, model))
 
 
 def over_http(key: str) -> Callable[[], int]:
-    headers = {"Content-Type": "image/jpeg", "Authorization": f"Bearer {key}"}
+    """Answers the number of classes told."""
+    photo, headers = large_photo(), {"Content-Type": "image/jpeg", "Authorization": f"Bearer {key}"}
 
     def ask() -> int:
-        request = urllib.request.Request(GATEWAY, PHOTO.read_bytes(), headers)
-        with urllib.request.urlopen(request) as answer:
+        with urllib.request.urlopen(urllib.request.Request(GATEWAY, photo, headers)) as answer:
             return len(json.load(answer)["predictions"])
 
     return ask
 
 
-def taken() -> float:
-    """Requests that the preprocessing step holds or has done."""
-    with urllib.request.urlopen(METRICS) as response:
-        lines = [line for line in response.read().decode().splitlines() if 'model="preprocess' in line]
-    counts = ("nv_inference_request_success", "nv_inference_pending_request_count")
-    return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith(counts))
+def large_photo() -> bytes:
+    stream = io.BytesIO()
+    with Image.open(SAMPLES / "rocket.jpg") as image:
+        image.resize((WIDTH, WIDTH * image.height // image.width)).save(stream, "JPEG")
+    return stream.getvalue()
+
+
+def main(kind: str, key: str, *units: str) -> None:
+    stop = ["systemctl", "stop", "--no-block", *units]
+    with Client("127.0.0.1:8001", retries=0) as client:
+        ask = over_grpc(client) if kind == "grpc" else over_http(key)
+        print(json.dumps(in_flight(ask, lambda: subprocess.run(stop, check=True))))
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ import torch
 import tritonclient.grpc as triton_grpc
 import tritonclient.http as triton_http
 from conftest import ANY_PORTS, LABELS, VARIANTS, build, model_of
+from load import BATCH, in_flight, over_grpc
 from PIL import Image
 from tritonclient.utils import InferenceServerException
 
@@ -321,6 +322,15 @@ def test_stops_cleanly_and_answers_what_is_in_flight(number: signal.Signals, ser
     assert answered == [8] * 8
     assert "Traceback" not in errors
     assert not [pid for pid in processes if is_alive(pid)]
+
+
+def test_a_stop_fails_no_request_that_is_between_two_steps(serving: Serving) -> None:
+    process, ready, _ = serving
+    with Client(ready["grpc"], retries=0) as client:
+        answers = in_flight(over_grpc(client), process.terminate)
+    assert process.wait(60) == 0
+    assert answers
+    assert set(answers) == {BATCH}
 
 
 def received(metrics: str) -> int:

@@ -41,6 +41,7 @@ NO_GPU_REMARKS = (
     "no pinned memory pool",
     "Signal (15) received",
 )
+UNLOADED = re.compile(r"successfully unloaded '(.+)' version \d")
 # A proxy that the environment names is for the world outside, not for this machine's own server.
 DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 NO_GPU_HINT = "build it with `device: cpu`, or serve it on a machine with an NVIDIA GPU and its driver"
@@ -86,6 +87,7 @@ class EmbeddedServer:
         self._folder = runtime.folder
         self._remarks = () if has_gpu() else NO_GPU_REMARKS
         self._lines: collections.deque[str] = collections.deque(maxlen=KEPT_LINES)
+        self._unloaded: set[str] = set()
         settings = {
             "shm-region-prefix-name": self._prefix,
             "shm-default-byte-size": SHARED_MEMORY_BYTES,
@@ -159,15 +161,15 @@ class EmbeddedServer:
 
         On its own the server stops all models at once, and a request between two steps fails. It
         polls the folder that this launcher laid out, so that a folder removed is a model unloaded.
+        When its last request is through, the log alone tells: the index forgets it with its folder.
         """
+        self._http("/v2/logging", b'{"log_info": true}')
+        self._unloaded.clear()
         taken = self._folder / "taken"
         taken.mkdir()
-        names = [folder.rename(taken / folder.name).name for folder in ensembles(self._models)]
+        names = {folder.rename(taken / folder.name).name for folder in ensembles(self._models)}
         deadline = time.monotonic() + GRACE_SECONDS
-        while time.monotonic() < deadline and self._process.poll() is None:
-            states = {model["name"]: model.get("state") for model in self._index()}
-            if all(states.get(name, "UNAVAILABLE") == "UNAVAILABLE" for name in names):
-                return
+        while not names <= self._unloaded and time.monotonic() < deadline and self._process.poll() is None:
             time.sleep(POLL_SECONDS)
 
     def _end(self) -> None:
@@ -212,6 +214,8 @@ class EmbeddedServer:
                 text = line.decode(errors="replace").rstrip()
                 if self._key:
                     text = text.replace(self._key, "(key)")
+                if unloaded := UNLOADED.search(text):
+                    self._unloaded.add(unloaded[1])
                 if not any(remark in text for remark in self._remarks):
                     self._lines.append(text)
                     if self._speaks:
