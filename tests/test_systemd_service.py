@@ -164,9 +164,9 @@ except urllib.error.HTTPError as error:
 """
 
 
-def ask_gateway(machine: Machine, key: str) -> Any:
+def ask_gateway(machine: Machine, key: str, port: int = 8080) -> Any:
     photo = f"{ROOT}/builder/samples/rocket.jpg"
-    return json.loads(machine.python("-c", ASK_GATEWAY, "http://127.0.0.1:8080/classify", photo, key))
+    return json.loads(machine.python("-c", ASK_GATEWAY, f"http://127.0.0.1:{port}/classify", photo, key))
 
 
 def test_start_is_back_when_it_serves(machine: Machine) -> None:
@@ -221,8 +221,8 @@ def test_what_no_restart_mends_stays_down(machine: Machine) -> None:
 
 
 def test_models_may_load_for_longer_than_a_start_may_take(empty: Machine) -> None:
-    script = "import time; from builder import notify\nwith notify.starting('x'): time.sleep(20)\nnotify.ready('y')"
-    settings = {"Type": "notify", "TimeoutStartSec": "10", "Environment": f"PYTHONPATH={ROOT}"}
+    script = "import time; from builder import notify\nwith notify.starting('x'): time.sleep(9)\nnotify.ready('y')"
+    settings = {"Type": "notify", "TimeoutStartSec": "5", "Environment": f"PYTHONPATH={ROOT}"}
     command = ["systemd-run", "--wait", *(f"--property={name}={value}" for name, value in settings.items())]
     empty.run(*command, sys.executable, "-c", script)
 
@@ -239,8 +239,11 @@ SIGNS = [*(chr(code) for code in range(32, 127)), "\\\\", "$$", "%%", "\\n", "${
 ODD_TEXTS = [(before, sign, after) for sign in SIGNS for before in ("", "a") for after in ("", "b")]
 
 
-def test_an_account_of_ones_own(empty: Machine, models: Path, options: Options) -> None:
-    empty.run("sh", "-c", f"systemctl stop {SERVER} {GATEWAY}; rm -rf /root/units")
-    install(empty, models, replace(options, user="triton"))
-    assert empty.run("sh", "-c", "ps -o user= -C tritonserver").strip() == "triton"
+def test_open_to_others_as_an_account_of_ones_own(empty: Machine, models: Path, options: Options) -> None:
+    empty.run("sh", "-c", f"systemctl stop {GATEWAY} {SERVER}; rm -rf /root/units")
+    gateway = Gateway(host="0.0.0.0", port=80, api_key=Path("/etc/build-repo/api.key"))
+    install(empty, models, replace(options, user="triton", host="0.0.0.0", admin_key=None, gateway=gateway))
+    for name in ("tritonserver", "repo-client"):
+        assert empty.run("ps", "-o", "user=", "-C", name).strip() == "triton"
     assert "%" in empty.classify()
+    assert len(ask_gateway(empty, API_KEY, 80)["predictions"]) == CLASSES

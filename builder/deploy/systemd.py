@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import ipaddress
+import math
 import re
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +30,7 @@ SERVER_STOP_SECONDS = 90
 # What the gateway gives requests in flight, and some more.
 GATEWAY_STOP_SECONDS = 75
 LAST_RESERVED_PORT = 1023
+LEAST_CPUS = 0.01
 USER = re.compile(r"[a-z_][a-z0-9_-]{0,30}")
 MEMORY = re.compile(r"[1-9]\d*[KMGT]?|[1-9]\d?%")
 ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}
@@ -202,40 +205,47 @@ def _readme(options: Options, files: list[str]) -> str:
 
 
 def _check(models: list[Served] | None, options: Options) -> None:
-    for problem in _problems(models, options):
+    checks = (_path_problems(options), _port_problems(options), _limit_problems(options), _network_problems(options))
+    for problem in chain(*checks, _gateway_problems(models, options)):
         raise DeployError(problem)
-    if options.gateway:
-        for problem in _gateway_problems(models, options, options.gateway):
-            raise DeployError(problem)
 
 
-def _problems(models: list[Served] | None, options: Options) -> Iterator[str]:
-    for path in (options.repository, options.environment.prefix, *options.environment.readable, options.admin_key):
+def _path_problems(options: Options) -> Iterator[str]:
+    before = options.gateway or Gateway()
+    paths = (options.repository, options.environment.prefix, *options.environment.readable)
+    for path in (*paths, options.admin_key, before.api_key, before.certificate, before.key):
         if path is not None and not path.is_absolute():
             yield f"{path} is relative, and a service has no folder of its own; give the whole path"
-    if options.user and not USER.fullmatch(options.user):
-        yield f"{options.user!r} is no name for a system user; give one such as triton with --user"
-    if options.memory and not MEMORY.fullmatch(options.memory):
-        yield f"{options.memory!r} is no limit for memory; give one such as 8G, 512M or 75% with --memory"
-    if options.cpus is not None and options.cpus < 0.01:
-        yield f"{options.cpus} cores are too few; give a number such as 2 or 1.5 with --cpus"
+
+
+def _port_problems(options: Options) -> Iterator[str]:
     ports = [options.ports.http, options.ports.grpc, options.ports.metrics]
-    if options.gateway:
-        ports.append(options.gateway.port)
+    ports += [options.gateway.port] if options.gateway else []
     if 0 in ports:
         yield "a service needs ports that stay; give another than 0"
     if twice := {port for port in ports if ports.count(port) > 1}:
         yield f"port {min(twice)} is given twice; each of server and gateway needs its own"
+
+
+def _limit_problems(options: Options) -> Iterator[str]:
+    if options.user and not USER.fullmatch(options.user):
+        yield f"{options.user!r} is no name for a system user; give one such as triton with --user"
+    if options.memory and not MEMORY.fullmatch(options.memory):
+        yield f"{options.memory!r} is no limit for memory; give one such as 8G, 512M or 75% with --memory"
+    if options.cpus is not None and not LEAST_CPUS <= options.cpus < math.inf:
+        yield f"{options.cpus} is no number of cores; give one such as 2 or 1.5 with --cpus"
+
+
+def _network_problems(options: Options) -> Iterator[str]:
     for network in options.allow_from:
         if not _is_network(network):
             yield f"{network!r} is no address or network; give one such as 10.0.0.0/8 with --allow-from"
-    del models
+    if options.allow_from and not _is_network(options.host) and not _is_loopback(options.host):
+        yield f"--allow-from needs the server's own address; give it in place of {options.host} with --host"
 
 
-def _gateway_problems(models: list[Served] | None, options: Options, gateway: Gateway) -> Iterator[str]:
-    for path in (gateway.api_key, gateway.certificate, gateway.key):
-        if path is not None and not path.is_absolute():
-            yield f"{path} is relative, and a service has no folder of its own; give the whole path"
+def _gateway_problems(models: list[Served] | None, options: Options) -> Iterator[str]:
+    gateway = options.gateway or Gateway()
     if (gateway.certificate is None) != (gateway.key is None):
         yield "give both --gateway-tls-cert and --gateway-tls-key, or neither"
     names = [model.name for model in models or ()]
