@@ -32,13 +32,16 @@ demo: install
 
 .venv/tensorrt-10: WHEEL = tensorrt_cu12_bindings==10.16.1.11
 .venv/tensorrt-11: WHEEL = tensorrt_cu13_bindings==11.4.0.106
-$(BINDINGS): | $(STAMP)
+# KServe's fields and types, which the tests hold its objects to.
+KSERVE := .venv/kserve
+$(KSERVE): WHEEL = kserve==0.21.0
+$(BINDINGS) $(KSERVE): | $(STAMP)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --target $@ $(WHEEL)
 
-test: check $(BINDINGS)
+test: check $(BINDINGS) $(KSERVE)
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not gpu"
 
-test-all: check $(BINDINGS)
+test-all: check $(BINDINGS) $(KSERVE)
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not gpu"
 
 check: install

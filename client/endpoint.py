@@ -77,8 +77,8 @@ class Endpoint:
         return DeadlineExceeded(f"{self.url} did not answer within {seconds:g} s")
 
     def _restriction(self, message: str) -> str:
-        if ADMIN_HEADER not in message:
-            return f"{self.url}: {message}; give its --header"
+        if ADMIN_HEADER not in message:  # another's server, or a proxy that lets nobody through
+            return f"{self.url}: {message}" + ("; give its --header" if "expecting header" in message else "")
         if self.is_administrators:
             return f"{self.url} has another administrator's key than the one given"
         return (

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
@@ -39,6 +39,7 @@ def yaml_1_2(text: str) -> Any:
     return YAML(typ="safe", pure=True).load(io.StringIO(text))
 
 
+@settings(deadline=None)
 @given(VALUES)
 def test_a_quoted_value_is_the_same_in_json_and_yaml(value: Any) -> None:
     text = files.quoted(value)
@@ -48,6 +49,7 @@ def test_a_quoted_value_is_the_same_in_json_and_yaml(value: Any) -> None:
     assert yaml_1_2(text) == value
 
 
+@settings(deadline=None)
 @given(TEXT)
 def test_nothing_breaks_out_of_a_document(name: str) -> None:
     document = f"before: 1\nname: {files.quoted(name)}\nlist:\n  - {files.quoted(name)}  # why\nafter: 2\n"

@@ -380,6 +380,7 @@ def test_beyond_loopback_is_restricted(host: str, is_loopback: bool) -> None:
     assert access.is_restricted(LaunchOptions(host)) == (not is_loopback)
     assert access.is_restricted(LaunchOptions(host, admin_key=KEY))
     assert not access.is_restricted(LaunchOptions(host, restrict=False))
+    assert access.is_restricted(LaunchOptions(http_host=host)) == (not is_loopback and bool(host))
     made = [access.key_of(LaunchOptions(host)) for _ in range(2)]
     assert made == [None, None] if is_loopback else made[0] != made[1]
 
@@ -512,3 +513,4 @@ def test_the_command_says_who_is_let_in(tmp_path: Path, files: Path) -> None:
     assert KEY not in said
     key.chmod(0o600)
     assert "closed to everybody" not in refused(*none, "--admin-key-file", str(key))
+    assert "give one of the two" in refused(*none, "--admin-key-file", str(key), "--unrestricted")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 import threading
 from dataclasses import asdict
 from pathlib import Path
@@ -66,7 +65,7 @@ def serve(
     as_json: Json = False,
 ) -> None:
     """Serve a repository in the foreground until Ctrl-C or SIGTERM."""
-    from builder.launchers import ContainerOptions, LaunchOptions, access
+    from builder.launchers import ContainerOptions, LaunchOptions
 
     with progress(1) as steps:
         options = LaunchOptions(
@@ -76,7 +75,7 @@ def serve(
             metrics_port,
             verbose,
             tls=_tls(tls_cert, tls_key, tls_client_ca),
-            admin_key=None if unrestricted else access.read_key(admin_key_file),
+            admin_key=_admin_key(admin_key_file, unrestricted),
             restrict=False if unrestricted else None,
             metrics_host=metrics_host,
             http_host=http_host,
@@ -130,8 +129,17 @@ def _attend(server: Server, options: LaunchOptions, as_json: bool) -> None:
 
 def _end_with_input() -> None:
     """Whoever started this holds the other end, and when they are gone it closes."""
-    sys.stdin.buffer.read()
+    while os.read(0, 4096):  # not sys.stdin, whose lock this would hold when the process ends
+        pass
     os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _admin_key(file: Path | None, unrestricted: bool) -> str | None:
+    from builder.launchers import access
+
+    if unrestricted and file:
+        raise LaunchError("with --unrestricted nobody is asked for the key of --admin-key-file; give one of the two")
+    return None if unrestricted else access.read_key(file)
 
 
 def _tls(certificate: Path | None, key: Path | None, client_ca: Path | None) -> ServerTls | None:

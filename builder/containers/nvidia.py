@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from builder import __version__
 from builder.containers import choice, packages
 from builder.containers.recipe import Order
-from builder.served import Served
+from builder.served import Served, requirements
 
 ENTRYPOINT = ("/opt/nvidia/nvidia_entrypoint.sh",)
 """Of NVIDIA's images: lays out the CUDA libraries for older drivers, then becomes its arguments."""
@@ -25,6 +27,12 @@ def refusal(models: Sequence[Served]) -> str:
 
 def base(models: Sequence[Served]) -> str:
     return choice.choose(models).image.reference()
+
+
+def fingerprint(base_id: str, models: Sequence[Served]) -> str:
+    """What an image that was built before is to be of, to be taken again."""
+    parts = [base_id, __version__, *requirements(models), *(file.read_text("utf-8") for file in FIRST_PROCESS)]
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 
 def write(order: Order, folder: Path) -> dict[str, Any]:

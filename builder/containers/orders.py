@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import tempfile
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -35,16 +36,16 @@ def order(models: Sequence[Served], kind: str | None, base: str | None, bake: bo
 
 def build(wanted: Order, tag: str, report: Report = lambda _: None) -> BuiltImage:
     """Raises EngineError, ImageError."""
-    client = engine.connect()
-    report(f"looking for {wanted.base}")
-    building.require(client, wanted.base, report)
-    found = building.python_of(client, wanted.base)
-    if wanted.kind == "slim" and found != wanted.python:
-        raise ImageError(
-            f"{wanted.base} has Python {found}, and the packages verified here are for {wanted.python}; give a --base "
-            f"with that, such as {slim.base(wanted.models)}"
-        )
-    return building.build(client, replace(wanted, python=found), tag, report)
+    with closing(engine.connect()) as client:
+        report(f"looking for {wanted.base}")
+        building.require(client, wanted.base, report)
+        found = building.python_of(client, wanted.base)
+        if wanted.kind == "slim" and found != wanted.python:
+            raise ImageError(
+                f"{wanted.base} has Python {found}, and the packages verified here are for {wanted.python}; give a "
+                f"--base with that, such as {slim.base(wanted.models)}"
+            )
+        return building.build(client, replace(wanted, python=found), tag, report)
 
 
 def write_context(wanted: Order, folder: Path, report: Report) -> None:

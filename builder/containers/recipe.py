@@ -11,6 +11,7 @@ from pathlib import Path
 from builder import __version__
 from builder.served import Served, recorded, requirements
 
+FINGERPRINT = "build-repo.fingerprint"
 LABEL = "build-repo.kind"
 """The label by which an image of ours is known: its kind."""
 USER = 1000
@@ -30,6 +31,8 @@ class Order:
     entrypoint: tuple[str, ...] | None = None
     """The base image's own; None if it could not be looked at."""
     base_digest: str = ""
+    fingerprint: str = ""
+    """Of what an image of this kind consists of beside the repository; empty where nobody asks."""
 
     @property
     def repository(self) -> Path:
@@ -64,4 +67,5 @@ def labels(order: Order) -> dict[str, str]:
         "org.opencontainers.image.created": datetime.fromtimestamp(order.epoch, UTC).isoformat(),
         "org.opencontainers.image.base.name": order.base,
     }
+    found |= {FINGERPRINT: order.fingerprint} if order.fingerprint else {}
     return found | ({"org.opencontainers.image.base.digest": order.base_digest} if order.base_digest else {})

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from builder.containers import building, choice
-from builder.containers.recipe import LABEL, Order
+from builder.containers import building, choice, nvidia
+from builder.containers.recipe import FINGERPRINT, LABEL, Order
 from builder.hardware import Gpu
 from builder.served import Served, requirements
 from builder.types import Report
@@ -40,9 +40,10 @@ def resolve(
     chosen = choice.choose(models, gpu)
     base, derived = chosen.image.reference(), _name(chosen.image.tag, models)
     reasons = (*chosen.reasons, f"with {' '.join(requirements(models))} for the preprocessing, as {derived}")
-    if building.find(client, derived) is None:
-        building.require(client, base, report)
-        order = Order(models, "nvidia", base, building.python_of(client, base))
+    wanted = nvidia.fingerprint(building.require(client, base, report).id, models)
+    there = building.find(client, derived)
+    if there is None or there.labels.get(FINGERPRINT) != wanted:
+        order = Order(models, "nvidia", base, building.python_of(client, base), fingerprint=wanted)
         building.build(client, order, derived, report)
     return Resolved(derived, "nvidia", (f"{base}: {reasons[0]}", *reasons[1:]), chosen.warnings)
 

@@ -63,7 +63,13 @@ def _is_loopback(text: str) -> bool:
 def is_restricted(options: LaunchOptions) -> bool:
     if options.restrict is not None:
         return options.restrict
-    return options.admin_key is not None or not is_loopback(options.host)
+    return options.admin_key is not None or not _is_all_loopback(options)
+
+
+def _is_all_loopback(options: LaunchOptions) -> bool:
+    """Of the two ports that have something to restrict."""
+    where = addresses(options)
+    return is_loopback(where.http) and is_loopback(where.grpc)
 
 
 def key_of(options: LaunchOptions) -> str | None:
@@ -85,8 +91,10 @@ def notice(options: LaunchOptions) -> str | None:
             f"{', '.join(RESTRICTED)} are closed to everybody; --admin-key-file FILE lets its holders in, "
             "--unrestricted all"
         )
-    if not is_restricted(options) and not is_loopback(options.host):
-        return f"unrestricted: whoever reaches {options.host} controls models, shared memory, logging and trace"
+    if not is_restricted(options) and not _is_all_loopback(options):
+        where = addresses(options)
+        host = where.http if is_loopback(where.grpc) else where.grpc
+        return f"unrestricted: whoever reaches {host} controls models, shared memory, logging and trace"
     return None
 
 

@@ -10,11 +10,12 @@ from __future__ import annotations
 import collections
 import hashlib
 import os
+import secrets
 import sys
 import threading
 import time
 import urllib.error
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,7 +34,9 @@ if TYPE_CHECKING:
 MODELS = "/models"
 PORTS = {"http": 8000, "grpc": 8001, "metrics": 8002}
 REPOSITORY_LABEL = "build-repo.repository"
+LAUNCH_LABEL = "build-repo.launch"
 STOP_SECONDS = GRACE_SECONDS + 15
+GONE_SECONDS = 20
 CANNOT_LOAD = 11
 """Exit code of `build-repo serve` and of entry.py."""
 KEPT_LINES = 60
@@ -53,13 +56,11 @@ def launch(repository: Path, options: LaunchOptions) -> ContainerServer:
     if options.tls:
         require_usable(options.tls)
     client = engine.connect()
-    _require_local(client)
-    gpu = hardware.gpu() if any(model.needs_gpu for model in models) else None
-    wanted = options.container
-    image = resolving.resolve(client, models, wanted.image, gpu, wanted.steps)
-    for line in (*image.reasons, *image.warnings):
-        options.report(line)
-    server = ContainerServer(client, models, image, options)
+    try:
+        server = ContainerServer(client, models, _image(client, models, options), options)
+    except BaseException:
+        client.close()
+        raise
     try:
         server.start()
         server.wait_until_ready()
@@ -67,6 +68,15 @@ def launch(repository: Path, options: LaunchOptions) -> ContainerServer:
         server.discard()
         raise
     return server
+
+
+def _image(client: Any, models: list[Served], options: LaunchOptions) -> Resolved:
+    _require_local(client)
+    gpu = hardware.gpu() if any(model.needs_gpu for model in models) else None
+    image = resolving.resolve(client, models, options.container.image, gpu, options.container.steps)
+    for line in (*image.reasons, *image.warnings):
+        options.report(line)
+    return image
 
 
 def _require_local(client: Any) -> None:
@@ -95,6 +105,9 @@ class ContainerServer:
         self._speaks = options.verbose
         self._status: list[int] = []
         self._input: Any = None
+        self._log: Any = None
+        self._own = secrets.token_hex(8)
+        """The label's value that tells this container from one of the same name."""
         self._threads: list[threading.Thread] = []
 
     def start(self) -> None:
@@ -104,8 +117,8 @@ class ContainerServer:
             container = self._client.containers.create(self._image.reference, self._command(), **self._settings())
             if not self._detach:
                 self._input = self._client.api.attach_socket(container.id, {"stdin": 1, "stream": 1})
-            log = container.attach(stdout=True, stderr=True, stream=True, logs=True)
-            self._follow(lambda: self._read(log))
+            self._log = container.attach(stdout=True, stderr=True, stream=True, logs=True)
+            self._follow(lambda: self._read(self._log))
             self._follow(lambda: self._status.append(container.wait(condition="next-exit")["StatusCode"]))
             container.start()
         except (APIError, OSError) as error:
@@ -135,19 +148,33 @@ class ContainerServer:
     def stop(self) -> None:
         """Let requests in flight be answered, then remove the container; a detached one goes on."""
         if self._detach and self._speaks:
+            self._close()
             return
         self._speaks = self._options.verbose
         self.discard()
 
     def discard(self) -> None:
+        """By the label, since Ctrl-C may come before the engine has told the container's id."""
         try:
-            stop_container(self._client, self.name)
+            own = {"label": f"{LAUNCH_LABEL}={self._own}"}
+            for container in self._client.containers.list(all=True, ignore_removed=True, filters=own):
+                stop_container(self._client, container.id)
+                self._cabinet.clear()
+            for thread in self._threads:
+                thread.join(2)
         finally:
-            if self._input is not None:
-                self._input.close()
-            self._cabinet.clear()
-        for thread in self._threads:
-            thread.join(2)
+            self._close()
+
+    def _close(self) -> None:
+        """All that is open to the engine; of the hijacked ones the SDK closes neither."""
+        if self._input is not None:
+            opened = self._input._sock
+            self._input.close()
+            opened.close()
+        if self._log is not None:
+            with suppress(OSError):
+                self._log.close()
+        self._client.close()
 
     def _command(self) -> list[str]:
         options = self._options
@@ -181,7 +208,7 @@ class ContainerServer:
         gpus = [DeviceRequest(count=-1, capabilities=[["gpu"]])]
         return {
             "name": self.name,
-            "labels": {REPOSITORY_LABEL: str(self._repository)},
+            "labels": {REPOSITORY_LABEL: str(self._repository), LAUNCH_LABEL: self._own},
             "mounts": [
                 Mount(MODELS, str(self._repository), type="bind", read_only=True),
                 *self._cabinet.mounts(user_of(self._client)),
@@ -276,22 +303,34 @@ def stop_container(client: Any, name: str) -> bool:
 
     try:
         container = client.containers.get(name)
+    except NotFound:
+        return False
+    try:
         container.stop(timeout=STOP_SECONDS)
         with suppress(APIError):  # it may be going by itself
             container.remove(force=True)
+        _wait_until_gone(client, container.id)
     except NotFound:
-        return False
+        pass  # gone by itself meanwhile
     except (APIError, OSError) as error:
         raise EngineError(f"the container {name} cannot be stopped: {error}") from None
     return True
 
 
+def _wait_until_gone(client: Any, name: str) -> None:
+    """Raises NotFound as soon as it is."""
+    deadline = time.monotonic() + GONE_SECONDS
+    while time.monotonic() < deadline:
+        client.containers.get(name)
+        time.sleep(POLL_SECONDS)
+
+
 def stop(repository: Path | None = None, name: str | None = None) -> list[str]:
     """Stop the containers of a repository, that of a name, or all of ours; their names. Raises EngineError."""
-    client = engine.connect()
     label = REPOSITORY_LABEL if repository is None else f"{REPOSITORY_LABEL}={repository.absolute()}"
-    found = [one.name for one in client.containers.list(all=True, filters={"label": label})]
-    stopped = [one for one in found if name in (None, one) and stop_container(client, one)]
+    with closing(engine.connect()) as client:
+        found = [one.name for one in client.containers.list(all=True, ignore_removed=True, filters={"label": label})]
+        stopped = [one for one in found if name in (None, one) and stop_container(client, one)]
     for one in stopped:
         cabinet.Cabinet(one).clear()
     return sorted(stopped)

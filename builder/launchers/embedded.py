@@ -95,7 +95,7 @@ class EmbeddedServer:
             "stub-timeout-seconds": STUB_TIMEOUT_SECONDS,
         }
         command = _command(runtime, options, ports)
-        command += [f"--backend-config={PYTHON_BACKEND},{key}={value}" for key, value in settings.items()]
+        command += [f"--backend-config={PYTHON_BACKEND},{name}={value}" for name, value in settings.items()]
         arguments = [self._prefix, str(self._folder), str(GRACE_SECONDS + 5), *command]
         self._process = subprocess.Popen(
             [sys.executable, "-I", "-S", guard.__file__, *arguments],

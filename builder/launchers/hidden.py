@@ -46,7 +46,8 @@ class Buffer(ctypes.Structure):
 def start(command: list[str], secret: list[str], **options: Any) -> subprocess.Popen[bytes]:
     """As Popen(command + secret, **options), with placeholders in place of the secret arguments for all to see.
 
-    Raises NotHidden, and what Popen raises.
+    For processes of one thread: as with any preexec_fn, others' locks and gRPC's threads may end the child before it
+    runs. Raises NotHidden, and what Popen raises.
     """
     if not secret:
         return subprocess.Popen(command, **options)

@@ -12,12 +12,13 @@ if TYPE_CHECKING:
     from builder.deploy.files import Outcome
 
 
-def report(outcome: Outcome, folder: Path, as_json: bool) -> None:
-    """The files, one a line; what became of them goes to standard error."""
+def report(outcome: Outcome, folder: Path, as_json: bool, following: str = "") -> None:
+    """The files, one a line; to standard error, what became of them, and the command that follows."""
     if as_json:
         print_json({"folder": str(folder)} | asdict(outcome))
         return
     for name in sorted((*outcome.written, *outcome.unchanged)):
         print(folder / name)
     counts = {"written": outcome.written, "unchanged": outcome.unchanged, "removed": outcome.removed}
-    say(", ".join(f"{len(names)} {what}" for what, names in counts.items() if names or what == "written"))
+    told = ", ".join(f"{len(names)} {what}" for what, names in counts.items() if names or what == "written")
+    say(f"{told}; then: {following}" if following else told)

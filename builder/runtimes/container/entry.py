@@ -63,7 +63,8 @@ def main() -> int:
 
 
 def _wait_for_end_of_input(stopping: threading.Event) -> None:
-    sys.stdin.buffer.read()
+    while os.read(0, 4096):  # not sys.stdin, whose lock this would hold when the process ends
+        pass
     stopping.set()
 
 

@@ -1,0 +1,231 @@
+"""Which image serves a repository, and what goes into one, as far as no engine is needed to tell."""
+
+from __future__ import annotations
+
+import io
+import json
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from published import publish_model, publish_plan
+
+from builder import containers, images
+from builder.containers import choice, context, orders, packages
+from builder.containers.recipe import Order, labels
+from builder.errors import ImageError
+from builder.hardware import Gpu
+from builder.served import read_repository, requirements
+
+H100 = Gpu("NVIDIA H100 80GB HBM3", "9.0", "580.95.05")
+NEWEST = images.newest()
+
+
+def onnx(folder: Path, **facts: str) -> None:
+    publish_model(
+        folder, "o", backend="onnxruntime", filename="model.onnx", facts={"opset": "18"} | facts, device="cpu"
+    )
+
+
+def torchscript(version: str, device: str = "cpu") -> Callable[[Path], None]:
+    facts = {"torch_version": version}
+    return lambda folder: publish_model(folder, "t", backend="pytorch", filename="model.pt", facts=facts, device=device)
+
+
+def package(version: str) -> Callable[[Path], None]:
+    values = {"backend": "pytorch", "platform": "torch_aoti", "filename": "model.pt2", "files": {"model.pt2": b""}}
+    return lambda folder: publish_model(folder, "p", facts={"torch_version": version}, device="cpu", **values)
+
+
+def plan(version: str) -> Callable[[Path], None]:
+    return lambda folder: publish_plan(folder, facts={"tensorrt_version": version})
+
+
+CHOICES: dict[str, tuple[list[Callable[[Path], None]], str]] = {
+    "ONNX alone": ([onnx], NEWEST.tag),
+    "TorchScript of the newest PyTorch that an image has": ([torchscript("2.14.1")], NEWEST.tag),
+    "TorchScript of an older PyTorch": ([torchscript("2.9.1")], NEWEST.tag),
+    "a package of the very PyTorch": ([package("2.14.1")], "26.09"),
+    "a package of an older PyTorch": ([package("2.13.0")], "26.07"),
+    "a plan": ([plan("10.16.1.11")], "26.04"),
+    "a plan and ONNX": ([plan("11.2.1"), onnx], "26.08"),
+}
+
+
+@pytest.mark.parametrize("case", CHOICES)
+def test_choice(case: str, tmp_path: Path) -> None:
+    publishers, tag = CHOICES[case]
+    for publisher in publishers:
+        publisher(tmp_path)
+    chosen = choice.choose(read_repository(tmp_path), H100)
+    assert chosen.image.tag == tag
+    assert chosen.reasons
+    assert bool(chosen.warnings) == (tag < images.SOUND_BATCHER)
+
+
+REFUSALS: dict[str, tuple[list[Callable[[Path], None]], Gpu, str]] = {
+    "newer PyTorch": ([torchscript("2.15.0")], H100, "t was written by PyTorch 2.15.0, and the image's older 2.14.0a0"),
+    "package of no image's PyTorch": ([package("2.12.1")], H100, "p is an AOTInductor package"),
+    "plan of no image's TensorRT": ([plan("10.3.0")], H100, "m has plans of TensorRT 10.3.0"),
+    "two plans of two versions": (
+        [plan("11.2.1"), lambda folder: publish_plan(folder, "n", facts={"tensorrt_version": "10.16.1"})],
+        H100,
+        "n has plans of TensorRT 10.16.1, and the image has 11.2.1",
+    ),
+    "old driver": (
+        [plan("11.2.1")],
+        Gpu("NVIDIA GeForce RTX 4090", "8.9", "570.10"),
+        "driver 580 or newer, and 570.10",
+    ),
+    "a driver past its life": (
+        [plan("11.2.1")],
+        Gpu("NVIDIA H100", "9.0", "550.54"),
+        "driver 580 or newer, and 550.54",
+    ),
+    "old GPU": ([torchscript("2.14.1", "gpu")], Gpu("Tesla V100", "7.0", "580.1"), "and this Tesla V100 has less"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSALS)
+def test_no_image_fits(case: str, tmp_path: Path) -> None:
+    publishers, gpu, message = REFUSALS[case]
+    for publisher in publishers:
+        publisher(tmp_path)
+    with pytest.raises(ImageError) as caught:
+        choice.choose(read_repository(tmp_path), gpu)
+    assert message in str(caught.value)
+    assert all(image.tag in str(caught.value) for image in images.IMAGES)
+    assert "--image" in str(caught.value)
+
+
+def test_long_term_drivers_will_do_on_data_centre_gpus(tmp_path: Path) -> None:
+    publish_plan(tmp_path, facts={"tensorrt_version": "11.2.1"})
+    old = Gpu("NVIDIA H100", "9.0", "570.86.15")
+    assert choice.choose(read_repository(tmp_path), old).image.tag == "26.08"
+
+
+def test_a_gpu_matters_only_to_models_that_need_one(tmp_path: Path) -> None:
+    onnx(tmp_path)
+    assert choice.choose(read_repository(tmp_path), Gpu("Quadro", "5.0", "390.1")).image == NEWEST
+
+
+def test_default_kinds(tmp_path: Path) -> None:
+    onnx(tmp_path / "slim")
+    torchscript("2.14.1")(tmp_path / "torch")
+    publish_plan(tmp_path / "gpu")
+    kinds = {name: containers.default_kind(read_repository(tmp_path / name)) for name in ("slim", "torch", "gpu")}
+    assert kinds == {"slim": "slim", "torch": "nvidia", "gpu": "nvidia"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("fat", None, False), "there is no kind 'fat' of image; choose slim, nvidia"),
+        (("slim", None, False), "t needs PyTorch, which alone takes several GB"),
+        ((None, None, False, "3"), "'3' is no Python's version"),
+    ],
+)
+def test_impossible_orders(arguments: tuple[Any, ...], message: str, tmp_path: Path) -> None:
+    torchscript("2.14.1")(tmp_path)
+    with pytest.raises(ImageError, match=message):
+        orders.order(read_repository(tmp_path), *arguments)
+
+
+def test_steps_tell_what_they_need(repository: Path, tmp_path: Path) -> None:
+    import PIL
+
+    assert requirements(read_repository(repository)) == (f"pillow=={PIL.__version__}",)
+    onnx(tmp_path)  # published before steps told
+    assert requirements(read_repository(tmp_path)) == ("pillow",)
+
+
+def test_packages_are_those_that_are_here() -> None:
+    pinned = packages.pinned(["onnxruntime", "tritonclient[grpc]", "pillow==1.2.3"], alone=["onnxruntime"])
+    assert pinned["pillow"] == "1.2.3"
+    assert {"grpcio", "protobuf", "numpy"} <= set(pinned)
+    assert "geventhttpclient" not in pinned  # of an extra that was not asked for
+    assert "flatbuffers" not in pinned
+    with pytest.raises(ImageError, match="pip install no-such-thing"):
+        packages.pinned(["no-such-thing"])
+
+
+def test_packages_that_cannot_be_had(tmp_path: Path) -> None:
+    with pytest.raises(ImageError, match=r"cannot be downloaded; pip said:\n.*pillow==0.0.1"):
+        packages.download({"pillow": "0.0.1"}, tmp_path, "3.12")
+
+
+def an_order(folder: Path, bake: bool = True, base: str = "base:1") -> Order:
+    return Order(read_repository(folder), "slim", base, "3.11", bake)
+
+
+def test_only_what_is_served_is_baked(tmp_path: Path) -> None:
+    for _ in range(2):
+        publish_model(tmp_path / "r", "o", backend="onnxruntime", filename="model.onnx", facts={}, device="cpu")
+    (tmp_path / "r" / "foreign" / "1").mkdir(parents=True)
+    (tmp_path / "r" / "foreign" / "config.pbtxt").write_text("")
+    (tmp_path / "r" / "notes").mkdir()
+    context.copy_served(tmp_path / "r", tmp_path / "models")
+    found = {str(path.relative_to(tmp_path / "models")) for path in (tmp_path / "models").rglob("*") if path.is_dir()}
+    assert {"o/2", "o_onnxruntime/2", "o_onnxruntime/warmup", "preprocess_1/1", "foreign/1"} <= found
+    assert not {"o/1", "o_onnxruntime/1", "notes"} & found
+    assert (tmp_path / "models" / "o" / "config.pbtxt").read_text() == (tmp_path / "r/o/config.pbtxt").read_text()
+
+
+def test_equal_contexts_are_equal_to_the_last_bit(tmp_path: Path) -> None:
+    onnx(tmp_path / "r", built_at="2026-01-02T03:04:05+00:00")
+    packed = []
+    for number in range(2):
+        folder = tmp_path / str(number)
+        (folder / "b").mkdir(parents=True, mode=0o700 if number else 0o755)
+        (folder / "b" / "file").write_text("content")
+        (folder / "a").write_text("content")
+        (folder / "a").chmod(0o600 if number else 0o644)
+        stream = io.BytesIO()
+        context.pack(folder, an_order(tmp_path / "r"), stream)
+        packed.append(stream.getvalue())
+    assert packed[0] == packed[1]
+    with tarfile.open(fileobj=io.BytesIO(packed[0])) as tar:
+        assert {member.mtime for member in tar} == {1767323045}
+        assert [member.name for member in tar] == ["a", "b", "b/file"]
+
+
+def test_labels_tell_where_an_image_is_from(tmp_path: Path) -> None:
+    onnx(tmp_path, weights="w.pth", artifact_sha256="ab", built_at="2026-01-02T03:04:05+00:00")
+    found = labels(an_order(tmp_path))
+    assert found["org.opencontainers.image.created"] == "2026-01-02T03:04:05+00:00"
+    assert found["org.opencontainers.image.base.name"] == "base:1"
+    (told,) = json.loads(found["build-repo.models"])
+    assert told["name"] == "o"
+    assert told["version"] == 1
+    assert told["artifact_sha256"] == "ab"
+    assert labels(an_order(tmp_path, bake=False))["build-repo.models"] == "mounted"
+
+
+# What Docker's own parser makes of a quoted value: a backslash keeps the next character.
+@given(st.text())
+def test_labels_are_quoted(text: str) -> None:
+    quoted = context._quoted(text)
+    assert quoted[0] == quoted[-1] == '"'
+    inner, read, escaped = quoted[1:-1], [], False
+    for character in inner:
+        if escaped or character != "\\":
+            assert escaped or character not in '"$\n'
+            read.append(character)
+        escaped = not escaped and character == "\\"
+    assert "".join(read) == text.replace("\n", " ")
+
+
+def test_a_context_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
+    onnx(tmp_path / "r")
+    order = an_order(tmp_path / "r")
+    (tmp_path / "there").mkdir()
+    with pytest.raises(ImageError, match="exists; name a new folder"):
+        orders.write_context(order, tmp_path / "there", lambda _: None)
+    impossible = Order(order.models, "nvidia", "base:1", "3.99", True)
+    with pytest.raises(ImageError, match="cannot be downloaded"):
+        orders.write_context(impossible, tmp_path / "new", lambda _: None)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".r.staging", "r", "there"]
