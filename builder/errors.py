@@ -9,7 +9,8 @@
     ├── ConfigError         8   a rendered config.pbtxt is not a valid model configuration
     ├── PublishError        9   the repository cannot be written
     ├── LaunchError         10  the server cannot be started
-    │   └── ModelLoadError  11  the server runs, but refused a model
+    │   ├── ModelLoadError  11  the server runs, but refused a model
+    │   └── ServerEnded     21  the server ended by itself
     ├── MergeError          12  repositories do not go together
     ├── CompareError        13  a comparison cannot be made, timed or drawn
     ├── TrainingError       14  a training run cannot begin or go on
@@ -63,6 +64,10 @@ class LaunchError(BuilderError):
 
 class ModelLoadError(LaunchError):
     exit_code = 11
+
+
+class ServerEnded(LaunchError):
+    exit_code = 21
 
 
 class MergeError(BuilderError):

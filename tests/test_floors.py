@@ -8,7 +8,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 FLOORS = [
-    {"errors", "resources", "recipe", "reasons", "settings", "hardware", "images"},
+    {"errors", "resources", "recipe", "reasons", "settings", "hardware", "images", "notify"},
     {"types", "config", "usercode", "documents", "engine"},
     {"manifest", "pictures", "publish", "card"},
     {"networks", "exporters", "preprocessors", "verify", "served"},
@@ -21,7 +21,7 @@ FLOORS = [
     {"__main__"},
 ]
 CLIENT_FLOORS = [
-    {"errors"},
+    {"errors", "notify"},
     {"types"},
     {"endpoint", "images", "shared_memory"},
     {"transports"},

@@ -23,11 +23,12 @@ import torch
 import tritonclient.grpc as triton_grpc
 import tritonclient.http as triton_http
 from conftest import ANY_PORTS, LABELS, VARIANTS, build, model_of
+from load import BATCH, in_flight, over_grpc
 from PIL import Image
 from tritonclient.utils import InferenceServerException
 
 from builder import config
-from builder.errors import LaunchError, ModelLoadError
+from builder.errors import LaunchError, ModelLoadError, ServerEnded
 from builder.exporters import EXPORTERS
 from builder.launchers import LAUNCHERS, LaunchOptions
 from builder.launchers.embedded import has_gpu
@@ -323,6 +324,15 @@ def test_stops_cleanly_and_answers_what_is_in_flight(number: signal.Signals, ser
     assert not [pid for pid in processes if is_alive(pid)]
 
 
+def test_a_stop_fails_no_request_that_is_between_two_steps(serving: Serving) -> None:
+    process, ready, _ = serving
+    with Client(ready["grpc"], retries=0) as client:
+        answers = in_flight(over_grpc(client), process.terminate)
+    assert process.wait(60) == 0
+    assert answers
+    assert set(answers) == {BATCH}
+
+
 def received(metrics: str) -> int:
     """Requests that the preprocessing step holds or has done, its warm-up left out."""
     try:
@@ -345,7 +355,7 @@ def test_nothing_is_orphaned_when_something_is_killed(victim: str, serving: Serv
     os.kill({"launcher": process.pid, "guard": guard, "server": server}[victim], signal.SIGKILL)
     if victim != "launcher":
         _, errors = process.communicate(timeout=90)
-        assert process.returncode == LaunchError.exit_code
+        assert process.returncode == ServerEnded.exit_code
         assert "the server ended by itself" in errors
         assert "Traceback" not in errors
     assert until(lambda: not [pid for pid in processes if is_alive(pid)])

@@ -26,7 +26,7 @@ from builder.commands.options import (
     UntilInputCloses,
 )
 from builder.commands.output import print_json, progress, say
-from builder.errors import LaunchError
+from builder.errors import LaunchError, ServerEnded
 
 if TYPE_CHECKING:
     from builder.launchers import LaunchOptions, Server, ServerTls
@@ -92,6 +92,7 @@ def serve(
 
 
 def _launch(repository: Path, launcher: str, options: LaunchOptions, as_json: bool) -> Server:
+    from builder import notify
     from builder.launchers import LAUNCHERS, access
 
     if launcher not in LAUNCHERS:
@@ -100,11 +101,13 @@ def _launch(repository: Path, launcher: str, options: LaunchOptions, as_json: bo
         say(notice)
     if not as_json:
         say(f"starting Triton over {repository} ...")
-    return LAUNCHERS[launcher].launch(repository, options)
+    with notify.starting(f"loading the models of {repository}"):
+        return LAUNCHERS[launcher].launch(repository, options)
 
 
 def _attend(server: Server, options: LaunchOptions, as_json: bool, linger: float) -> None:
     """Say where the server is, and stay until it is to stop; not with one that goes on by itself."""
+    from builder import notify
     from builder.launchers import access
 
     try:
@@ -116,9 +119,12 @@ def _attend(server: Server, options: LaunchOptions, as_json: bool, linger: float
             say(f"ready: gRPC {ends.grpc}, HTTP {ends.http}, metrics {ends.metrics}; {how} stops it")
         if options.container.detach:
             return
-        status = server.wait()
-        raise LaunchError(f"the server ended by itself with status {status}; its last words are above")
+        notify.ready(f"gRPC {server.endpoints.grpc}, HTTP {server.endpoints.http}")
+        with notify.watched(server.is_live):
+            status = server.wait()
+        raise ServerEnded(f"the server ended by itself with status {status}; its last words are above")
     except (KeyboardInterrupt, SystemExit) as end:
+        notify.stopping("answering what is in flight")
         if isinstance(end, SystemExit):
             time.sleep(linger)
         say("stopping: answering what is in flight ...")

@@ -66,6 +66,9 @@ class Server(Protocol):
     def wait(self) -> int:
         """Block until the server ends; its exit status."""
 
+    def is_live(self) -> bool:
+        """Whether it answers."""
+
     def stop(self) -> None:
         """Let requests in flight be answered, then end the server and all it started."""
 

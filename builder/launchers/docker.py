@@ -234,9 +234,15 @@ class ContainerServer:
             "restart_policy": {"Name": "on-failure", "MaximumRetryCount": 5} if self._detach else None,
         }
 
+    def is_live(self) -> bool:
+        return self._answers("live")
+
     def _is_ready(self) -> bool:
+        return self._answers("ready")
+
+    def _answers(self, question: str) -> bool:
         try:
-            with DIRECT.open(f"http://{self.endpoints.http}/v2/health/ready", timeout=5):
+            with DIRECT.open(f"http://{self.endpoints.http}/v2/health/{question}", timeout=5):
                 return True
         except (urllib.error.URLError, OSError):
             return False

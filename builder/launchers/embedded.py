@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import http.client
 import json
 import re
 import secrets
@@ -12,12 +13,11 @@ import subprocess
 import sys
 import threading
 import time
-import urllib.error
 import urllib.request
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from builder.errors import LaunchError, ModelLoadError
+from builder.errors import LaunchError, ModelLoadError, ServerEnded
 from builder.launchers import access, guard
 from builder.launchers.certificates import require_usable
 from builder.launchers.compatibility import refuse_unloadable
@@ -41,6 +41,7 @@ NO_GPU_REMARKS = (
     "no pinned memory pool",
     "Signal (15) received",
 )
+UNLOADED = re.compile(r"successfully unloaded '(.+)' version \d")
 # A proxy that the environment names is for the world outside, not for this machine's own server.
 DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 NO_GPU_HINT = "build it with `device: cpu`, or serve it on a machine with an NVIDIA GPU and its driver"
@@ -86,6 +87,7 @@ class EmbeddedServer:
         self._folder = runtime.folder
         self._remarks = () if has_gpu() else NO_GPU_REMARKS
         self._lines: collections.deque[str] = collections.deque(maxlen=KEPT_LINES)
+        self._unloaded: set[str] = set()
         settings = {
             "shm-region-prefix-name": self._prefix,
             "shm-default-byte-size": SHARED_MEMORY_BYTES,
@@ -122,7 +124,7 @@ class EmbeddedServer:
 
     def wait_until_ready(self) -> None:
         """Back when all models are ready. Raises LaunchError with the server's own reasons."""
-        while not self._is_live():
+        while not self.is_live():
             if self._process.poll() is not None:
                 self._reader.join(1)
                 raise self._early_end()
@@ -138,7 +140,7 @@ class EmbeddedServer:
     def _early_end(self) -> LaunchError:
         if self._process.returncode == guard.NOT_HIDDEN:
             return LaunchError(f"{self._lines[-1]}; {UNHIDDEN_HINT}")
-        return LaunchError("the server ended before it was ready; it said:\n" + "\n".join(self._lines))
+        return ServerEnded("the server ended before it was ready; it said:\n" + "\n".join(self._lines))
 
     def wait(self) -> int:
         return self._process.wait()
@@ -159,15 +161,15 @@ class EmbeddedServer:
 
         On its own the server stops all models at once, and a request between two steps fails. It
         polls the folder that this launcher laid out, so that a folder removed is a model unloaded.
+        When its last request is through, the log alone tells: the index forgets it with its folder.
         """
+        self._http("/v2/logging", b'{"log_info": true}')
+        self._unloaded.clear()
         taken = self._folder / "taken"
         taken.mkdir()
-        names = [folder.rename(taken / folder.name).name for folder in ensembles(self._models)]
+        names = {folder.rename(taken / folder.name).name for folder in ensembles(self._models)}
         deadline = time.monotonic() + GRACE_SECONDS
-        while time.monotonic() < deadline and self._process.poll() is None:
-            states = {model["name"]: model.get("state") for model in self._index()}
-            if all(states.get(name, "UNAVAILABLE") == "UNAVAILABLE" for name in names):
-                return
+        while not names <= self._unloaded and time.monotonic() < deadline and self._process.poll() is None:
             time.sleep(POLL_SECONDS)
 
     def _end(self) -> None:
@@ -189,10 +191,10 @@ class EmbeddedServer:
         reason = re.sub(r"(\\n|\s)+", " ", reason).strip()
         return reason.replace(str(self._models), str(self._repository))
 
-    def _is_live(self) -> bool:
+    def is_live(self) -> bool:
         try:
             self._http("/v2/health/live")
-        except (urllib.error.URLError, OSError):
+        except (OSError, http.client.HTTPException):
             return False
         return True
 
@@ -212,6 +214,8 @@ class EmbeddedServer:
                 text = line.decode(errors="replace").rstrip()
                 if self._key:
                     text = text.replace(self._key, "(key)")
+                if unloaded := UNLOADED.search(text):
+                    self._unloaded.add(unloaded[1])
                 if not any(remark in text for remark in self._remarks):
                     self._lines.append(text)
                     if self._speaks:

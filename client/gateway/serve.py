@@ -10,6 +10,7 @@ from typing import Any
 
 import uvicorn
 
+from client import notify
 from client.errors import CannotListen, UnreadableFile
 from client.gateway.app import Gateway, make_app
 from client.gateway.settings import Listening
@@ -36,17 +37,29 @@ def serve(gateway: Gateway, listening: Listening, announce: Callable[[str], None
     scheme = "https" if listening.certificate else "http"
     host, port = listener.getsockname()[:2]
     with listener:
-        server = Server(config, gateway, listening.drain)
-        announce(f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}")
+        address = f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
+        server = Server(config, gateway, listening.drain, address)
+        announce(address)
         asyncio.run(server.serve(sockets=[listener]))
 
 
 class Server(uvicorn.Server):
     """Not ready at the first signal, no more connections after `drain` seconds, and at once at the second."""
 
-    def __init__(self, config: uvicorn.Config, gateway: Gateway, drain: float) -> None:
+    def __init__(self, config: uvicorn.Config, gateway: Gateway, drain: float, address: str) -> None:
         super().__init__(config)
-        self._gateway, self._drain = gateway, drain
+        self._gateway, self._drain, self._address = gateway, drain, address
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        notify.ready(f"listening on {self._address}")
+        if seconds := notify.watchdog_seconds():
+            self._ping(seconds / 3)
+
+    def _ping(self, seconds: float) -> None:
+        """From the event loop, so that a watchdog hears nothing of one that hangs."""
+        notify.alive()
+        asyncio.get_running_loop().call_later(seconds, self._ping, seconds)
 
     def handle_exit(self, sig: int, frame: Any) -> None:
         del sig, frame
@@ -54,6 +67,7 @@ class Server(uvicorn.Server):
             self.should_exit = self.force_exit = True
             return
         self._gateway.draining = True
+        notify.stopping("answering what is in flight")
         asyncio.get_running_loop().call_later(self._drain, self._stop)
 
     def _stop(self) -> None:

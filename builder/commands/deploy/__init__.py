@@ -6,6 +6,7 @@ import typer
 
 from builder.commands.deploy.kubernetes import kubernetes
 from builder.commands.deploy.swarm import swarm
+from builder.commands.deploy.systemd import systemd
 
 deploy = typer.Typer(
     name="deploy",
@@ -17,3 +18,4 @@ deploy = typer.Typer(
 )
 deploy.command()(kubernetes)
 deploy.command()(swarm)
+deploy.command()(systemd)
