@@ -9,7 +9,6 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from functools import partial
 from importlib.metadata import version as package_version
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -31,7 +30,7 @@ from builder.types import BuiltModel, Check, ExportRequest, Network, NetworkRequ
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["Failure", "Outcome", "Plan", "Reference", "build_model", "build_repository", "plan"]
+__all__ = ["Failure", "Outcome", "Plan", "Reference", "attempt", "build_model", "build_repository", "plan"]
 
 MIN_IMAGES = 8
 
@@ -47,21 +46,28 @@ class Outcome:
     built: list[BuiltModel] = field(default_factory=list)
     failed: list[Failure] = field(default_factory=list)
 
+    def add(self, name: str, result: BuiltModel | BuilderError) -> None:
+        if isinstance(result, BuiltModel):
+            self.built.append(result)
+        else:
+            self.failed.append(Failure(name, result))
+
 
 def build_repository(plans: Sequence[Plan], repository: Path, report: Report = lambda _: None) -> Outcome:
     """Build each plan; one that fails leaves the others and what is already served alone."""
     outcome = Outcome()
     for item in plans:
-        try:
-            outcome.built.append(build_model(item, repository, partial(_report_of, report, item.name)))
-        except BuilderError as error:
-            outcome.failed.append(Failure(item.name, error))
+        outcome.add(item.name, attempt(item, repository, report))
         return_memory()
     return outcome
 
 
-def _report_of(report: Report, name: str, step: str) -> None:
-    report(f"{name}: {step}")
+def attempt(plan: Plan, repository: Path, report: Report = lambda _: None) -> BuiltModel | BuilderError:
+    """What building the plan ends with; the report's lines begin with its name."""
+    try:
+        return build_model(plan, repository, lambda step: report(f"{plan.name}: {step}"))
+    except BuilderError as error:
+        return error
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ FLOORS = [
     {"plan", "training", "describe", "launchers", "merge"},
     {"stage", "registries", "portable"},
     {"build"},
-    {"compare"},
+    {"compare", "jobs", "cluster"},
     {"commands"},
     {"cli"},
     {"__main__"},

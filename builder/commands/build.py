@@ -13,6 +13,7 @@ from builder.commands.output import print_json, print_table, progress, say
 
 if TYPE_CHECKING:
     from builder.build import Outcome, Plan
+    from builder.types import Report
 
 
 def build(
@@ -22,11 +23,14 @@ def build(
     manifest: ManifestFile = Path("models.yaml"),
     repository: Repository = Path("model_repository"),
     weights: Weights = None,
+    jobs: Annotated[
+        int, typer.Option("--jobs", "-j", min=1, help="Models at a time, each in a process of its own.", metavar="N")
+    ] = 1,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be built, and build nothing.")] = False,
     as_json: Json = False,
 ) -> None:
     """Export, verify and publish the models of a manifest."""
-    from builder.build import build_repository, plan
+    from builder.build import plan
     from builder.manifest import load_manifest
 
     plans = plan(load_manifest(manifest), models or (), weights)
@@ -34,10 +38,19 @@ def build(
         _print_plans(plans, repository, as_json)
         return
     with progress(len(plans)) as report:
-        outcome = build_repository(plans, repository, report)
+        outcome = _build(plans, repository, jobs, report)
     _print_outcome(outcome, repository, as_json)
     if outcome.failed:
         raise typer.Exit(outcome.failed[0].error.exit_code)
+
+
+def _build(plans: list[Plan], repository: Path, jobs: int, report: Report) -> Outcome:
+    from builder.build import build_repository
+    from builder.jobs import build_in_processes
+
+    if jobs == 1:
+        return build_repository(plans, repository, report)
+    return build_in_processes(plans, repository, jobs, report)
 
 
 def _print_plans(plans: list[Plan], repository: Path, as_json: bool) -> None:
