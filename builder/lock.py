@@ -92,15 +92,18 @@ def _record(model: Model) -> dict[str, Any]:
 
 def digests(folder: Path) -> dict[str, str]:
     """SHA-256 of each file below the folder, by its path there."""
-    return {path.relative_to(folder).as_posix(): digest for path, digest in _hashed([folder]).items()}
+    return {path.relative_to(folder).as_posix(): digest for path, digest in hashed(_files(folder)).items()}
 
 
-def _hashed(folders: Iterable[Path]) -> dict[Path, str]:
-    """Of all files below, large ones at the same time: hashlib lets go of the interpreter."""
-    files = [path for folder in folders for path in sorted(folder.rglob("*")) if path.is_file()]
-    files = [path for path in files if CACHE not in path.parts]
+def hashed(files: Iterable[Path]) -> dict[Path, str]:
+    """SHA-256 of each, several at the same time: hashlib lets go of the interpreter."""
+    listed = list(files)
     with ThreadPoolExecutor(min(MAX_THREADS, os.cpu_count() or 1)) as pool:
-        return dict(zip(files, pool.map(_sha256, files), strict=True))
+        return dict(zip(listed, pool.map(_sha256, listed), strict=True))
+
+
+def _files(folder: Path) -> list[Path]:
+    return [path for path in sorted(folder.rglob("*")) if CACHE not in path.parts and path.is_file()]
 
 
 def _sha256(path: Path) -> str:
@@ -181,7 +184,7 @@ def problems(repository: Path) -> list[str]:
 def _problems(repository: Path) -> Iterator[str]:
     lock = {name: model for name, model in read(repository).items() if (repository / name).is_dir()}
     found: dict[str, dict[str, str]] = {name: {} for name in lock}
-    for path, digest in _hashed(repository / name for name in lock).items():
+    for path, digest in hashed(path for name in lock for path in _files(repository / name)).items():
         name, *parts = path.relative_to(repository).parts
         found[name]["/".join(parts)] = digest
     for name in sorted(lock):

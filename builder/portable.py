@@ -12,39 +12,38 @@ from builder.recipe import PreprocessRecipe
 from builder.usercode import is_callable_name
 
 
-def whole(path: Path) -> Path:
-    """The path from the root on. Folders behind links get their own names; a file keeps the one it was given."""
-    return path.parent.resolve() / path.name
-
-
-def relative(path: Path, base: Path) -> str:
-    return Path(os.path.relpath(whole(path), base.resolve())).as_posix()
+def relative(text: str, base: Path) -> str:
+    """A path of the manifest as it is seen from the manifest's folder, absolute ones and ~ included."""
+    root = base.resolve()
+    whole = os.path.normpath(root / Path(text).expanduser())
+    return Path(os.path.relpath(whole, root)).as_posix()
 
 
 def portable(plan: Plan) -> ModelSpec:
     """The entry with every path relative to the manifest's folder: the same on any machine."""
     spec, base = plan.spec, plan.manifest.path.parent
-    changes: dict[str, Any] = {"network": _callable(spec.network, base), "weights": plan.weights.name}
-    if plan.weights.path:
-        changes["weights"] = relative(plan.weights.path, base)
+    weights = relative(plan.weights.name, base) if plan.weights.path else plan.weights.name
+    changes: dict[str, Any] = {"network": _callable(spec.network, base), "weights": weights}
     if isinstance(spec.labels, Path):
-        changes["labels"] = Path(relative(plan.manifest.resolve(spec.labels), base))
+        changes["labels"] = Path(relative(str(spec.labels), base))
     for key in ("images", "calibration"):
         if images := getattr(spec, key):
             changes[key] = images.model_copy(update={"data": _data(images.data, base)})
     return spec.model_copy(update=changes)
 
 
+def names_callable(data: str, base: Path) -> bool:
+    """Whether a set of images is a callable, as `pictures.find` tells it from a folder."""
+    return is_callable_name(data) and not (base / data).exists()
+
+
 def _data(data: str, base: Path) -> str:
-    """As `pictures.find` tells callables and folders apart."""
-    if is_callable_name(data) and not (base / data).exists():
-        return _callable(data, base)
-    return relative(base / Path(data).expanduser(), base)
+    return _callable(data, base) if names_callable(data, base) else relative(data, base)
 
 
 def _callable(name: str, base: Path) -> str:
     place, _, attribute = name.rpartition(":")
-    return f"{relative(base / place, base)}:{attribute}" if is_callable_name(name) and place.endswith(".py") else name
+    return f"{relative(place, base)}:{attribute}" if is_callable_name(name) and place.endswith(".py") else name
 
 
 def built_from(plan: Plan, recipe: PreprocessRecipe, facts: dict[str, str]) -> dict[str, Any]:
