@@ -1,4 +1,4 @@
-"""When two builds are the same: equal artifacts, and configs that differ only in what is of one build."""
+"""When two builds are the same: all files but the configs to the last bit, configs and lock but for the time."""
 
 from __future__ import annotations
 
@@ -13,9 +13,14 @@ OF_ONE_BUILD = ("built_at",)
 def content(repository: Path) -> dict[str, Any]:
     """All of a repository's files, by path: digests, and configs as messages without the time of the build."""
     found: dict[str, Any] = {}
-    for model in sorted(path for path in repository.iterdir() if path.is_dir()):
-        for name, digest in lock.digests(model).items():
-            found[f"{model.name}/{name}"] = _config(model / name) if name.endswith("config.pbtxt") else digest
+    for folder in sorted(path for path in repository.iterdir() if path.is_dir()):
+        for name, digest in lock.digests(folder).items():
+            found[f"{folder.name}/{name}"] = _config(folder / name) if name.endswith("config.pbtxt") else digest
+    for name, model in lock.read(repository).items():
+        for number, version in model.versions.items():
+            origin = version.built_from if version else {}
+            facts = {key: value for key, value in origin.get("facts", {}).items() if key not in OF_ONE_BUILD}
+            found[f"lock of {name}/{number}"] = origin.get("entry"), facts
     return found
 
 

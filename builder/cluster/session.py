@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import signal
 import socket
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,7 +22,7 @@ from builder.reasons import reason
 POLL_S = 1.0
 CONNECT_S = 5.0
 CANCEL_S = 10.0
-QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_BACKEND_LOG_LEVEL": "fatal", "RAY_DEDUP_LOGS": "0"}
+QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
 
 Work = Callable[[Job], Built | BuilderError]
 
@@ -31,18 +32,25 @@ def connected(address: str) -> Iterator[Any]:
     """The ray module, connected. Raises ClusterError."""
     ray = _imported()
     _require_listening(address)
+    # It prints what happens to nodes, whoever reads the output.
+    with redirect_stdout(io.StringIO()):
+        _connect(ray, address)
+        try:
+            yield ray
+        finally:
+            ray.shutdown()
+
+
+def _connect(ray: Any, address: str) -> None:
     try:
         with _own_signals():
             ray.init(address=address, logging_level=logging.CRITICAL, log_to_driver=False)
-    except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+    # Where something else listens there, Ray tries for two minutes, and ends the process then.
+    except (ConnectionError, RuntimeError, ValueError, OSError, SystemExit) as error:
         raise ClusterError(
             f"no Ray cluster can be used at {address}: {reason(error)}. Start one with `ray start`, and name it with "
             "--ray-address HOST:PORT"
         ) from None
-    try:
-        yield ray
-    finally:
-        ray.shutdown()
 
 
 def _imported() -> Any:
@@ -69,7 +77,7 @@ def _own_signals() -> Iterator[None]:
 
 
 def _require_listening(address: str) -> None:
-    """Raise ClusterError at once where nothing answers; Ray tries for two minutes, and ends the process then."""
+    """Raise ClusterError at once where nothing answers; Ray would try for two minutes."""
     host, _, port = address.rpartition(":")
     if "://" in address or not port.isdecimal():
         return
