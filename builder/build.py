@@ -9,7 +9,6 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from functools import partial
 from importlib.metadata import version as package_version
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,17 +20,17 @@ from builder.exporters import alternatives
 from builder.networks.classifier import as_classifier
 from builder.pictures import Evaluation, Picture, evaluation
 from builder.plan import Plan, plan, resolve_labels, resolve_recipe
+from builder.portable import built_from
 from builder.preprocessors import PREPROCESSORS
 from builder.reasons import reason
 from builder.recipe import PreprocessRecipe
-from builder.resources import granted_cores
 from builder.settings import ImageSet
 from builder.types import BuiltModel, Check, ExportRequest, Network, NetworkRequest, Report
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["Failure", "Outcome", "Plan", "Reference", "build_model", "build_repository", "plan"]
+__all__ = ["Failure", "Outcome", "Plan", "Reference", "attempt", "build_model", "build_repository", "plan"]
 
 MIN_IMAGES = 8
 
@@ -47,21 +46,28 @@ class Outcome:
     built: list[BuiltModel] = field(default_factory=list)
     failed: list[Failure] = field(default_factory=list)
 
+    def add(self, name: str, result: BuiltModel | BuilderError) -> None:
+        if isinstance(result, BuiltModel):
+            self.built.append(result)
+        else:
+            self.failed.append(Failure(name, result))
+
 
 def build_repository(plans: Sequence[Plan], repository: Path, report: Report = lambda _: None) -> Outcome:
     """Build each plan; one that fails leaves the others and what is already served alone."""
     outcome = Outcome()
     for item in plans:
-        try:
-            outcome.built.append(build_model(item, repository, partial(_report_of, report, item.name)))
-        except BuilderError as error:
-            outcome.failed.append(Failure(item.name, error))
+        outcome.add(item.name, attempt(item, repository, report))
         return_memory()
     return outcome
 
 
-def _report_of(report: Report, name: str, step: str) -> None:
-    report(f"{name}: {step}")
+def attempt(plan: Plan, repository: Path, report: Report = lambda _: None) -> BuiltModel | BuilderError:
+    """What building the plan ends with; the report's lines begin with its name."""
+    try:
+        return build_model(plan, repository, lambda step: report(f"{plan.name}: {step}"))
+    except BuilderError as error:
+        return error
 
 
 @dataclass(frozen=True)
@@ -100,8 +106,9 @@ def build_model(plan: Plan, repository: Path, report: Report = lambda _: None) -
         size = artifact_bytes(artifact)
         provenance = reference.provenance | _build_facts(plan, artifact, reference, check) | facts
         image = next(reference.images.batches(1))[0]
-        described = stage.Described(image, reference.classes, reference.labels, provenance)
-        preprocess = stage.stage_preprocess(staged / "preprocess", reference.recipe, reference.pictures)
+        origin = built_from(plan, reference.recipe, provenance)
+        described = stage.Described(image, reference.classes, reference.labels, provenance, origin)
+        preprocess = stage.stage_preprocess(staged / "preprocess", reference.recipe, reference.pictures, plan.cores)
         published = publish.publish(
             repository,
             preprocess,
@@ -206,7 +213,7 @@ def run_network(plan: Plan, module: torch.nn.Module, images: Evaluation) -> list
     """The network's own probabilities, by batch size, to hold artifacts to. Raises BuilderError."""
     import torch
 
-    torch.set_num_threads(granted_cores())
+    torch.set_num_threads(plan.build_threads)
     shape = "x".join(map(str, images.recipe.shape))
     try:
         with torch.inference_mode():
@@ -253,9 +260,8 @@ def _calibration(plan: Plan, recipe: PreprocessRecipe) -> pictures.Tensors | Non
 def check_artifact(plan: Plan, artifact: Path, reference: Reference) -> Check:
     """Read the artifact back and compare. Raises VerificationError."""
     sizes = verify.batch_sizes(plan.spec.max_batch_size)
-    target = replace(plan.target, threads=granted_cores())
     try:
-        results = verify.outputs(plan.exporter.load(artifact, target), reference.images, sizes)
+        results = verify.outputs(plan.exporter.load(artifact, plan.checked_target), reference.images, sizes)
     except Exception as error:  # a runtime's own errors: the artifact is at fault whatever they are
         what = f"{plan.name} as {plan.spec.format}"
         raise VerificationError(f"{what} fails at batch sizes {sizes}: {reason(error)}") from error

@@ -19,7 +19,8 @@
     ├── EngineError         17  Docker's engine is away, or refuses
     ├── ImageError          18  an image fits no repository, or cannot be pulled or built
     ├── DeployError         19  deployment files cannot be rendered or written
-    └── ClusterError        20  a cluster to build on is away, or lacks what a build needs
+    ├── ClusterError        20  a cluster to build on is away, or lacks what a build needs
+    └── WorkerError         21  a process that built a model ended before it was done
 
 2 is the command line's own (unknown option, missing argument); 130 is Ctrl-C.
 A message says what is wrong, where, and how to mend it.
@@ -104,3 +105,7 @@ class DeployError(BuilderError):
 
 class ClusterError(BuilderError):
     exit_code = 20
+
+
+class WorkerError(BuilderError):
+    exit_code = 21

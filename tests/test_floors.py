@@ -9,13 +9,13 @@ import pytest
 ROOT = Path(__file__).parent.parent
 FLOORS = [
     {"errors", "resources", "recipe", "reasons", "settings", "hardware", "images", "notify"},
-    {"types", "config", "usercode", "documents", "engine"},
+    {"types", "config", "usercode", "documents", "engine", "lock"},
     {"manifest", "pictures", "publish", "card"},
     {"networks", "exporters", "preprocessors", "verify", "served"},
     {"plan", "training", "describe", "containers", "merge", "deploy"},
-    {"stage", "registries", "launchers"},
+    {"stage", "registries", "launchers", "portable"},
     {"build"},
-    {"compare"},
+    {"compare", "jobs", "cluster"},
     {"commands"},
     {"cli"},
     {"__main__"},

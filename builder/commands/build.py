@@ -3,16 +3,34 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from builder.commands.options import Json, ManifestFile, Repository, Weights
+from builder.commands.options import (
+    Accelerators,
+    Json,
+    ManifestFile,
+    Pack,
+    RayAddress,
+    Repository,
+    Storage,
+    TaskCpus,
+    Weights,
+)
 from builder.commands.output import print_json, print_table, progress, say
 
 if TYPE_CHECKING:
     from builder.build import Outcome, Plan
+    from builder.cluster.options import Options
+    from builder.types import Report
+
+
+class Engine(StrEnum):
+    LOCAL = "local"
+    RAY = "ray"
 
 
 def build(
@@ -22,22 +40,68 @@ def build(
     manifest: ManifestFile = Path("models.yaml"),
     repository: Repository = Path("model_repository"),
     weights: Weights = None,
+    jobs: Annotated[
+        int, typer.Option("--jobs", "-j", min=1, help="Models at a time, each in a process of its own.", metavar="N")
+    ] = 1,
+    engine: Annotated[Engine, typer.Option(help="Where models are built: on this machine, or on a Ray cluster.")] = (
+        Engine.LOCAL
+    ),
+    ray_address: RayAddress = "auto",
+    storage: Storage = None,
+    accelerator: Accelerators = None,
+    task_cpus: TaskCpus = 1,
+    pack: Pack = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be built, and build nothing.")] = False,
     as_json: Json = False,
 ) -> None:
     """Export, verify and publish the models of a manifest."""
-    from builder.build import build_repository, plan
+    from builder.build import plan
     from builder.manifest import load_manifest
 
+    options = _cluster_options(engine, jobs, storage, ray_address, accelerator, task_cpus, pack)
     plans = plan(load_manifest(manifest), models or (), weights)
     if dry_run:
         _print_plans(plans, repository, as_json)
         return
     with progress(len(plans)) as report:
-        outcome = build_repository(plans, repository, report)
+        outcome = _build(plans, repository, jobs, options, report)
     _print_outcome(outcome, repository, as_json)
     if outcome.failed:
         raise typer.Exit(outcome.failed[0].error.exit_code)
+
+
+def _cluster_options(
+    engine: Engine,
+    jobs: int,
+    storage: str | None,
+    address: str,
+    accelerators: list[str] | None,
+    cpus: int,
+    pack: list[str] | None,
+) -> Options | None:
+    from builder.cluster.options import Options
+
+    if engine == Engine.LOCAL:
+        if storage or accelerators or pack:
+            raise typer.BadParameter("--storage, --accelerator and --pack are of --engine ray")
+        return None
+    if storage is None:
+        raise typer.BadParameter("--engine ray needs --storage: a folder that all nodes share, or a URI")
+    if jobs > 1:
+        raise typer.BadParameter("--jobs is of --engine local; a cluster runs as many tasks as it has room for")
+    return Options(storage, address, tuple(accelerators or ()), cpus, tuple(pack or ()))
+
+
+def _build(plans: list[Plan], repository: Path, jobs: int, options: Options | None, report: Report) -> Outcome:
+    from builder.build import build_repository
+    from builder.cluster import build_on_cluster
+    from builder.jobs import build_in_processes
+
+    if options:
+        return build_on_cluster(plans, repository, options, report)
+    if jobs == 1:
+        return build_repository(plans, repository, report)
+    return build_in_processes(plans, repository, jobs, report)
 
 
 def _print_plans(plans: list[Plan], repository: Path, as_json: bool) -> None:

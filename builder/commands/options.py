@@ -34,3 +34,25 @@ HttpHost = Annotated[
     str | None,
     typer.Option(help="Address of plain HTTP beside TLS, in a network of its own.", hidden=True),
 ]
+
+# Of builds on a cluster.
+RayAddress = Annotated[
+    str, typer.Option(help="The cluster: HOST:PORT, or auto on one of its nodes.", metavar="ADDRESS")
+]
+Storage = Annotated[
+    str | None,
+    typer.Option(help="What tasks pass files through: a folder that all nodes share, or a URI.", metavar="DIR|URI"),
+]
+Accelerators = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--accelerator", help="GPU to build for, as Ray calls it. Default: all of the cluster.", metavar="GPU"
+    ),
+]
+TaskCpus = Annotated[int, typer.Option(min=1, help="CPUs of each task.", metavar="N")]
+Pack = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="What your own code opens beside what the entries name; relative to the manifest.", metavar="PATH"
+    ),
+]

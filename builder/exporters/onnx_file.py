@@ -24,6 +24,7 @@ def join(source: Path, target: Path) -> None:
 
     model = onnx.load(str(source), load_external_data=False)
     graph = model.graph
+    _forget_origins(graph)
     external = [tensor for tensor in graph.initializer if tensor.data_location == onnx.TensorProto.EXTERNAL]
     places = [_place(tensor) for tensor in external]
     if sum(length for _, _, length in places) > ONE_FILE_BYTES:
@@ -36,6 +37,18 @@ def join(source: Path, target: Path) -> None:
         out.write(model.SerializeToString())
         for tensor, place in zip(external, places, strict=True):
             _write_weight(out, tensor, source.parent, place)
+
+
+def _forget_origins(graph: Any) -> None:
+    """Where in whose files each operation came from; equal networks are to be equal files."""
+    graph.ClearField("metadata_props")
+    for part in (*graph.node, *graph.value_info, *graph.input, *graph.output):
+        part.ClearField("metadata_props")
+    for node in graph.node:
+        for attribute in node.attribute:
+            for inner in (attribute.g, *attribute.graphs):
+                if inner.node:
+                    _forget_origins(inner)
 
 
 def _place(tensor: Any) -> tuple[str, int, int]:

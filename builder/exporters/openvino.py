@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -49,8 +50,19 @@ def export(request: ExportRequest) -> dict[str, str]:
         assert request.calibration is not None  # the plan holds it for int8
         model = _quantized(model, request.calibration)
         facts = {"nncf_version": _imported("nncf").__version__}
+    _name_by_place(model)
     openvino.save_model(model, str(request.path), compress_to_fp16=request.target.precision == "fp16")
+    # The model itself is numbered, too, and written under that number whatever its name is.
+    graph = request.path.read_text(encoding="utf-8")
+    request.path.write_text(re.sub(r'<net name="\w+"', '<net name="network"', graph, count=1), encoding="utf-8")
     return facts
+
+
+def _name_by_place(model: Any) -> None:
+    """OpenVINO numbers all operations of a process; equal networks are to be equal files."""
+    for number, operation in enumerate(model.get_ordered_ops()):
+        if operation.get_type_name() != "Parameter":
+            operation.friendly_name = f"{operation.get_type_name()}_{number}"
 
 
 def _quantized(model: Any, images: Images) -> Any:

@@ -16,9 +16,15 @@ def prepared_device(target: Target) -> str:
     import torch
 
     torch.set_num_threads(target.threads)
-    # Convolutions on GPUs would be computed with 10 bits of mantissa, which is not fp32.
-    torch.backends.cudnn.allow_tf32 = target.precision != "fp32"
+    set_mantissa(target)
     return "cuda" if target.device == "gpu" and torch.cuda.is_available() else "cpu"
+
+
+def set_mantissa(target: Target) -> None:
+    """Convolutions on GPUs would be computed with 10 bits of mantissa, which is not fp32; traces remember it."""
+    import torch
+
+    torch.backends.cudnn.allow_tf32 = target.precision != "fp32"
 
 
 def as_predict(run: Callable[[torch.Tensor], Any], device: str) -> Predict:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from builder.errors import ExportError
 from builder.exporters.half import HALF_PRECISIONS, in_precision
 from builder.exporters.quiet import quiet
-from builder.exporters.torch_run import as_predict, prepared_device
+from builder.exporters.torch_run import as_predict, prepared_device, set_mantissa
+from builder.exporters.torchscript_file import make_reproducible
 from builder.hardware import cpu_computes
 from builder.reasons import place_of, reason
 from builder.types import ExportRequest, Predict, Target
@@ -39,6 +40,7 @@ def refusal(target: Target) -> str:
 def export(request: ExportRequest) -> dict[str, str]:
     import torch
 
+    set_mantissa(request.target)
     if request.target.precision == "int8":
         assert request.calibration is not None  # the plan holds it for int8
         # Its symbolic tracing refuses every branch on content itself.
@@ -51,6 +53,7 @@ def export(request: ExportRequest) -> dict[str, str]:
         frozen = torch.jit.freeze(traced)
     frozen.save(str(request.path))
     _release_weights(frozen)
+    make_reproducible(request.path)
     return {"quantized_engine": QUANTIZED_ENGINE} if request.target.precision == "int8" else {}
 
 
