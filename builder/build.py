@@ -21,10 +21,10 @@ from builder.exporters import alternatives
 from builder.networks.classifier import as_classifier
 from builder.pictures import Evaluation, Picture, evaluation
 from builder.plan import Plan, plan, resolve_labels, resolve_recipe
+from builder.portable import built_from
 from builder.preprocessors import PREPROCESSORS
 from builder.reasons import reason
 from builder.recipe import PreprocessRecipe
-from builder.resources import granted_cores
 from builder.settings import ImageSet
 from builder.types import BuiltModel, Check, ExportRequest, Network, NetworkRequest, Report
 
@@ -100,8 +100,9 @@ def build_model(plan: Plan, repository: Path, report: Report = lambda _: None) -
         size = artifact_bytes(artifact)
         provenance = reference.provenance | _build_facts(plan, artifact, reference, check) | facts
         image = next(reference.images.batches(1))[0]
-        described = stage.Described(image, reference.classes, reference.labels, provenance)
-        preprocess = stage.stage_preprocess(staged / "preprocess", reference.recipe, reference.pictures)
+        origin = built_from(plan, reference.recipe, provenance)
+        described = stage.Described(image, reference.classes, reference.labels, provenance, origin)
+        preprocess = stage.stage_preprocess(staged / "preprocess", reference.recipe, reference.pictures, plan.cores)
         published = publish.publish(
             repository,
             preprocess,
@@ -206,7 +207,7 @@ def run_network(plan: Plan, module: torch.nn.Module, images: Evaluation) -> list
     """The network's own probabilities, by batch size, to hold artifacts to. Raises BuilderError."""
     import torch
 
-    torch.set_num_threads(granted_cores())
+    torch.set_num_threads(plan.build_threads)
     shape = "x".join(map(str, images.recipe.shape))
     try:
         with torch.inference_mode():
@@ -253,9 +254,8 @@ def _calibration(plan: Plan, recipe: PreprocessRecipe) -> pictures.Tensors | Non
 def check_artifact(plan: Plan, artifact: Path, reference: Reference) -> Check:
     """Read the artifact back and compare. Raises VerificationError."""
     sizes = verify.batch_sizes(plan.spec.max_batch_size)
-    target = replace(plan.target, threads=granted_cores())
     try:
-        results = verify.outputs(plan.exporter.load(artifact, target), reference.images, sizes)
+        results = verify.outputs(plan.exporter.load(artifact, plan.checked_target), reference.images, sizes)
     except Exception as error:  # a runtime's own errors: the artifact is at fault whatever they are
         what = f"{plan.name} as {plan.spec.format}"
         raise VerificationError(f"{what} fails at batch sizes {sizes}: {reason(error)}") from error

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from builder import config, images, publish
+from builder import config, images, lock, publish
 from builder.errors import MergeError
 from builder.served import Served, read_repository, role_of
 
@@ -216,7 +216,7 @@ def _publish(union: Union, folder: Path, repository: Path) -> Merged:
         repository,
         publish.StagedStep(first.preprocess, folder / "preprocess"),
         publish.StagedNetwork(first.network, folder / "network", partial(_render_network, union)),
-        publish.StagedEnsemble(first.name, folder / "ensemble", partial(_render_ensemble, union)),
+        publish.StagedEnsemble(first.name, folder / "ensemble", partial(_render_ensemble, union), _built_from(union)),
     )
     return Merged(
         first.name,
@@ -225,6 +225,21 @@ def _publish(union: Union, folder: Path, repository: Path) -> Merged:
         tuple(str(source.repository) for source in union.sources),
         tuple(sorted(union.owners or first.plans())),
     )
+
+
+def _built_from(union: Union) -> dict[str, Any]:
+    """For the lock: what the sources' locks say; of each plan, where there are several."""
+    if not union.owners:
+        return _recorded_origin(union.sources[0])
+    return {"plans": {capability: _recorded_origin(owner, capability) for capability, owner in union.owners.items()}}
+
+
+def _recorded_origin(model: Served, capability: str = "") -> dict[str, Any]:
+    record = lock.read(model.repository).get(model.name)
+    version = record and record.versions.get(str(model.version))
+    origin: dict[str, Any] = version.built_from if version else {}
+    of_plan: dict[str, Any] = origin.get("plans", {}).get(capability, origin)
+    return of_plan
 
 
 def _render_network(union: Union, name: str, version: int) -> str:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from builder import networks, verify
-from builder.card import Card, absolute, card_path, read_card
+from builder.card import Card, absolute, card_path, read_card, relative
 from builder.errors import ManifestError, NetworkError, WeightsError
 from builder.exporters import EXPORTERS, Exporter, alternatives
 from builder.manifest import Manifest, ModelSpec
@@ -31,6 +31,10 @@ class Plan:
     weights: WeightsSource
     card: Card | None = None
     """Of the entry's weights, if they were trained here; network, recipe and labels are its."""
+    cores: int = field(default_factory=granted_cores)
+    """Of the server's machine, for which the configs are written: one like that which plans."""
+    build_cores: int | None = None
+    """Those that the build may use; None: all that are granted."""
 
     @property
     def exporter(self) -> Exporter:
@@ -44,8 +48,17 @@ class Plan:
 
     @property
     def target(self) -> Target:
-        threads = self.spec.threads or max(1, granted_cores() // self.spec.instances)
+        threads = self.spec.threads or max(1, self.cores // self.spec.instances)
         return Target(self.spec.precision, self.spec.device, threads, self.spec.max_batch_size, self.spec.tensorrt)
+
+    @property
+    def checked_target(self) -> Target:
+        """As verification runs the artifact."""
+        return replace(self.target, threads=self.build_threads)
+
+    @property
+    def build_threads(self) -> int:
+        return self.build_cores or granted_cores()
 
     @property
     def limits(self) -> Tolerance:
@@ -120,7 +133,7 @@ def _as_trained(manifest: Manifest, name: str, card: Card) -> ModelSpec:
             raise manifest.error(_contradiction(trained), "models", name, key)
     if spec.activation != "softmax":
         raise manifest.error("these weights were trained to give logits; leave activation out", "models", name)
-    return spec.model_copy(update=changes)
+    return spec.model_copy(update=changes | {"network": relative(card.network, manifest.path.parent)})
 
 
 def _contradiction(trained: Any) -> str:

@@ -7,7 +7,8 @@ by a rename, everything that was served before is served unchanged, since
 - a new version folder is served only once the config beside it lists it in its version policy;
 - while the network's config is replaced it lists the old and the new version;
 - steps that no ensemble names belong to a build that died, or to a former format; the next build
-  removes them.
+  removes them;
+- the lock records what is to come before the first rename, and forgets what is gone after the last.
 
 Everything is staged beside the repository, never inside it: Triton takes each folder in it for a model.
 """
@@ -19,13 +20,13 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
 
-from builder import config
+from builder import config, lock
 from builder.errors import ConfigError, PublishError
 
 VERSION_FOLDER = "version"
@@ -62,6 +63,8 @@ class StagedEnsemble:
     name: str
     folder: Path
     render: Callable[[str, int], str]
+    built_from: dict[str, Any] = field(default_factory=dict)
+    """For the lock: what JSON can hold."""
 
 
 @dataclass(frozen=True)
@@ -133,15 +136,20 @@ def _is_owned(folder: Path) -> bool:
 
 
 def publish(repository: Path, preprocess: StagedStep, network: StagedNetwork, ensemble: StagedEnsemble) -> Published:
-    """Make the staged models what the repository serves under the ensemble's name. Raises PublishError."""
+    """Make the staged models what the repository serves under the ensemble's name.
+
+    Raises PublishError, and RepositoryError for a lock that cannot be read.
+    """
     with _locked(repository):
         try:
+            lock.read(repository)
             refuse_foreign(repository, (preprocess.name, network.name, ensemble.name))
             _remove_orphans(repository)
             try:
                 return _publish(repository, preprocess, network, ensemble)
             finally:
                 _remove_orphans(repository)
+                _write_lock(repository, lock.pruned(lock.read(repository), repository))
         except OSError as error:
             raise PublishError(
                 f"{ensemble.name} cannot be published in {repository}: {error}. The repository serves what it "
@@ -155,18 +163,46 @@ def _publish(repository: Path, preprocess: StagedStep, network: StagedNetwork, e
     network_config, ensemble_config = network.render(name, version), ensemble.render(name, version)
     _prepare(network.folder, version, network_config)
     _prepare(ensemble.folder, version, ensemble_config)
+    before = _config_or_none(repository / name)
+    both = None if before is None else _serving_both(before, network_config)
+    recorded = _with_step(lock.read(repository), repository, preprocess)
+    recorded = lock.with_version(recorded, repository, name, str(version), _files(network.folder), both)
+    described = _files(ensemble.folder, ensemble.built_from)
+    _write_lock(repository, lock.with_version(recorded, repository, ensemble.name, str(version), described))
     if not (repository / preprocess.name).exists():
         _sync(preprocess.folder)
         _rename(preprocess.folder, repository / preprocess.name)
-    before = _config_or_none(repository / name)
     _add_version(network.folder, repository / name, version)
-    if before is not None:
-        _replace_config(network.folder, repository / name, _serving_both(before, network_config))
+    if both is not None:
+        _replace_config(network.folder, repository / name, both)
     _add_version(ensemble.folder, repository / ensemble.name, version)
     # The switch. On the first build the rename above was it.
     _replace_config(ensemble.folder, repository / ensemble.name, ensemble_config)
     _replace_config(network.folder, repository / name, network_config)
     return Published(version, name)
+
+
+def _files(folder: Path, built_from: dict[str, Any] | None = None) -> lock.Version:
+    """For the lock. The config beside the versions is told by their copies of it."""
+    files = {name: digest for name, digest in lock.digests(folder).items() if name != CONFIG}
+    return lock.Version(files, built_from or {})
+
+
+def _with_step(recorded: lock.Lock, repository: Path, step: StagedStep) -> lock.Lock:
+    """The lock with the step's one version; one that is there from before there was a lock must be the same."""
+    staged = lock.digests(step.folder)
+    model = repository / step.name
+    if model.exists() and (step.name in recorded or lock.digests(model) != staged):
+        return recorded
+    return lock.with_version(recorded, repository, step.name, "1", lock.Version(staged))
+
+
+def _write_lock(repository: Path, recorded: lock.Lock) -> None:
+    if recorded != lock.read(repository):
+        temporary = staging_root(repository) / lock.FILENAME
+        temporary.write_text(lock.to_text(recorded), encoding="utf-8")
+        _sync(temporary)
+        _rename(temporary, repository / lock.FILENAME)
 
 
 def _serving_both(before: Any, after: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import version as package_version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,6 @@ from builder.pictures import SAMPLES, Picture
 from builder.plan import Plan
 from builder.preprocessors import PREPROCESSORS
 from builder.recipe import PreprocessRecipe
-from builder.resources import granted_cores
 from builder.types import IMAGE_INPUT, NETWORK_INPUT, NETWORK_OUTPUT, PROBABILITIES_OUTPUT, TensorSpec
 
 if TYPE_CHECKING:
@@ -37,14 +36,17 @@ class Described:
     classes: int
     labels: tuple[str, ...] | None
     provenance: dict[str, str]
+    built_from: dict[str, Any] = field(default_factory=dict)
+    """For the lock."""
 
 
-def stage_preprocess(folder: Path, recipe: PreprocessRecipe, pictures: Sequence[Picture]) -> publish.StagedStep:
+def stage_preprocess(
+    folder: Path, recipe: PreprocessRecipe, pictures: Sequence[Picture], threads: int
+) -> publish.StagedStep:
     """The recipe's step, named by all that it consists of, so that equal steps are one."""
     preprocessor = PREPROCESSORS[PREPROCESSOR]
     source = preprocessor.MODEL_FILE.read_bytes()
     photo = _warmup_photo(recipe, pictures)
-    threads = granted_cores()
     values: dict[str, Any] = {
         "max_batch_size": PREPROCESS_MAX_BATCH_SIZE,
         "input": TensorSpec(IMAGE_INPUT, "STRING", (1,)),
@@ -146,7 +148,7 @@ def stage_ensemble(plan: Plan, folder: Path, preprocess: str, described: Describ
             parameters=described.provenance | {publish.ROLE: "ensemble"},
         )
 
-    return publish.StagedEnsemble(plan.name, folder, render)
+    return publish.StagedEnsemble(plan.name, folder, render, described.built_from)
 
 
 def _write_labels(folder: Path, labels: tuple[str, ...] | None) -> None:

@@ -9,11 +9,11 @@ import pytest
 ROOT = Path(__file__).parent.parent
 FLOORS = [
     {"errors", "resources", "recipe", "reasons", "settings", "hardware", "images"},
-    {"types", "config", "usercode", "documents", "engine"},
+    {"types", "config", "usercode", "documents", "engine", "lock"},
     {"manifest", "pictures", "publish", "card"},
     {"networks", "exporters", "preprocessors", "verify", "served"},
     {"plan", "training", "describe", "containers", "merge", "deploy"},
-    {"stage", "registries", "launchers"},
+    {"stage", "registries", "launchers", "portable"},
     {"build"},
     {"compare"},
     {"commands"},

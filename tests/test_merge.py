@@ -31,6 +31,10 @@ def facts(path: Path) -> dict[str, str]:
     return {key: value.string_value for key, value in config.read(path).parameters.items()}
 
 
+def models(repository: Path) -> list[str]:
+    return sorted(path.name for path in repository.iterdir() if path.is_dir())
+
+
 def plans(repository: Path, name: str = "m") -> dict[str, bytes]:
     """What a server on each GPU would load of the model, by compute capability."""
     ensemble = config.read(repository / name / "config.pbtxt")
@@ -64,7 +68,7 @@ def test_plans_of_two_gpus_become_one_model(tmp_path: Path) -> None:
             "builder_9.0": "build-repo 1",
             "builder_8.9": "build-repo 1",
         }
-    assert sorted(folder.name for folder in (tmp_path / "out").iterdir()) == ["m", "m_tensorrt", "preprocess_1"]
+    assert models(tmp_path / "out") == ["m", "m_tensorrt", "preprocess_1"]
     assert (tmp_path / "out" / "m_tensorrt" / "warmup" / "photo-1").read_bytes() == b"pixels"
     assert (tmp_path / "out" / "m" / "1" / "labels.txt").read_text() == "cat\ndog\n"
 
@@ -124,7 +128,7 @@ def test_steps_of_machines_with_other_cores_are_one(tmp_path: Path) -> None:
     publish_plan(tmp_path / "a")
     publish_plan(tmp_path / "b", step="preprocess_2", **L4)
     merge_repositories([tmp_path / "a", tmp_path / "b"], tmp_path / "out")
-    assert sorted(folder.name for folder in (tmp_path / "out").iterdir()) == ["m", "m_tensorrt", "preprocess_1"]
+    assert models(tmp_path / "out") == ["m", "m_tensorrt", "preprocess_1"]
 
 
 def test_same_model_twice_is_one(tmp_path: Path) -> None:

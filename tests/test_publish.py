@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from conftest import build, write_manifest
 
-from builder import config, publish
+from builder import config, lock, publish
 from builder.errors import PublishError
 
 FIRST = "models:\n  m: {network: lenet, weights: random, labels: [a, b, c, d, e, f, g, h, i, j]}\n"
@@ -62,7 +62,7 @@ KILLED_PUBLISH = (
     + """
 import shutil
 from pathlib import Path
-from builder import config, publish
+from builder import config, lock, publish
 built, repository = Path(sys.argv[1]), Path(sys.argv[2])
 ensemble = config.read(built / "m" / "config.pbtxt")
 preprocess, network = (step.model_name for step in ensemble.ensemble_scheduling.step)
@@ -101,7 +101,7 @@ with publish.staging(repository) as staged:
 
 def served(repository: Path) -> dict[str, Any]:
     """What a server would make of the repository, checked as Triton checks it when it loads."""
-    models = {d.name: config.read(d / "config.pbtxt") for d in repository.iterdir()}
+    models = {d.name: config.read(d / "config.pbtxt") for d in repository.iterdir() if d.is_dir()}
     for name, model in models.items():
         versions = list(model.version_policy.specific.versions)
         assert model.name == name
@@ -125,6 +125,7 @@ def served(repository: Path) -> dict[str, Any]:
 def answers(repository: Path, name: str = "m") -> str:
     """All that decides what the ensemble answers."""
     models = served(repository)
+    assert lock.problems(repository) == []  # the lock is true at any moment
     if name not in models:
         return "nothing"
     steps = models[name].ensemble_scheduling.step
@@ -155,7 +156,7 @@ def kill_at_each_rename(script: str, source: Path, repository: Path) -> None:
         if not was_killed:
             break
     assert not was_killed
-    assert fatal > 4
+    assert fatal > 6
     # Wholly the old model, then, from the switch on, wholly the new one.
     old, new = states[0], states[-1]
     switch = states.index(new)
@@ -163,6 +164,11 @@ def kill_at_each_rename(script: str, source: Path, repository: Path) -> None:
     assert set(states[switch:]) == {new}
     # The run that was let through removed what all the killed ones had left.
     assert len(served(repository)) == 3
+    recorded = lock.read(repository)
+    assert set(recorded) == set(served(repository))
+    assert not any(model.between for model in recorded.values())
+    for name, model in recorded.items():
+        assert set(model.versions) == {p.name for p in (repository / name).iterdir() if p.name.isdecimal()}
     assert [p.name for p in publish.staging_root(repository).iterdir()] == ["lock"]
 
 
@@ -191,10 +197,17 @@ def test_whole_build_killed_at_any_rename(text: str, tmp_path: Path) -> None:
     kill_at_each_rename(KILLED_BUILD, tmp_path, tmp_path / "repository")
 
 
+def test_repository_from_before_the_lock_is_killed_truthfully_too(built: dict[str, Path], tmp_path: Path) -> None:
+    repository = tmp_path / "repository"
+    shutil.copytree(built["same"], repository)
+    (repository / lock.FILENAME).unlink()
+    kill_at_each_rename(KILLED_PUBLISH, built["all"], repository)
+
+
 def test_killed_first_build_publishes_nothing_that_answers(tmp_path: Path) -> None:
     write_manifest(tmp_path, FIRST)
     repository = tmp_path / "repository"
-    for fatal in (1, 2, 3):
+    for fatal in (1, 2, 3, 4):
         assert killed(KILLED_BUILD, tmp_path, repository, fatal)
         assert answers(repository) == "nothing"
     assert not killed(KILLED_BUILD, tmp_path, repository, 100)
