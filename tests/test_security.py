@@ -4,6 +4,7 @@ import io
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import threading
@@ -25,7 +26,7 @@ from test_hidden import forbidding_ptrace
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 from tritonclient.utils import InferenceServerException
 
-from builder.errors import LaunchError
+from builder.errors import LaunchError, RepositoryError
 from builder.launchers import LAUNCHERS, LaunchOptions, ServerTls, access
 from builder.pictures import SAMPLES
 from builder.types import Endpoints
@@ -219,6 +220,21 @@ def test_key_on_the_command_line_is_a_file_or_the_environment(url: str, tmp_path
     assert "No such file" in missing.stderr
     file.write_text("\n")
     assert "one line of printable ASCII" in repo_client("models", "--admin-key-file", str(file)).stderr
+
+
+# --- what is served ---
+
+
+def test_repository_that_was_changed_is_not_served(tiny: Path, tmp_path: Path) -> None:
+    changed = tmp_path / "changed"
+    shutil.copytree(tiny, changed)
+    (step,) = changed.glob("preprocess_*/1/model.py")
+    with step.open("a") as code:
+        code.write("# changed\n")
+    with pytest.raises(RepositoryError, match=f"{step.relative_to(changed)} differs from what was recorded"):
+        LAUNCHERS["embedded"].launch(changed, options())
+    server = LAUNCHERS["embedded"].launch(changed, options(check=False))
+    server.stop()
 
 
 # --- TLS ---

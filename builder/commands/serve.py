@@ -56,6 +56,10 @@ def serve(
         ),
     ] = None,
     unrestricted: Annotated[bool, typer.Option("--unrestricted", help="Let everybody use those.")] = False,
+    check: Annotated[
+        bool,
+        typer.Option("--check/--no-check", help="First compare every file with what was recorded when it was built."),
+    ] = True,
     image: Image = None,
     name: ContainerName = None,
     detach: Detach = False,
@@ -81,6 +85,7 @@ def serve(
             admin_key=_admin_key(admin_key_file, unrestricted),
             restrict=False if unrestricted else None,
             metrics_host=metrics_host,
+            check=check,
             http_host=http_host,
             container=ContainerOptions(image, name, detach, memory, cpus, lambda step: steps(f"image: {step}")),
             report=(lambda _: None) if as_json else say,

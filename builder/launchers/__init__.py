@@ -51,6 +51,8 @@ class LaunchOptions:
     """None: beyond loopback, or where there is a key."""
     metrics_host: str | None = None
     """None: where HTTP is."""
+    check: bool = True
+    """Whether the repository must be what its lock records."""
     http_host: str | None = None
     """None: as told at `tls`. Another where a network of its own protects it, as a container's does."""
     container: ContainerOptions = ContainerOptions()

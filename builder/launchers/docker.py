@@ -19,7 +19,7 @@ from contextlib import closing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from builder import engine, hardware
+from builder import engine, hardware, lock
 from builder.containers import context, resolving
 from builder.containers.resolving import Resolved
 from builder.errors import EngineError, ImageError, LaunchError, ModelLoadError
@@ -53,6 +53,8 @@ TEMPORARY = "rw,nosuid,nodev,noexec,size=1g,mode=1777"
 def launch(repository: Path, options: LaunchOptions) -> ContainerServer:
     """Raises LaunchError, EngineError, ImageError."""
     models = read_repository(repository, LaunchError)
+    if options.check:
+        lock.require_intact(repository)
     if options.tls:
         require_usable(options.tls)
     client = engine.connect()

@@ -17,6 +17,7 @@ import urllib.request
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from builder import lock
 from builder.errors import LaunchError, ModelLoadError, ServerEnded
 from builder.launchers import access, guard
 from builder.launchers.certificates import require_usable
@@ -56,6 +57,8 @@ def launch(repository: Path, options: LaunchOptions) -> EmbeddedServer:
     _require_models(repository)
     _refuse_container(options.container)
     refuse_unloadable(repository)
+    if options.check:
+        lock.require_intact(repository)
     if options.tls:
         require_usable(options.tls)
     key, ports = access.key_of(options), choose_ports(options)
