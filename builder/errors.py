@@ -20,7 +20,7 @@
     ├── ImageError          18  an image fits no repository, or cannot be pulled or built
     ├── DeployError         19  deployment files cannot be rendered or written
     ├── ClusterError        20  a cluster to build on is away, or lacks what a build needs
-    └── WorkerError         21  a process that built a model ended before it was done
+    └── WorkerError         22  a process that built a model ended before it was done
 
 2 is the command line's own (unknown option, missing argument); 130 is Ctrl-C.
 A message says what is wrong, where, and how to mend it.
@@ -108,4 +108,4 @@ class ClusterError(BuilderError):
 
 
 class WorkerError(BuilderError):
-    exit_code = 21
+    exit_code = 22

@@ -208,6 +208,11 @@ def answers(folder: Path) -> dict[str, int]:
         return {}
 
 
+def list_now(folder: Path) -> list[str]:
+    """What the load has met so far, for whoever reads of a failure."""
+    return [file.read_text()[:2000] for file in folder.iterdir()]
+
+
 @pytest.mark.docker
 def test_an_update_and_a_kill_under_load(swarm: Any, tmp_path: Path) -> None:
     base, repository, name = standin.python_base(swarm), tmp_path / "repository", "build-repo-test"
@@ -223,7 +228,7 @@ def test_an_update_and_a_kill_under_load(swarm: Any, tmp_path: Path) -> None:
         wait_for(lambda: len(ready(swarm, triton)) == 2 and ready(swarm, proxy), lambda: states(swarm, triton, proxy))
         (tmp_path / "load").mkdir()
         load = start_load(swarm, f"{name}_inside", tmp_path / "load")
-        wait_for(lambda: answers(tmp_path / "load"), lambda: load.logs().decode())
+        wait_for(lambda: answers(tmp_path / "load"), lambda: (load.logs().decode(), list_now(tmp_path / "load")), 40)
 
         deploy(tmp_path / "stack", models, replace(options, image=images[1]))
         wait_for(lambda: len(ready(swarm, triton, images[1])) == 2, lambda: states(swarm, triton))
