@@ -438,5 +438,5 @@ def test_tasks_whose_nodes_are_gone_for_good_are_given_up(nodes: Nodes, tmp_path
 
 
 def test_every_error_is_declared() -> None:
-    assert {ClusterError.exit_code, errors.WorkerError.exit_code} == {20, 21}
+    assert {ClusterError.exit_code, errors.WorkerError.exit_code} == {20, 22}
     assert session.QUIET["RAY_USAGE_STATS_ENABLED"] == "0"
