@@ -213,7 +213,6 @@ def list_now(folder: Path) -> list[str]:
     return [file.read_text()[:2000] for file in folder.iterdir()]
 
 
-@pytest.mark.slow
 @pytest.mark.docker
 def test_an_update_and_a_kill_under_load(swarm: Any, tmp_path: Path) -> None:
     base, repository, name = standin.python_base(swarm), tmp_path / "repository", "build-repo-test"
