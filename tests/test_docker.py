@@ -5,10 +5,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
-import threading
 import time
 import urllib.error
 import urllib.request
@@ -26,6 +24,7 @@ import trustme
 from conftest import ANY_PORTS, build
 from docker.errors import ImageNotFound, NotFound
 from engines import engine
+from load import BATCH, in_flight, over_grpc
 from published import publish_model
 
 from builder import images
@@ -297,31 +296,17 @@ def launched(repository: Path, *arguments: str) -> tuple[subprocess.Popen[str], 
     return process, json.loads(line)
 
 
-def test_requests_in_flight_are_answered_on_sigterm(docker: Any, slim: BuiltImage, onnx: Path) -> None:
+def test_requests_in_flight_are_answered_on_sigterm(docker: Any, image: str | None, onnx: Path) -> None:
+    """By both first processes: `build-repo serve` in the slim image, entry.py in NVIDIA's."""
     name = f"build-repo-test-term-{os.getpid()}"
-    process, ready = launched(onnx, "--image", slim.reference, "--name", name)
-    answers: list[Any] = []
+    process, ready = launched(onnx, *(("--image", image) if image else ()), "--name", name)
     with Client(ready["grpc"], retries=0, timeout=30) as client:
-        threads = [threading.Thread(target=lambda: answers.append(_answer(client))) for _ in range(64)]
-        for thread in threads:
-            thread.start()
-        wait_for(lambda: bool(answers))
-        process.send_signal(signal.SIGTERM)
-        for thread in threads:
-            thread.join()
+        answers = in_flight(over_grpc(client), process.terminate)
     _, said = process.communicate(timeout=60)
     assert process.returncode == 0, said
     assert name not in containers(docker)
-    # Those that came after the ensembles were taken away are refused as UNAVAILABLE; none is broken off within.
-    assert {type(answer).__name__ for answer in answers} <= {"tuple", "ServerUnavailable"}
-    assert sum(isinstance(answer, tuple) for answer in answers) >= 1
-
-
-def _answer(client: Client) -> Any:
-    try:
-        return client.classify(PHOTO, "onnx")
-    except ClientError as error:
-        return error
+    assert answers
+    assert set(answers) == {BATCH}
 
 
 def test_a_killed_launcher_leaves_no_container(docker: Any, image: str | None, onnx: Path) -> None:

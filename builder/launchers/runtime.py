@@ -25,8 +25,8 @@ SECRETS = (access.ENVIRONMENT, "REPO_CLIENT_ADMIN_KEY")
 NEWER_PLATFORMS = ("torch_aoti",)
 STUB = "triton_python_backend_stub"
 ELSEWHERE = (
-    "serve the same repository with NVIDIA's tritonserver image, 26.08 or newer, with Pillow added for the "
-    "preprocessing step: tritonserver --model-repository=/models"
+    "serve the same repository with NVIDIA's image, or make one for such machines: build-repo serve --launcher docker, "
+    "build-repo image"
 )
 
 

@@ -8,8 +8,10 @@ the ensembles away first, which lets the requests that are inside them through. 
 from __future__ import annotations
 
 import argparse
+import http.client
 import json
 import os
+import re
 import secrets
 import shutil
 import signal
@@ -36,7 +38,9 @@ GRACE_SECONDS = 30
 POLL_SECONDS = 0.1
 SHARED_MEMORY_BYTES = 64 * 1024 * 1024
 STUB_TIMEOUT_SECONDS = 300
-CANNOT_LAUNCH, CANNOT_LOAD = 10, 11
+CANNOT_LAUNCH, CANNOT_LOAD, ENDED = 10, 11, 21
+PIPED: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+UNLOADED = re.compile(r"successfully unloaded '(.+)' version")
 LOCAL = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}
 DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
@@ -45,7 +49,7 @@ def main() -> int:
     options = _options()
     try:
         key = _key(options)
-        server = hidden.start(_command(options), _secret(key), env=_environment())
+        server = Server(hidden.start(_command(options), _secret(key), env=_environment(), **PIPED), options.verbose)
     except (OSError, hidden.NotHidden) as error:
         _say(f"{error}; --unrestricted does without a key" if isinstance(error, hidden.NotHidden) else str(error))
         return CANNOT_LAUNCH
@@ -142,6 +146,33 @@ def _environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if name != KEY_VARIABLE}
 
 
+class Server:
+    """tritonserver, whose log this passes on and reads."""
+
+    def __init__(self, process: subprocess.Popen[bytes], verbose: bool) -> None:
+        self.process = process
+        self.unloaded: set[str] = set()
+        """Models whose last request is through: the index says so too early, the log does not."""
+        self._verbose = verbose
+        self._is_quiet = False
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def quiet(self) -> None:
+        """From here on, pass nothing on that is not asked for: the log is made to tell more than it did."""
+        self._is_quiet = not self._verbose
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None  # piped
+        for line in self.process.stdout:
+            text = line.decode(errors="replace")
+            if found := UNLOADED.search(text):
+                self.unloaded.add(found[1])
+            if not self._is_quiet:
+                sys.stderr.write(text)
+                sys.stderr.flush()
+
+
 class Api:
     """The server's HTTP side, with the administrator's key."""
 
@@ -152,7 +183,7 @@ class Api:
     def is_live(self) -> bool:
         try:
             self._ask("/v2/health/live")
-        except OSError:
+        except (OSError, http.client.HTTPException):
             return False
         return True
 
@@ -164,6 +195,10 @@ class Api:
         names = [model["name"] for model in self.index() if model.get("state") == "READY"]
         return [name for name in names if self._ask(f"/v2/models/{name}").get("platform") == "ensemble"]
 
+    def tell_more(self) -> None:
+        """Have the log tell of models that come and go."""
+        self._ask("/v2/logging", {"log_info": True})
+
     def unload(self, name: str) -> None:
         self._ask(f"/v2/repository/models/{name}/unload", {})
 
@@ -174,8 +209,8 @@ class Api:
             return json.loads(response.read() or b"null")
 
 
-def _run(server: subprocess.Popen[bytes], api: Api, stopping: threading.Event, linger: float) -> int:
-    is_ready = False
+def _run(started: Server, api: Api, stopping: threading.Event, linger: float) -> int:
+    is_ready, server = False, started.process
     while server.poll() is None and not stopping.wait(POLL_SECONDS):
         if not is_ready and api.is_live():
             failed = [model for model in api.index() if model.get("state") != "READY"]
@@ -187,12 +222,12 @@ def _run(server: subprocess.Popen[bytes], api: Api, stopping: threading.Event, l
             _say("ready")
     if server.poll() is not None:
         _say(f"the server ended by itself with status {server.returncode}; its last words are above")
-        return CANNOT_LAUNCH
+        return ENDED
     if is_ready:
         time.sleep(linger)  # balancers go on sending until they have noticed
     _say("stopping: answering what is in flight ...")
     if is_ready:
-        _drain(server, api)
+        _drain(started, api)
     return _end(server)
 
 
@@ -204,18 +239,17 @@ def _say_reasons(failed: list[dict[str, str]]) -> None:
     _say("\n".join(lines))
 
 
-def _drain(server: subprocess.Popen[bytes], api: Api) -> None:
+def _drain(server: Server, api: Api) -> None:
     try:
-        names = api.ensembles()
+        names = set(api.ensembles())
+        server.quiet()
+        api.tell_more()
         for name in names:
             api.unload(name)
         deadline = time.monotonic() + GRACE_SECONDS
-        while time.monotonic() < deadline and server.poll() is None:
-            states = {model["name"]: model.get("state") for model in api.index()}
-            if all(states.get(name, "UNAVAILABLE") == "UNAVAILABLE" for name in names):
-                return
+        while not names <= server.unloaded and time.monotonic() < deadline and server.process.poll() is None:
             time.sleep(POLL_SECONDS)
-    except OSError as error:
+    except (OSError, http.client.HTTPException) as error:
         _say(f"the server is stopped without waiting for its ensembles: {error}")
 
 
