@@ -12,6 +12,7 @@ from google.protobuf import text_encoding, text_format
 from tritonclient.grpc import model_config_pb2
 
 from builder.errors import ConfigError
+from builder.rendering import environment
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -55,15 +56,7 @@ def to_text(model: Any) -> str:
 
 @functools.cache
 def _environment() -> jinja2.Environment:
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES),
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        keep_trailing_newline=True,
-        autoescape=False,
-    )
-    environment.filters["pb"] = _quoted
-    return environment
+    return environment(TEMPLATES, {"pb": _quoted})
 
 
 def _quoted(text: str) -> str:

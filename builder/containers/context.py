@@ -16,6 +16,7 @@ from builder import containers, publish
 from builder.containers.recipe import USER, Order, labels
 from builder.errors import ImageError
 from builder.images import HEALTH
+from builder.rendering import environment
 from builder.served import role_of
 from builder.types import Report
 
@@ -111,16 +112,7 @@ def pack(folder: Path, order: Order, stream: IO[bytes]) -> None:
 
 @functools.cache
 def _environment() -> jinja2.Environment:
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES),
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        keep_trailing_newline=True,
-        autoescape=False,
-    )
-    environment.filters["json"] = json.dumps
-    environment.filters["dockerfile"] = _quoted
-    return environment
+    return environment(TEMPLATES, {"json": json.dumps, "dockerfile": _quoted})
 
 
 def _quoted(text: str) -> str:

@@ -14,6 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from builder.errors import DeployError
+from builder.rendering import environment
 
 if TYPE_CHECKING:
     import jinja2
@@ -58,18 +59,7 @@ def quoted(value: Any) -> str:
 
 @functools.cache
 def _environment() -> jinja2.Environment:
-    import jinja2
-
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES),
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-        autoescape=False,
-    )
-    environment.filters["json"] = quoted
-    return environment
+    return environment(TEMPLATES, {"json": quoted}, lstrip_blocks=True)
 
 
 def write(files: dict[str, str], folder: Path, force: bool, *, target: str) -> Outcome:
