@@ -25,6 +25,7 @@ MANIFEST = f"""models:
   torchscript: {{{SMALL}, format: torchscript}}
   lost: {{network: lenet, weights: lost.pth}}
   onnx: {{{SMALL}, format: onnx}}
+  openvino: {{{SMALL}, format: openvino}}
   fails: {{network: small.py:failing, weights: included, preprocess: {{resize: 40, crop: 32}}}}
   lenet: {{weights: random, seed: 2}}
 """
@@ -48,13 +49,27 @@ def test_same_as_in_one_process(tmp_path: Path) -> None:
     serial = build_repository(plans, tmp_path / "serial")
     parallel = build_in_processes(plans, tmp_path / "parallel", 2, lines.append)
     assert figures(parallel) == figures(serial)
-    assert [model.name for model in parallel.built] == ["torchscript", "onnx", "lenet"]
+    assert [model.name for model in parallel.built] == ["torchscript", "onnx", "openvino", "lenet"]
     errors = [(failure.name, type(failure.error)) for failure in parallel.failed]
     assert errors == [("lost", WeightsError), ("fails", NetworkError)]
     assert [str(failure.error) for failure in parallel.failed] == [str(failure.error) for failure in serial.failed]
     assert content(tmp_path / "parallel") == content(tmp_path / "serial")
     assert lock.problems(tmp_path / "parallel") == []
     assert {"onnx: verifying", "lenet: publishing"} <= set(lines)
+
+
+@pytest.mark.parametrize("format_name", ["torchscript", "onnx", "openvino"])
+def test_export_holds_nothing_of_its_process_or_folder(format_name: str, tmp_path: Path) -> None:
+    """Equal networks are equal files: wherever the user's code lies, and whatever was exported before."""
+    digests = []
+    for name in ("first", "second"):
+        entry = "network: ending.py:with_a_head, weights: included, preprocess: {channels: 3, resize: 40, crop: 32}"
+        path = write(tmp_path / name, f"models:\n  m: {{{entry}, format: {format_name}}}\n")
+        outcome = build_repository(plan(load_manifest(path)), tmp_path / name / "repository")
+        assert not outcome.failed
+        artifact = tmp_path / name / "repository" / f"m_{format_name}" / "1"
+        digests.append({file: digest for file, digest in lock.digests(artifact).items() if file != "config.pbtxt"})
+    assert digests[0] == digests[1]
 
 
 def test_process_that_dies_is_one_clear_failure(tmp_path: Path) -> None:

@@ -35,6 +35,10 @@ def on_a_node_that_dies(begun: str) -> nn.Module:
     deadline = time.monotonic() + 120
     while not Path(begun).exists() and time.monotonic() < deadline:
         time.sleep(0.05)
+    return with_a_head()
+
+
+def with_a_head() -> nn.Module:
     torch.manual_seed(3)
     return nn.Sequential(nn.Conv2d(3, 8, 3, stride=4), nn.ReLU(), nn.AdaptiveAvgPool2d(4), nn.Flatten(), Head())
 
