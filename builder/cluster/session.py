@@ -8,7 +8,7 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, field
 from typing import Any
@@ -113,17 +113,18 @@ class Running:
             asked |= {"num_gpus": 1, "accelerator_type": task.accelerator}
         self.pending[self.ray.remote(work).options(**asked).remote(job)] = task
 
-    def results(self) -> Generator[tuple[Task, Built | BuilderError], None, None]:
-        """As they come. Ends the tasks if it is left before they have ended."""
-        try:
-            while self.pending:
-                done, _ = self.ray.wait(list(self.pending), timeout=POLL_S)
-                for reference in done:
-                    task = self.pending.pop(reference)
-                    yield task, self._result(reference, task)
-                yield from self._given_up()
-        finally:
-            self._cancel(list(self.pending))
+    def results(self) -> Iterator[tuple[Task, Built | BuilderError]]:
+        """As they come, until all tasks have ended."""
+        while self.pending:
+            done, _ = self.ray.wait(list(self.pending), timeout=POLL_S)
+            for reference in done:
+                task = self.pending.pop(reference)
+                yield task, self._result(reference, task)
+            yield from self._given_up()
+
+    def close(self) -> None:
+        """End what has not ended."""
+        self._cancel(list(self.pending))
 
     def _result(self, reference: Any, task: Task) -> Built | BuilderError:
         try:
