@@ -111,7 +111,8 @@ class Running:
         asked: dict[str, Any] = {"num_cpus": task.cpus, "max_retries": self.options.retries, "name": task.name}
         if task.accelerator:
             asked |= {"num_gpus": 1, "accelerator_type": task.accelerator}
-        self.pending[self.ray.remote(work).options(**asked).remote(job)] = task
+        # A process a task: frameworks keep memory, and some a GPU, for as long as theirs lives.
+        self.pending[self.ray.remote(max_calls=1)(work).options(**asked).remote(job)] = task
 
     def results(self) -> Iterator[tuple[Task, Built | BuilderError]]:
         """As they come, until all tasks have ended."""
@@ -150,12 +151,8 @@ class Running:
             elif time.monotonic() - self.homeless.setdefault(reference, time.monotonic()) > self.options.patience_s:
                 self._cancel([reference])
                 del self.pending[reference]
-                yield (
-                    task,
-                    ClusterError(
-                        f"the nodes that could build {task.name} are gone: {missing(task)}; {described(there)}"
-                    ),
-                )
+                gone = f"the nodes that could build {task.name} are gone: {missing(task)}; {described(there)}"
+                yield task, ClusterError(gone)
 
     def _cancel(self, references: Sequence[Any]) -> None:
         for reference in references:
