@@ -4,6 +4,9 @@ For each network, in a process of its own: the bare export (torchvision's constr
 weights file, then the exporter alone), and `build-repo`'s way without verification, which neither side
 of the time has. Memory is the peak of a whole `build-repo build`, verification included, in
 multiples of the weights, after the bare import of torch and torchvision is taken off.
+
+With `--jobs N`: the networks, random weights, verification included, built one at a time in one process and N at a
+time in processes of their own, in turns.
 """
 
 from __future__ import annotations
@@ -32,11 +35,15 @@ def main() -> None:
     parser.add_argument("--format", default="torchscript")
     parser.add_argument("--precision", default="fp32")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--jobs", type=int, help="compare this many models at a time with one at a time")
     parser.add_argument("--step", choices=[*STEPS], help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.step:
         print(json.dumps(STEPS[options.step](options.folder, options.networks[0], options.format, options.precision)))
+        return
+    if options.jobs:
+        race_jobs(options.networks, (options.format, options.precision), options.jobs, options.rounds)
         return
     with tempfile.TemporaryDirectory() as folder:
         rows = [
@@ -68,6 +75,24 @@ def measure(folder: Path, network: str, variant: tuple[str, str], rounds: int) -
         flush=True,
     )
     return row
+
+
+def race_jobs(networks: list[str], variant: tuple[str, str], jobs: int, rounds: int) -> None:
+    seconds: dict[int, list[float]] = {1: [], jobs: []}
+    with tempfile.TemporaryDirectory() as folder:
+        keys = f"weights: random, format: {variant[0]}, precision: {variant[1]}, calibration: {SAMPLES}"
+        entries = "".join(f"  {name}: {{{keys}, tolerance: {{top1_agreement: 0}}}}\n" for name in networks)
+        Path(folder, "models.yaml").write_text(f"models:\n{entries}")
+        for turn in range(rounds):
+            for number in seconds:
+                command = [sys.executable, "-m", "builder", "-j", str(number), "-r", f"{folder}/{turn}-{number}"]
+                started = time.perf_counter()
+                subprocess.run([*command, "-m", f"{folder}/models.yaml"], check=True, capture_output=True)
+                seconds[number].append(time.perf_counter() - started)
+    one, several = min(seconds[1]), min(seconds[jobs])
+    print(
+        f"{len(networks)} networks: {jobs} at a time {several:.1f} s / one at a time {one:.1f} s = {several / one:.2f}"
+    )
 
 
 def run(folder: Path, network: str, variant: tuple[str, str], step: str) -> dict[str, float]:

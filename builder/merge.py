@@ -177,9 +177,9 @@ def _refuse_clashes(unions: list[Union], repository: Path) -> None:
 def _stage(union: Union, folder: Path) -> Path:
     first = union.sources[0]
     try:
-        shutil.copytree(first.repository / first.preprocess, folder / "preprocess", copy_function=shutil.copy)
+        _copy(first.repository / first.preprocess, folder / "preprocess", lock.CACHE)
         for role in ("ensemble", "network"):
-            _stage_version(first.folder(role), folder / role)
+            _copy(first.folder(role), folder / role / publish.VERSION_FOLDER, publish.CONFIG)
         for file in _warmup_files(first):
             (folder / "network" / publish.WARMUP_FOLDER).mkdir(exist_ok=True)
             shutil.copy(file, folder / "network" / publish.WARMUP_FOLDER / file.name)
@@ -189,14 +189,9 @@ def _stage(union: Union, folder: Path) -> Path:
     return folder
 
 
-def _stage_version(version: Path, folder: Path) -> None:
-    # Times of their own: a server loads a model again only if something in it is newer than before.
-    shutil.copytree(
-        version,
-        folder / publish.VERSION_FOLDER,
-        copy_function=shutil.copy,
-        ignore=shutil.ignore_patterns(publish.CONFIG),
-    )
+def _copy(source: Path, target: Path, without: str) -> None:
+    """With times of their own: a server loads a model again only if something in it is newer than before."""
+    shutil.copytree(source, target, copy_function=shutil.copy, ignore=shutil.ignore_patterns(without))
 
 
 def _warmup_files(model: Served) -> set[Path]:

@@ -5,6 +5,7 @@ No plan is built here, for want of a GPU; where two generations are merged, file
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import shutil
@@ -24,9 +25,9 @@ from conftest import NETWORKS, write_manifest
 from PIL import Image
 from same import content
 
-from builder import config, errors, lock, publish
+from builder import config, lock, publish
 from builder.build import build_repository, plan
-from builder.cluster import Options, build_on_cluster, session, worker
+from builder.cluster import Options, build_on_cluster, worker
 from builder.cluster.parcels import pack
 from builder.cluster.storage import Storage, run_in
 from builder.cluster.tasks import Node, tasks_of
@@ -266,7 +267,9 @@ class Nodes:
 
 @pytest.fixture(scope="module")
 def nodes() -> Iterator[Nodes]:
-    pytest.importorskip("ray")
+    if importlib.util.find_spec("ray") is None:
+        message = "Ray is not installed: pip install 'triton-build-repo[ray]'"
+        pytest.fail(message) if os.environ.get("CI") else pytest.skip(message)
     surroundings = {
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # loopback only
@@ -435,8 +438,3 @@ def test_tasks_whose_nodes_are_gone_for_good_are_given_up(nodes: Nodes, tmp_path
     (failure,) = build_on_cluster(plans, tmp_path / "r", asked, kill_once_it_runs).failed
     assert isinstance(failure.error, ClusterError)
     assert "the nodes that could build m are gone: it needs 3 CPUs on one node" in str(failure.error)
-
-
-def test_every_error_is_declared() -> None:
-    assert {ClusterError.exit_code, errors.WorkerError.exit_code} == {20, 22}
-    assert session.QUIET["RAY_USAGE_STATS_ENABLED"] == "0"

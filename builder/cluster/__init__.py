@@ -35,6 +35,10 @@ class Entry:
     folders: list[Path] = field(default_factory=list)
     """Fetched repositories, one of each task."""
 
+    @property
+    def is_done(self) -> bool:
+        return not self.open and bool(self.error or self.built)
+
 
 def build_on_cluster(
     plans: Sequence[Plan],
@@ -47,21 +51,23 @@ def build_on_cluster(
 
     An entry whose tasks have all ended well is published at once; of one that has a failure, nothing is.
     """
+    entries = [Entry(plan) for plan in plans]
     with session.connected(options.address) as ray:
         tasks = tasks_of(plans, session.nodes(ray), options)
-        with run_in(options.storage) as storage, publish.staging(repository) as staged:
-            entries = [Entry(plan) for plan in plans]
-            running = session.Running(ray, options)
+        # In this order, so that the tasks have ended before what they work on is taken away.
+        with (
+            publish.staging(repository) as staged,
+            run_in(options.storage) as storage,
+            closing(session.Running(ray, options)) as running,
+        ):
             _submit(tasks, entries, running, storage, work, report)
-            ended = sum(entry.error is not None for entry in entries)
-            with closing(running.results()) as results:
-                for task, result in results:
-                    entry = entries[task.number]
-                    _note(entry, task, result, storage, staged)
-                    if not entry.open:
-                        ended += 1
-                        _publish(entry, repository, report)
-                    report(f"{task.plan.name}: {task.name} ended; {ended} of {len(plans)} models done")
+            for task, result in running.results():
+                entry = entries[task.number]
+                _note(entry, task, result, storage, staged)
+                if not entry.open:
+                    _publish(entry, repository, report)
+                done = sum(entry.is_done for entry in entries)
+                report(f"{task.plan.name}: {task.name} ended; {done} of {len(plans)} models done")
     outcome = Outcome()
     for entry in entries:
         outcome.add(entry.plan.name, entry.error or entry.built[0])

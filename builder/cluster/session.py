@@ -8,7 +8,7 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, field
 from typing import Any
@@ -111,19 +111,21 @@ class Running:
         asked: dict[str, Any] = {"num_cpus": task.cpus, "max_retries": self.options.retries, "name": task.name}
         if task.accelerator:
             asked |= {"num_gpus": 1, "accelerator_type": task.accelerator}
-        self.pending[self.ray.remote(work).options(**asked).remote(job)] = task
+        # A process a task: frameworks keep memory, and some a GPU, for as long as theirs lives.
+        self.pending[self.ray.remote(max_calls=1)(work).options(**asked).remote(job)] = task
 
-    def results(self) -> Generator[tuple[Task, Built | BuilderError], None, None]:
-        """As they come. Ends the tasks if it is left before they have ended."""
-        try:
-            while self.pending:
-                done, _ = self.ray.wait(list(self.pending), timeout=POLL_S)
-                for reference in done:
-                    task = self.pending.pop(reference)
-                    yield task, self._result(reference, task)
-                yield from self._given_up()
-        finally:
-            self._cancel(list(self.pending))
+    def results(self) -> Iterator[tuple[Task, Built | BuilderError]]:
+        """As they come, until all tasks have ended."""
+        while self.pending:
+            done, _ = self.ray.wait(list(self.pending), timeout=POLL_S)
+            for reference in done:
+                task = self.pending.pop(reference)
+                yield task, self._result(reference, task)
+            yield from self._given_up()
+
+    def close(self) -> None:
+        """End what has not ended."""
+        self._cancel(list(self.pending))
 
     def _result(self, reference: Any, task: Task) -> Built | BuilderError:
         try:
@@ -149,12 +151,8 @@ class Running:
             elif time.monotonic() - self.homeless.setdefault(reference, time.monotonic()) > self.options.patience_s:
                 self._cancel([reference])
                 del self.pending[reference]
-                yield (
-                    task,
-                    ClusterError(
-                        f"the nodes that could build {task.name} are gone: {missing(task)}; {described(there)}"
-                    ),
-                )
+                gone = f"the nodes that could build {task.name} are gone: {missing(task)}; {described(there)}"
+                yield task, ClusterError(gone)
 
     def _cancel(self, references: Sequence[Any]) -> None:
         for reference in references:

@@ -36,6 +36,8 @@ HEADER = "build-repo-admin-key"
 KEY_VARIABLE = "BUILD_REPO_ADMIN_KEY"
 GRACE_SECONDS = 30
 POLL_SECONDS = 0.1
+LINGER_SECONDS = 1.0
+"""For requests that are on their way when the signal comes."""
 SHARED_MEMORY_BYTES = 64 * 1024 * 1024
 STUB_TIMEOUT_SECONDS = 300
 CANNOT_LAUNCH, CANNOT_LOAD, ENDED = 10, 11, 21
@@ -84,7 +86,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--unrestricted", action="store_true")
     for name in ("--tls-cert", "--tls-key", "--tls-client-ca"):
         parser.add_argument(name)
-    parser.add_argument("--linger", type=float, default=0, help="seconds to serve on after SIGTERM")
+    parser.add_argument("--linger", type=float, default=LINGER_SECONDS, help="to serve on after SIGTERM")
     parser.add_argument("--until-input-closes", action="store_true", help="stop when whoever started this is gone")
     parser.add_argument("--verbose", "-v", action="store_true")
     parser.add_argument("rest", nargs="*", help="more arguments for tritonserver, behind --")
