@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import io
 import json
 import tarfile
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +19,9 @@ from published import publish_model, publish_plan
 from builder import containers, images
 from builder.containers import choice, context, orders, packages
 from builder.containers.recipe import Order, labels
-from builder.errors import ImageError
+from builder.errors import ImageError, LaunchError, ModelLoadError, ServerEnded
 from builder.hardware import Gpu
+from builder.launchers import access, embedded
 from builder.served import read_repository, requirements
 
 H100 = Gpu("NVIDIA H100 80GB HBM3", "9.0", "580.95.05")
@@ -229,3 +232,27 @@ def test_a_context_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
     with pytest.raises(ImageError, match="cannot be downloaded"):
         orders.write_context(impossible, tmp_path / "new", lambda _: None)
     assert sorted(path.name for path in tmp_path.iterdir()) == [".r.staging", "r", "there"]
+
+
+def test_the_first_process_knows_the_same_doors() -> None:
+    """It runs in images without this package, and so says again what it shares with it."""
+    values = constants(containers.nvidia.FIRST_PROCESS[0])
+    assert values["RESTRICTED"] == access.RESTRICTED
+    assert values["HEADER"] == access.HEADER
+    assert values["KEY_VARIABLE"] == access.ENVIRONMENT
+    assert values["GRACE_SECONDS"] == embedded.GRACE_SECONDS
+    assert values["SHARED_MEMORY_BYTES"] == embedded.SHARED_MEMORY_BYTES
+    codes = (LaunchError.exit_code, ModelLoadError.exit_code, ServerEnded.exit_code)
+    assert (values["CANNOT_LAUNCH"], values["CANNOT_LOAD"], values["ENDED"]) == codes
+
+
+def constants(source: Path) -> dict[str, Any]:
+    """Those that a module's source sets to plain values, products of numbers included."""
+    found: dict[str, Any] = {}
+    for node in ast.parse(source.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.Assign):
+            names = [name.id for target in node.targets for name in ast.walk(target) if isinstance(name, ast.Name)]
+            with suppress(NameError):
+                value = eval(compile(ast.Expression(node.value), str(source), "eval"), {"__builtins__": {}})
+                found |= dict(zip(names, value, strict=True)) if len(names) > 1 else {names[0]: value}
+    return found
