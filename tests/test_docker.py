@@ -208,7 +208,7 @@ def check_isolation(container: Any, repository: Path) -> None:
     said = container.exec_run(["sh", "-c", "touch /models/x; touch /opt/x; touch /tmp/x && echo temporary"])
     assert b"/models/x': Read-only file system" in said.output
     assert b"/opt/x': Read-only file system" in said.output
-    assert said.output.endswith(b"temporary\n")
+    assert said.exit_code == 0  # of the last command; what they print may be told in any order
     assert not (repository / "x").exists()
 
 

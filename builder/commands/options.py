@@ -28,7 +28,7 @@ UntilInputCloses = Annotated[
     bool, typer.Option("--until-input-closes", help="Stop when standard input closes.", hidden=True)
 ]
 Linger = Annotated[
-    float, typer.Option(help="Seconds to serve on after SIGTERM, until balancers have noticed.", min=0, max=300)
+    float, typer.Option(help="Seconds to serve on after SIGTERM, for what is on its way.", min=0, max=300)
 ]
 HttpHost = Annotated[
     str | None,

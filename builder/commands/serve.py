@@ -66,7 +66,7 @@ def serve(
     memory: Memory = None,
     cpus: Cpus = None,
     http_host: HttpHost = None,
-    linger: Linger = 0,
+    linger: Linger = 1,
     until_input_closes: UntilInputCloses = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show the server's whole log.")] = False,
     as_json: Json = False,

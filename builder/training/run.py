@@ -84,6 +84,12 @@ def train(run: Run, fresh: bool = False, watcher: Watcher | None = None) -> Resu
         return Result(run.out / checkpoint.BEST, progress.best, progress.history, resumed_at, is_early)
 
 
+DECODER_ENDED = (
+    "a process that decodes images was ended, perhaps for want of (shared) memory; give it more, or set "
+    "data.workers=0; the same command goes on from the last checkpoint"
+)
+
+
 @contextlib.contextmanager
 def _foreign_errors(run: Run) -> Iterator[None]:
     """Those of the system and of PyTorch that a user can do something about."""
@@ -91,6 +97,8 @@ def _foreign_errors(run: Run) -> Iterator[None]:
 
     try:
         yield
+    except (ConnectionError, EOFError):
+        raise TrainingError(DECODER_ENDED) from None  # it was ended while a picture came through its pipe
     except OSError as error:
         raise TrainingError(f"{error.filename or run.out}: {error.strerror or error}") from None
     except torch.OutOfMemoryError:
@@ -102,10 +110,7 @@ def _foreign_errors(run: Run) -> Iterator[None]:
             ) from None
         if "DataLoader worker" not in str(error):
             raise
-        raise TrainingError(
-            "a process that decodes images was ended, perhaps for want of (shared) memory; give it more, or set "
-            "data.workers=0; the same command goes on from the last checkpoint"
-        ) from None
+        raise TrainingError(DECODER_ENDED) from None
 
 
 def _epochs(job: Job, progress: Progress, sums: Sums, around: _Around) -> None:
