@@ -246,12 +246,12 @@ class Nodes:
         from ray.cluster_utils import Cluster
 
         self.common: dict[str, Any] = {"object_store_memory": 80 * 2**20, "include_dashboard": False}
-        # A node that is killed is noticed within two seconds.
+        # A node that is killed refuses to answer, and is noticed within seconds; one that is only slow is not given up.
         noticed = {
             "health_check_initial_delay_ms": 0,
-            "health_check_period_ms": 500,
-            "health_check_timeout_ms": 500,
-            "health_check_failure_threshold": 3,
+            "health_check_period_ms": 1000,
+            "health_check_timeout_ms": 10_000,
+            "health_check_failure_threshold": 4,
         }
         head = {"num_cpus": 2, "temp_dir": str(temporary), "_system_config": noticed} | self.common
         self.cluster = Cluster(initialize_head=True, head_node_args=head)
