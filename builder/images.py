@@ -28,6 +28,12 @@ class Image:
         return f"{registry.rstrip('/')}/tritonserver:{self.tag}-py3".lstrip("/")
 
 
+# name[:tag][@digest]; a colon before the last slash is a registry's port.
+REFERENCE = re.compile(
+    r"(?P<name>[A-Za-z0-9](?:[A-Za-z0-9._/-]|:[0-9]+/)*)"
+    r"(?::(?P<tag>\w[\w.-]{0,127}))?(?:@(?P<digest>sha256:[0-9a-f]{64}))?",
+    re.ASCII,
+)
 # What CUDA 13 asks of the machine, whichever image it is in: a driver, or one of the older branches that the
 # compatibility libraries in the images make do with on data-centre GPUs.
 LEAST_DRIVER = 580

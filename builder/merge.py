@@ -43,7 +43,7 @@ class Union:
 def merge_repositories(sources: Sequence[Path], repository: Path) -> list[Merged]:
     """Publish every model of the sources, each as a new version; nothing, unless all go together.
 
-    Raises MergeError, PublishError.
+    Raises MergeError, PublishError, RepositoryError.
     """
     for source in sources:
         if source.resolve() == repository.resolve():
@@ -53,6 +53,8 @@ def merge_repositories(sources: Sequence[Path], repository: Path) -> list[Merged
         for served in read_repository(source, MergeError):
             found.setdefault(served.name, []).append(served)
     unions = [_union(models) for models in found.values()]
+    for source in sources:
+        lock.require_intact(source)  # or what was damaged would be recorded as if it had been built so
     _refuse_clashes(unions, repository)
     with publish.staging(repository) as staged:
         folders = [_stage(union, staged / str(number)) for number, union in enumerate(unions)]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from builder import config, publish
+from builder import config, lock, publish
 from builder.errors import BuilderError, ConfigError, RepositoryError
 
 # What the configs record of one build on one machine. The rest must agree between the plans of a model.
@@ -104,6 +105,23 @@ def read_repository(repository: Path, error: type[BuilderError] = RepositoryErro
     if not names:
         raise error(f"{repository} has no models of build-repo; build some first: build-repo -r {repository}")
     return [_read(repository, name, error) for name in names]
+
+
+def read_intact(repository: Path, error: type[BuilderError] = RepositoryError) -> list[Served]:
+    """The same, of a repository that is what was recorded of it. Raises `error`, RepositoryError."""
+    models = read_repository(repository, error)
+    lock.require_intact(repository)
+    return models
+
+
+def digest(models: Sequence[Served]) -> str:
+    """Of all that is served, by its configs, which record the artifacts' hashes: another one is to be rolled out."""
+    found = hashlib.sha256()
+    for model in models:
+        found.update(f"{model.name!r} {model.version}\n".encode())
+        for role in sorted(model.configs):
+            found.update(model.configs[role].SerializeToString(deterministic=True))
+    return found.hexdigest()
 
 
 def role_of(model: Path) -> str:

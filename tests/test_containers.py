@@ -5,6 +5,8 @@ from __future__ import annotations
 import ast
 import io
 import json
+import subprocess
+import sys
 import tarfile
 from collections.abc import Callable
 from contextlib import suppress
@@ -19,9 +21,9 @@ from published import publish_model, publish_plan
 from builder import containers, images
 from builder.containers import choice, context, orders, packages
 from builder.containers.recipe import Order, labels
-from builder.errors import ImageError, LaunchError, ModelLoadError, ServerEnded
+from builder.errors import ImageError, LaunchError, ModelLoadError, RepositoryError, ServerEnded
 from builder.hardware import Gpu
-from builder.launchers import access, embedded
+from builder.launchers import LAUNCHERS, ContainerOptions, LaunchOptions, access, embedded
 from builder.served import read_repository, requirements
 
 H100 = Gpu("NVIDIA H100 80GB HBM3", "9.0", "580.95.05")
@@ -127,6 +129,7 @@ def test_default_kinds(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        ((None, "foo bar", False), "'foo bar' is not an image's name"),
         (("fat", None, False), "there is no kind 'fat' of image; choose slim, nvidia"),
         (("slim", None, False), "t needs PyTorch, which alone takes several GB"),
         ((None, None, False, "3"), "'3' is no Python's version"),
@@ -256,3 +259,29 @@ def constants(source: Path) -> dict[str, Any]:
                 value = eval(compile(ast.Expression(node.value), str(source), "eval"), {"__builtins__": {}})
                 found |= dict(zip(names, value, strict=True)) if len(names) > 1 else {names[0]: value}
     return found
+
+
+@pytest.mark.parametrize(
+    "command", [["image", "--output", "context"], ["deploy", "swarm", "--image", "a/b:1", "-o", "out"]]
+)
+def test_a_damaged_repository_goes_nowhere(command: str, tmp_path: Path) -> None:
+    values = {"backend": "onnxruntime", "filename": "model.onnx", "files": {"model.onnx": b"as it was built"}}
+    publish_model(tmp_path / "r", "o", facts={"opset": "18"}, device="cpu", **values)
+    (tmp_path / "r" / "o_onnxruntime" / "1" / "model.onnx").write_bytes(b"as it is now")
+    build_repo = [sys.executable, "-m", "builder", *command.split(), "-r", "r"]
+    done = subprocess.run(build_repo, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == RepositoryError.exit_code
+    assert "model.onnx" in done.stderr
+    assert not (tmp_path / command.split()[-1]).exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [({"memory": "lots"}, "'lots' is no size of memory"), ({"name": "a b"}, "'a b' cannot be a container's name")],
+)
+def test_nothing_is_pulled_for_a_container_that_cannot_be(
+    changes: dict[str, str], message: str, tmp_path: Path
+) -> None:
+    onnx(tmp_path)
+    with pytest.raises(LaunchError, match=message):
+        LAUNCHERS["docker"].launch(tmp_path, LaunchOptions(container=ContainerOptions("absent:1", **changes)))

@@ -76,6 +76,20 @@ def test_nothing_is_published_unless_asked_for(models: list[Any]) -> None:
     assert published["proxy"]["ports"] == [{"target": 8001, "published": 9001}]
 
 
+def test_another_build_is_another_task(tmp_path: Path) -> None:
+    """Even where it has the same version, in a repository that was begun anew."""
+    digests = []
+    for number in range(2):
+        folder = tmp_path / str(number)
+        publish_model(
+            folder, "o", backend="onnxruntime", filename="m", facts={"artifact_sha256": str(number)}, device="cpu"
+        )
+        triton = services(read_repository(folder), OPTIONS)["triton"]
+        assert triton["labels"]["build-repo.models"] == "o/1"
+        digests.append(triton["labels"]["build-repo.digest"])
+    assert digests[0] != digests[1]
+
+
 def test_gpus(tmp_path: Path) -> None:
     publish_plan(tmp_path)
     triton = services(read_repository(tmp_path), replace(OPTIONS, gpus=2))["triton"]
@@ -99,6 +113,7 @@ def test_another_proxy_configuration_has_another_name(models: list[Any]) -> None
         ({"proxy_image": "haproxy"}, "has no tag"),
         ({"name": "Not A Name"}, "cannot be a stack's name"),
         ({"repository_path": "models"}, "begin it with /"),
+        ({"http_port": 8001, "grpc_port": 8001}, "port 8001 is given twice"),
         ({"tls_secret": "tls"}, "--tls-secret is for published ports"),
     ],
 )
@@ -112,7 +127,7 @@ def test_any_path_is_the_path(text: str) -> None:
     from builder.deploy.files import render as render_template
 
     options = replace(OPTIONS, repository_path=f"/{text}")
-    values = dict.fromkeys(("linger", "grace", "cpus", "shared_memory", "start_seconds", "proxy_digest"), 1)
+    values = dict.fromkeys(("linger", "grace", "cpus", "shared_memory", "start_seconds", "proxy_digest", "digest"), 1)
     stack = render_template(
         "swarm/stack.yml", options=options, models=[text], needs_gpu=False, memory_mib=2, health=[], **values
     )

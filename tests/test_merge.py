@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from published import FACTS, publish_model, publish_plan
 
 from builder import config, publish
-from builder.errors import MergeError, PublishError
+from builder.errors import MergeError, PublishError, RepositoryError
 from builder.merge import merge_repositories
 
 L4 = {"gpu": "NVIDIA L4", "capability": "8.9"}
@@ -266,3 +266,13 @@ def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkey
         main()
     assert ended.value.code == 12
     assert "both a source and the target" in capsys.readouterr().err
+
+
+def test_a_damaged_source_is_refused(tmp_path: Path) -> None:
+    """Or what was damaged would be recorded as if it had been built so."""
+    publish_plan(tmp_path / "a")
+    (plan,) = (tmp_path / "a" / "m_tensorrt" / "1").glob("*.plan")
+    plan.write_bytes(b"another")
+    with pytest.raises(RepositoryError, match=plan.name):
+        merge_repositories([tmp_path / "a"], tmp_path / "out")
+    assert not (tmp_path / "out" / "m").exists()

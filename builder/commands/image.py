@@ -35,9 +35,12 @@ def image(
 ) -> None:
     """Build an image that serves the repository."""
     from builder.containers import orders
-    from builder.served import read_repository
+    from builder.errors import ImageError
+    from builder.served import read_intact
 
-    wanted = orders.order(read_repository(repository), kind, base, bake, python)
+    if python and output is None:
+        raise ImageError("--python is for --output; where the engine builds, the base image is asked")
+    wanted = orders.order(read_intact(repository), kind, base, bake, python)
     if output is not None:
         with progress(1) as report:
             orders.write_context(wanted, output, lambda step: report(f"context: {step}"))

@@ -26,10 +26,10 @@ def stop(
     if not (repository or name or everything):
         repository = Path("model_repository")
     stopped = docker.stop(repository, name)
-    if not stopped:
-        what = f"container {name}" if name else f"container serves {repository}" if repository else "container serves"
+    if not stopped and not everything:
+        what = f"container {name}" if name else f"container serves {repository}"
         raise LaunchError(f"no {what}; docker ps --filter label={docker.REPOSITORY_LABEL} lists those that do")
     if as_json:
         print_json({"stopped": stopped})
     else:
-        print("\n".join(stopped))
+        print("".join(f"{one}\n" for one in stopped), end="")

@@ -27,6 +27,8 @@ def order(models: Sequence[Served], kind: str | None, base: str | None, bake: bo
         raise ImageError(f"there is no kind {kind!r} of image; choose {', '.join(containers.KINDS)}")
     if reason := containers.KINDS[kind].refusal(models):
         raise ImageError(reason)
+    if base and not images.REFERENCE.fullmatch(base):
+        raise ImageError(f"{base!r} is not an image's name; give it as REGISTRY/NAME:TAG")
     if python and not VERSION.fullmatch(python):
         raise ImageError(f"{python!r} is no Python's version; write it like 3.12")
     base = base or containers.KINDS[kind].base(models)

@@ -22,8 +22,6 @@ class Resolved:
     reference: str
     kind: str
     """Of an image of ours, else empty."""
-    reasons: tuple[str, ...]
-    warnings: tuple[str, ...] = ()
 
 
 def resolve(
@@ -32,20 +30,23 @@ def resolve(
     image: str | None,
     gpu: Gpu | None,
     report: Report = lambda _: None,
+    tell: Report = lambda _: None,
 ) -> Resolved:
-    """The image, on this machine afterwards. Raises ImageError."""
+    """The image, on this machine afterwards; `tell` is told why it, before anything is pulled. Raises ImageError."""
     if image:
         labels = building.require(client, image, report).labels
-        return Resolved(image, labels.get(LABEL, ""), ("asked for with --image",))
+        return Resolved(image, labels.get(LABEL, ""))
     chosen = choice.choose(models, gpu)
     base, derived = chosen.image.reference(), _name(chosen.image.tag, models)
-    reasons = (*chosen.reasons, f"with {' '.join(requirements(models))} for the preprocessing, as {derived}")
+    why = (*chosen.reasons, f"with {' '.join(requirements(models))} for the preprocessing, as {derived}")
+    for line in (f"{base}: {why[0]}", *why[1:], *chosen.warnings):
+        tell(line)
     wanted = nvidia.fingerprint(building.require(client, base, report).id, models)
     there = building.find(client, derived)
     if there is None or there.labels.get(FINGERPRINT) != wanted:
         order = Order(models, "nvidia", base, building.python_of(client, base), fingerprint=wanted)
         building.build(client, order, derived, report)
-    return Resolved(derived, "nvidia", (f"{base}: {reasons[0]}", *reasons[1:]), chosen.warnings)
+    return Resolved(derived, "nvidia")
 
 
 def _name(tag: str, models: Sequence[Served]) -> str:

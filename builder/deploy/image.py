@@ -2,16 +2,9 @@
 
 from __future__ import annotations
 
-import re
-
 from builder.errors import DeployError
+from builder.images import REFERENCE
 
-# name[:tag][@digest]; a colon before the last slash is a registry's port.
-REFERENCE = re.compile(
-    r"(?P<name>[A-Za-z0-9](?:[A-Za-z0-9._/-]|:[0-9]+/)*)"
-    r"(?::(?P<tag>\w[\w.-]{0,127}))?(?:@(?P<digest>sha256:[0-9a-f]{64}))?",
-    re.ASCII,
-)
 HINT = "name a tag that stays what it is, such as IMAGE:2026-05-04, or a digest, IMAGE@sha256:..."
 
 

@@ -5,7 +5,6 @@ Needs Kubernetes 1.30 or newer, for the sleep before a pod stops.
 
 from __future__ import annotations
 
-import hashlib
 import math
 import re
 import shlex
@@ -19,7 +18,7 @@ from builder.deploy.image import pinned
 from builder.deploy.source import Fetch, Source, require_name
 from builder.deploy.variants import variants
 from builder.errors import DeployError
-from builder.served import Served
+from builder.served import Served, digest
 
 TEMPLATES = "kubernetes"
 LABEL_VALUE = re.compile(r"([A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?)?", re.ASCII)
@@ -161,7 +160,7 @@ def _values(models: Sequence[Served], options: Options) -> dict[str, Any]:
         "fetch": options.source.fetch and _unexpanded(options.source.fetch),
         "ports": PORTS,
         "admin_folder": ADMIN_FOLDER,
-        "digest": _digest(models),
+        "digest": digest(models),
         "repository_mib": room,
         "temporary_mib": temporary,
         "disk_mib": room + temporary + sizing.mebibytes(LOG_BYTES),
@@ -215,16 +214,6 @@ def _unexpanded(fetch: Fetch) -> Fetch:
 def _kserve_ports(protocol: str) -> dict[str, int]:
     port, name = PROTOCOLS[protocol]
     return {name: PORTS[port]} | {other: number for other, number in PORTS.items() if other != port}
-
-
-def _digest(models: Sequence[Served]) -> str:
-    """Of all that is served: a pod template with another one is rolled out."""
-    digest = hashlib.sha256()
-    for model in models:
-        digest.update(f"{model.name!r} {model.version}\n".encode())
-        for role in sorted(model.configs):
-            digest.update(model.configs[role].SerializeToString(deterministic=True))
-    return digest.hexdigest()
 
 
 def apply_command(folder: Path) -> str:

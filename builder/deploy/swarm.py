@@ -12,7 +12,7 @@ from builder.deploy.files import render as render_template
 from builder.deploy.image import pinned
 from builder.errors import DeployError
 from builder.images import HEALTH
-from builder.served import Served
+from builder.served import Served, digest
 
 STACK, PROXY = "stack.yml", "haproxy.cfg"
 NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?")
@@ -51,6 +51,7 @@ def render(models: Sequence[Served], options: Options) -> dict[str, str]:
         "swarm/stack.yml",
         options=options,
         models=[f"{model.name}/{model.version}" for model in models],
+        digest=digest(models),
         needs_gpu=any(model.needs_gpu for model in models),
         health=HEALTH,
         cpus=options.cpus or sizing.cpus(models),
@@ -72,5 +73,7 @@ def _check(options: Options) -> None:
         raise DeployError(f"{options.name!r} cannot be a stack's name; use lower-case letters, digits and -")
     if options.repository_path is not None and not options.repository_path.startswith("/"):
         raise DeployError(f"{options.repository_path!r} is not the path of a folder on every node; begin it with /")
+    if options.http_port and options.http_port == options.grpc_port:
+        raise DeployError(f"port {options.http_port} is given twice; publish HTTP and gRPC at two")
     if options.tls_secret and not (options.http_port or options.grpc_port):
         raise DeployError("--tls-secret is for published ports; give --publish-http or --publish-grpc, too")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import collections
 import hashlib
 import os
+import re
 import secrets
 import sys
 import threading
@@ -30,7 +31,7 @@ from builder.launchers.embedded import DIRECT, GRACE_SECONDS, POLL_SECONDS, choo
 from builder.served import Served, read_repository
 
 if TYPE_CHECKING:
-    from builder.launchers import LaunchOptions
+    from builder.launchers import ContainerOptions, LaunchOptions
 
 MODELS = "/models"
 PORTS = {"http": 8000, "grpc": 8001, "metrics": 8002}
@@ -41,6 +42,8 @@ GONE_SECONDS = 20
 CANNOT_LOAD = 11
 """Exit code of `build-repo serve` and of entry.py."""
 KEPT_LINES = 60
+MEMORY = re.compile(r"\d+[bkmg]?", re.ASCII | re.IGNORECASE)
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]+", re.ASCII)
 OURS = "build-repo: "
 # What the server's own first process says of its life, and this launcher, too.
 REPEATED = tuple(OURS + word for word in ("starting", "ready", "stopping", "model-repository"))
@@ -57,6 +60,7 @@ def launch(repository: Path, options: LaunchOptions) -> ContainerServer:
         lock.require_intact(repository)
     if options.tls:
         require_usable(options.tls)
+    _require_sense(options.container)
     client = engine.connect()
     try:
         server = ContainerServer(client, models, _image(client, models, options), options)
@@ -75,10 +79,16 @@ def launch(repository: Path, options: LaunchOptions) -> ContainerServer:
 def _image(client: Any, models: list[Served], options: LaunchOptions) -> Resolved:
     _require_local(client)
     gpu = hardware.gpu() if any(model.needs_gpu for model in models) else None
-    image = resolving.resolve(client, models, options.container.image, gpu, options.container.steps)
-    for line in (*image.reasons, *image.warnings):
-        options.report(line)
-    return image
+    wanted = options.container
+    return resolving.resolve(client, models, wanted.image, gpu, wanted.steps, options.report)
+
+
+def _require_sense(wanted: ContainerOptions) -> None:
+    """Before anything is pulled for it."""
+    if wanted.memory and not MEMORY.fullmatch(wanted.memory):
+        raise LaunchError(f"{wanted.memory!r} is no size of memory; write it like 512m or 4g")
+    if wanted.name and not NAME.fullmatch(wanted.name):
+        raise LaunchError(f"{wanted.name!r} cannot be a container's name; use letters, digits, _ . and -")
 
 
 def _require_local(client: Any) -> None:

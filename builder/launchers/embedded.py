@@ -247,6 +247,9 @@ def choose_ports(options: LaunchOptions) -> dict[str, int]:
     """The three ports: those asked for, if they are free, and free ones for 0. Raises LaunchError."""
     wanted = {"http": options.http_port, "grpc": options.grpc_port, "metrics": options.metrics_port}
     hosts = vars(access.addresses(options))
+    given = [port for port in wanted.values() if port]
+    if twice := next((port for port in given if given.count(port) > 1), None):
+        raise LaunchError(f"port {twice} is given twice; --http-port, --grpc-port and --metrics-port are three")
     sockets = []
     try:
         for name, port in wanted.items():

@@ -80,7 +80,7 @@ def kubernetes(
     """A Kustomize base with an overlay a GPU generation, and KServe's objects; for Kubernetes 1.30 and newer."""
     from builder.commands.deploy.report import report
     from builder.deploy import files, kubernetes, source
-    from builder.served import read_repository
+    from builder.served import read_intact
 
     how = source.How(repository_secret, repository_endpoint, fetch_image or source.FETCH_IMAGE, fetch_command)
     origin = source.choose(repository_uri, repository_claim, repository_baked, how)
@@ -90,5 +90,5 @@ def kubernetes(
     network = kubernetes.Network(tuple(client_namespace or ()), monitoring_namespace, egress_cidr)
     monitors = kubernetes.Monitors(service_monitor, kubernetes.labels(monitor_label or ()))
     options = kubernetes.Options(image, origin, place, scale, sizes, network, monitors, admin_secret, kserve_protocol)
-    texts = kubernetes.render(read_repository(repository), options)
+    texts = kubernetes.render(read_intact(repository), options)
     report(files.write(texts, output, force, target="kubernetes"), output, as_json, kubernetes.apply_command(output))

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from builder.commands.deploy.options import AdminSecret, Image, Name
+from builder.commands.deploy.options import Image, Name
 from builder.commands.options import Force, Json, Output, Repository
 
 Published = Annotated[
@@ -30,7 +30,9 @@ def swarm(
     tls_secret: Annotated[
         str | None, typer.Option(help="Secret with certificate and key in one PEM, for the proxy.", metavar="NAME")
     ] = None,
-    admin_secret: AdminSecret = None,
+    admin_secret: Annotated[
+        str | None, typer.Option(help="Secret that is the key to Triton's model control.", metavar="NAME")
+    ] = None,
     cpus: Annotated[float | None, typer.Option(help="Of a replica. Default: by the repository.", min=0.1)] = None,
     memory: Annotated[int | None, typer.Option(help="MiB of a replica. Default: by the repository.", min=64)] = None,
     gpus: Annotated[int, typer.Option(help="Of a replica, where it needs any.", min=1)] = 1,
@@ -41,7 +43,7 @@ def swarm(
     from builder.commands.deploy.report import report
     from builder.deploy.files import write
     from builder.deploy.swarm import STACK, Options, render
-    from builder.served import read_repository
+    from builder.served import read_intact
 
     options = Options(
         image,
@@ -57,6 +59,6 @@ def swarm(
         memory,
         gpus,
     )
-    files = render(read_repository(repository), options)
-    following = f"docker stack deploy --compose-file {output / STACK} {name}"
+    files = render(read_intact(repository), options)
+    following = f"docker stack deploy --with-registry-auth --compose-file {output / STACK} {name}"
     report(write(files, output, force, target="swarm"), output, as_json, following)

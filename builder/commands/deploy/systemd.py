@@ -67,7 +67,7 @@ def systemd(
     from builder.commands.deploy.report import report
     from builder.deploy.files import write
     from builder.deploy.systemd import Environment, Gateway, Options, Ports, render, this_environment
-    from builder.served import read_repository
+    from builder.served import read_intact
 
     before = Gateway(
         gateway_model, gateway_host, gateway_port, gateway_drain, gateway_key_file, gateway_tls_cert, gateway_tls_key
@@ -86,4 +86,4 @@ def systemd(
         tuple(allow_from or ()),
         before if gateway else None,
     )
-    report(write(render(read_repository(repository), options), output, force, target="systemd"), output, as_json)
+    report(write(render(read_intact(repository), options), output, force, target="systemd"), output, as_json)
