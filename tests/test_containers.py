@@ -261,9 +261,7 @@ def constants(source: Path) -> dict[str, Any]:
     return found
 
 
-@pytest.mark.parametrize(
-    "command", [["image", "--output", "context"], ["deploy", "swarm", "--image", "a/b:1", "-o", "out"]]
-)
+@pytest.mark.parametrize("command", ["image --output context", "deploy swarm --image a/b:1 -o out"])
 def test_a_damaged_repository_goes_nowhere(command: str, tmp_path: Path) -> None:
     values = {"backend": "onnxruntime", "filename": "model.onnx", "files": {"model.onnx": b"as it was built"}}
     publish_model(tmp_path / "r", "o", facts={"opset": "18"}, device="cpu", **values)
