@@ -5,6 +5,7 @@ No plan is built here, for want of a GPU; where two generations are merged, file
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import json
 import os
@@ -258,6 +259,10 @@ class Nodes:
         self.address: str = self.cluster.address
 
     def add(self, **arguments: Any) -> Any:
+        """Ray gives a node 30 seconds to begin, which a machine that tests other things too may not have for it."""
+        for _ in range(2):
+            with contextlib.suppress(Exception):  # Ray's own has no name
+                return self.cluster.add_node(**(self.common | arguments))
         return self.cluster.add_node(**(self.common | arguments))
 
     def kill(self, node: Any) -> None:
