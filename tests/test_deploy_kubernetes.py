@@ -149,6 +149,14 @@ def test_every_version_of_kubernetes_takes_it(version: str, everything: dict[str
             validate(document, version)
 
 
+def test_all_pods_pull_with_the_secret(everything: dict[str, list[Document]]) -> None:
+    accounts = [
+        document for documents in everything.values() for document in documents if document["kind"] == "ServiceAccount"
+    ]
+    assert accounts
+    assert all(account["imagePullSecrets"] == [{"name": "registry"}] for account in accounts)
+
+
 @pytest.fixture(scope="module")
 def everything(made: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Document]]:
     options: dict[str, Any] = {
@@ -156,6 +164,7 @@ def everything(made: Callable[[str], Path], tmp_path_factory: pytest.TempPathFac
         "network": Network(("web", "batch"), "observability", "10.0.0.0/8"),
         "monitors": Monitors(labels={"release": "prometheus"}),
         "admin_secret": "triton-admin",
+        "pull_secret": "registry",
         "kserve_protocol": "grpc-v2",
     }
     return built(rendered(made("plans"), **options), tmp_path_factory.mktemp("everything"))
@@ -509,6 +518,7 @@ def test_without_the_prometheus_operator(made: Callable[[str], Path]) -> None:
         ({"network": Network(("a: b",))}, "namespace's name"),
         ({"network": Network(egress_cidr="everywhere")}, "egress-cidr"),
         ({"admin_secret": "Key"}, "Secret's name"),
+        ({"pull_secret": "a b"}, "Secret's name"),
         ({"kserve_protocol": "v1"}, "v2, grpc-v2"),
     ],
 )

@@ -101,6 +101,8 @@ class Options:
     admin_secret: str | None = None
     """That holds the key to Triton's model control, as `admin.key`; None: nobody controls it."""
     kserve_protocol: str = "v2"
+    pull_secret: str | None = None
+    """With which nodes pull from a registry that is not open to all."""
 
 
 def render(models: Sequence[Served], options: Options) -> dict[str, str]:
@@ -237,6 +239,8 @@ def _require_sense(options: Options) -> None:
         raise DeployError(f"from {options.scale.min_replicas} to {options.scale.max_replicas} replicas is no range")
     if options.admin_secret is not None:
         require_name(options.admin_secret, "Secret")
+    if options.pull_secret is not None:
+        require_name(options.pull_secret, "Secret")
     if options.kserve_protocol not in PROTOCOLS:
         raise DeployError(f"KServe has no protocol {options.kserve_protocol!r}; choose {', '.join(PROTOCOLS)}")
     _require_place(options.place)

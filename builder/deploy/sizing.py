@@ -14,8 +14,10 @@ from builder.served import Served
 MIB = 1024 * 1024
 GRACE_SECONDS = 30
 """In which the server answers what is in flight: that of the launchers, and of the images' entries."""
-STOP_SECONDS = 2 * GRACE_SECONDS + 5
-"""From SIGTERM to the end at most: the drain, the server's own wait for models to unload, and what kills it then."""
+LINGER_SECONDS = 1
+"""In which the server goes on after SIGTERM: the default of `serve`, and of the images' entries."""
+STOP_SECONDS = LINGER_SECONDS + 2 * GRACE_SECONDS + 5
+"""From SIGTERM to the end at most: linger, drain, the server's wait for models to unload, what kills it then."""
 
 # ResNet-18 with the embedded server, of which PSS was taken under load: the server 46 to 114 MiB, the step 41, and
 # the network without two copies of its weights 355 (pytorch), 144 (onnxruntime) and 109 (openvino).

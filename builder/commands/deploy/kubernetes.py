@@ -42,6 +42,7 @@ Monitoring = Annotated[str, _text("Namespace of Prometheus.")]
 Egress = Annotated[str, _text("Network that the repository comes from.", "CIDR")]
 Monitor = Annotated[bool, typer.Option(help="For the Prometheus operator.")]
 MonitorLabels = Annotated[list[str] | None, _text("By which it finds monitors; may be given again.", "KEY=VALUE")]
+PullSecret = Annotated[str | None, _text("Secret with which the images are pulled.")]
 Protocol = Annotated[str, _text("What KServe routes: v2 or grpc-v2.", "PROTOCOL")]
 
 
@@ -68,6 +69,7 @@ def kubernetes(
     gpus: Gpus = 1,
     startup_seconds: Startup = None,
     admin_secret: AdminSecret = None,
+    pull_secret: PullSecret = None,
     client_namespace: Clients = None,
     monitoring_namespace: Monitoring = "monitoring",
     egress_cidr: Egress = "0.0.0.0/0",
@@ -89,6 +91,8 @@ def kubernetes(
     sizes = kubernetes.Sizes(cpus, memory_mib, gpus, startup_seconds)
     network = kubernetes.Network(tuple(client_namespace or ()), monitoring_namespace, egress_cidr)
     monitors = kubernetes.Monitors(service_monitor, kubernetes.labels(monitor_label or ()))
-    options = kubernetes.Options(image, origin, place, scale, sizes, network, monitors, admin_secret, kserve_protocol)
+    options = kubernetes.Options(
+        image, origin, place, scale, sizes, network, monitors, admin_secret, kserve_protocol, pull_secret
+    )
     texts = kubernetes.render(read_intact(repository), options)
     report(files.write(texts, output, force, target="kubernetes"), output, as_json, kubernetes.apply_command(output))
