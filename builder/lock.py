@@ -58,14 +58,21 @@ def read(repository: Path) -> Lock:
         document = json.loads(path.read_text(encoding="utf-8"))
         if document["lock"] != FORM:
             raise RepositoryError(f"{path} has form {document['lock']}, this build-repo reads {FORM}; use a newer one")
-        return {name: _model(record) for name, record in document["models"].items()}
+        return {_folder(name): _model(record) for name, record in document["models"].items()}
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise RepositoryError(
             f"{path} cannot be read ({type(error).__name__}: {error}); bring it back, or remove it, so that models "
             "are recorded again as they are built"
         ) from None
+
+
+def _folder(name: str) -> str:
+    """Raises ValueError for what is not the name of one folder in the repository."""
+    if Path(name).name != name:
+        raise ValueError(f"{name!r} is no model")
+    return name
 
 
 def _model(record: dict[str, Any]) -> Model:

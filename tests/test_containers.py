@@ -243,6 +243,7 @@ def test_the_first_process_knows_the_same_doors() -> None:
     assert values["RESTRICTED"] == access.RESTRICTED
     assert values["HEADER"] == access.HEADER
     assert values["KEY_VARIABLE"] == access.ENVIRONMENT
+    assert values["SHORTEST_KEY"] == access.SHORTEST_KEY
     assert values["GRACE_SECONDS"] == embedded.GRACE_SECONDS
     assert values["SHARED_MEMORY_BYTES"] == embedded.SHARED_MEMORY_BYTES
     codes = (LaunchError.exit_code, ModelLoadError.exit_code, ServerEnded.exit_code)
@@ -283,3 +284,33 @@ def test_nothing_is_pulled_for_a_container_that_cannot_be(
     onnx(tmp_path)
     with pytest.raises(LaunchError, match=message):
         LAUNCHERS["docker"].launch(tmp_path, LaunchOptions(container=ContainerOptions("absent:1", **changes)))
+
+
+@pytest.mark.parametrize("tag", ["Bad Tag", "UPPER/x:1", "x@sha256:" + "0" * 64, ""])
+def test_an_image_that_cannot_be_named(tag: str, tmp_path: Path) -> None:
+    """Before anything is downloaded for it, or the engine asked."""
+    onnx(tmp_path)
+    with pytest.raises(ImageError, match="cannot be an image's name"):
+        orders.build(orders.order(read_repository(tmp_path), None, None, False), tag)
+
+
+@pytest.mark.parametrize("version", ["unknown", "", "2.x", "99999999999999999999"])
+def test_facts_that_were_edited_end_no_choice(version: str, tmp_path: Path) -> None:
+    """In a refusal at most, with the model's name."""
+    torchscript(version)(tmp_path)
+    publish_model(tmp_path, "o", backend="onnxruntime", filename="m", facts={"opset": version}, device="cpu")
+    try:
+        assert choice.choose(read_repository(tmp_path)).image in images.IMAGES
+    except ImageError as refusal:
+        assert "t was written by PyTorch" in str(refusal)
+
+
+@pytest.mark.parametrize("time", ["yesterday", "", "9999-12-31T23:59:59+00:00", "0001-01-01T00:00:00"])
+def test_times_that_were_edited_end_no_image(time: str, tmp_path: Path) -> None:
+    onnx(tmp_path, built_at=time)
+    assert labels(an_order(tmp_path))["org.opencontainers.image.created"]
+
+
+def test_a_step_cannot_ask_for_more_than_packages() -> None:
+    with pytest.raises(ImageError, match="is not the name of a package"):
+        packages.pinned(["--index-url=http://example.org"])

@@ -30,7 +30,7 @@ from published import publish_model
 from builder import images
 from builder.containers import orders
 from builder.containers.building import BuiltImage
-from builder.errors import EngineError, ImageError, LaunchError, ModelLoadError
+from builder.errors import EngineError, ImageError, LaunchError, ModelLoadError, RepositoryError
 from builder.launchers import LAUNCHERS, ContainerOptions, LaunchOptions, ServerTls, access
 from builder.launchers.docker import default_name
 from builder.pictures import SAMPLES
@@ -187,6 +187,7 @@ def test_the_launcher_serves(docker: Any, image: str | None, onnx: Path) -> None
         with urllib.request.urlopen(server.endpoints.metrics, timeout=5) as metrics:
             assert b"nv_inference_request_success" in metrics.read()
         assert bool(told) == (image is None)  # why it was chosen
+        assert server.is_restricted
         check_isolation(docker.containers.get(server.name), onnx)
     finally:
         server.stop()
@@ -281,7 +282,7 @@ def test_doors_of_a_container(docker: Any, image: str | None, onnx: Path, tmp_pa
                 refused.classify(PHOTO, "onnx")
     finally:
         server.stop()
-    assert not list((Path.home() / ".local/state/build-repo/containers").glob(server.name))
+    assert files_for_containers() == []
 
 
 COMMAND = [sys.executable, "-m", "builder", "serve", "--launcher", "docker", "--json"]
@@ -350,6 +351,40 @@ def test_a_model_that_does_not_load_is_told_with_the_servers_reason(
     with pytest.raises(ModelLoadError, match=r"cannot load onnx_onnx: .*INVALID_PROTOBUF"):
         LAUNCHERS["docker"].launch(tmp_path / "r", wanted)
     assert wanted.container.name not in containers(docker)
+
+
+def test_what_was_changed_is_served_only_if_that_is_wanted(image: str | None, onnx: Path, tmp_path: Path) -> None:
+    shutil.copytree(onnx, tmp_path / "r")
+    with (tmp_path / "r" / "onnx_onnx" / "1" / "labels.txt").open("a") as labels:
+        labels.write("\n")
+    with pytest.raises(RepositoryError, match="labels.txt differs from what was recorded"):
+        LAUNCHERS["docker"].launch(tmp_path / "r", options(image))
+    server = LAUNCHERS["docker"].launch(tmp_path / "r", options(image, check=False))
+    server.stop()
+
+
+def test_a_launch_that_is_refused_leaves_the_files_of_the_first_alone(
+    docker: Any, slim: BuiltImage, onnx: Path
+) -> None:
+    """Both have the same name, and keys of their own."""
+    first = options(slim.reference, admin_key="the-key-of-the-first-one")
+    second = replace(first, admin_key="the-key-of-the-second-one")
+    server = LAUNCHERS["docker"].launch(onnx, first)
+    try:
+        (kept,) = files_for_containers()
+        with pytest.raises(LaunchError, match="already"):
+            LAUNCHERS["docker"].launch(onnx, second)
+        assert files_for_containers() == [kept]
+        (mount,) = [m for m in docker.containers.get(server.name).attrs["Mounts"] if m["Destination"] != "/models"]
+        assert (Path(mount["Source"]) / "admin-key").read_text() == first.admin_key
+    finally:
+        server.stop()
+    assert files_for_containers() == []
+
+
+def files_for_containers() -> list[str]:
+    folder = Path.home() / ".local/state/build-repo/containers"
+    return sorted(entry.name for entry in folder.iterdir()) if folder.exists() else []
 
 
 @pytest.mark.usefixtures("docker")
@@ -429,4 +464,5 @@ def test_the_command(docker: Any, onnx: Path, nvidia: str, tmp_path: Path) -> No
     assert f"FROM {nvidia}" in dockerfile
     assert "--require-hashes" in dockerfile
     assert "USER 1000:1000" in dockerfile
-    assert (tmp_path / "context" / "models" / "onnx" / "config.pbtxt").exists()
+    copied = tmp_path / "context" / "models" / "onnx_onnx" / "1" / "model.onnx"
+    assert not copied.samefile(onnx / "onnx_onnx" / "1" / "model.onnx")  # whoever edits it edits no repository

@@ -183,7 +183,12 @@ def test_merge_carries_what_models_were_built_from(built: Path, tmp_path: Path) 
     assert origins[0].built_from == origins[1].built_from
 
 
-@pytest.mark.parametrize("text", ["", "{}", '{"lock": 1, "models": []}', '{"lock": 1, "models": {"m": {}}}'])
+OUTSIDE = '{"lock": 1, "models": {"../repository": {"versions": {}}}}'
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{}", "[" * 100_000, '{"lock": 1, "models": []}', '{"lock": 1, "models": {"m": {}}}', OUTSIDE]
+)
 def test_damaged_lock_is_refused_and_nothing_is_published(text: str, built: Path, repository: Path) -> None:
     (repository / lock.FILENAME).write_text(text)
     for refused in (lambda: lock.require_intact(repository), lambda: merge_repositories([built], repository)):

@@ -74,6 +74,8 @@ def serve(
     """Serve a repository in the foreground until Ctrl-C or SIGTERM."""
     from builder.launchers import ContainerOptions, LaunchOptions
 
+    if until_input_closes:
+        threading.Thread(target=_end_with_input, daemon=True).start()
     with progress(1) as steps:
         options = LaunchOptions(
             host,
@@ -91,8 +93,6 @@ def serve(
             report=(lambda _: None) if as_json else say,
         )
         server = _launch(repository, launcher, options, as_json)
-    if until_input_closes:
-        threading.Thread(target=_end_with_input, daemon=True).start()
     _attend(server, options, as_json, linger)
 
 
@@ -113,11 +113,10 @@ def _launch(repository: Path, launcher: str, options: LaunchOptions, as_json: bo
 def _attend(server: Server, options: LaunchOptions, as_json: bool, linger: float) -> None:
     """Say where the server is, and stay until it is to stop; not with one that goes on by itself."""
     from builder import notify
-    from builder.launchers import access
 
     try:
         if as_json:
-            print_json({"ready": True, "restricted": access.is_restricted(options)} | asdict(server.endpoints))
+            print_json({"ready": True, "restricted": server.is_restricted} | asdict(server.endpoints))
         else:
             ends, detached = server.endpoints, options.container.detach
             how = f"build-repo stop --name {server.name}" if detached else "Ctrl-C"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from builder.containers import nvidia, slim
 from builder.containers.recipe import Order
@@ -18,7 +18,7 @@ class Kind(Protocol):
     def base(self, models: Sequence[Served]) -> str:
         """The image to start from, unless the user names one. Raises ImageError."""
 
-    def write(self, order: Order, folder: Path) -> dict[str, str]:
+    def write(self, order: Order, folder: Path) -> dict[str, Any]:
         """Fill a build context, but for the repository; the values that the Dockerfile's template takes.
 
         Raises ImageError.

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from builder import images
-from builder.containers import context
+from builder.containers import context, recipe
 from builder.containers.recipe import Order
 from builder.errors import ImageError
 from builder.types import Report
@@ -97,7 +97,10 @@ def python_of(client: Any, reference: str) -> str:
         said = client.containers.run(reference, command, entrypoint=["python3"], remove=True, network_disabled=True)
     except (APIError, ContainerError, OSError) as error:
         raise ImageError(f"{reference} has no python3 to start from: {_explained(error)}") from None
-    return str(said.decode().strip())
+    found = str(said.decode(errors="replace").strip())
+    if not recipe.VERSION.fullmatch(found):
+        raise ImageError(f"{reference} has a python3 that tells no version of Python 3: {found[:40]!r}")
+    return found
 
 
 def build(client: Any, order: Order, tag: str, report: Report = lambda _: None) -> BuiltImage:
@@ -110,7 +113,7 @@ def build(client: Any, order: Order, tag: str, report: Report = lambda _: None) 
     with tempfile.TemporaryDirectory(prefix="build-repo-image-") as name:
         folder = Path(name) / "context"
         folder.mkdir()
-        context.write(order, folder, report)
+        context.write(order, folder, report, copy=context.linked)
         report("sending the build context")
         with tempfile.TemporaryFile(dir=name) as packed:
             context.pack(folder, order, packed)

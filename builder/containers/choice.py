@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -116,7 +117,8 @@ def _least_onnxruntime(model: Served) -> tuple[int, ...]:
 
 
 def _order(version: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in version.split("."))
+    """Its numbers; none of what was written into a config by hand and is no version."""
+    return tuple(int(part) for part in re.findall(r"\d+", version))
 
 
 def _minor(version: str) -> tuple[int, ...]:

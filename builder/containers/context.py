@@ -7,12 +7,13 @@ import json
 import os
 import shutil
 import tarfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 
 import jinja2
 
-from builder import containers, publish
+from builder import config, containers, lock, publish
 from builder.containers.recipe import USER, Order, labels
 from builder.errors import ImageError
 from builder.images import HEALTH
@@ -22,12 +23,13 @@ from builder.types import Report
 
 TEMPLATES = Path(__file__).parent.parent / "templates" / "containers"
 DOCKERFILE = "Dockerfile"
+Copy = Callable[[Any, Any], object]
 MODELS = "models"
 # Until then a server that is not ready is starting, not ill: PyTorch from a cold disk, and the largest networks.
 START_SECONDS = 300
 
 
-def write(order: Order, folder: Path, report: Report = lambda _: None) -> None:
+def write(order: Order, folder: Path, report: Report = lambda _: None, *, copy: Copy = shutil.copyfile) -> None:
     """Fill an empty folder. Raises ImageError."""
     kind = containers.KINDS[order.kind]
     if reason := kind.refusal(order.models):
@@ -37,7 +39,7 @@ def write(order: Order, folder: Path, report: Report = lambda _: None) -> None:
         values = kind.write(order, folder)
         if order.bake:
             report("copying the repository")
-            copy_served(order.repository, folder / MODELS)
+            copy_served(order.repository, folder / MODELS, copy)
         (folder / DOCKERFILE).write_text(render(order, values), encoding="utf-8")
     except OSError as error:
         raise ImageError(f"the build context cannot be written: {error}") from None
@@ -62,33 +64,31 @@ def render(order: Order, values: dict[str, Any]) -> str:
     )
 
 
-def copy_served(repository: Path, target: Path) -> None:
+def copy_served(repository: Path, target: Path, copy: Copy = shutil.copyfile) -> None:
     """Of each model its config, what warms it up, and the versions that are served; of foreign ones everything."""
     target.mkdir()
     for entry in sorted(repository.iterdir()):
         if entry.is_file():
-            if entry.suffix == ".json":  # what is recorded of the files
-                _link(entry, target / entry.name)
+            if entry.name == lock.FILENAME:
+                copy(entry, target / entry.name)
         elif role_of(entry):
-            _copy_model(entry, target / entry.name)
+            _copy_model(entry, target / entry.name, copy)
         elif (entry / publish.CONFIG).is_file():
-            shutil.copytree(entry, target / entry.name, copy_function=_link)
+            shutil.copytree(entry, target / entry.name, copy_function=copy)
 
 
-def _copy_model(model: Path, target: Path) -> None:
-    from builder import config
-
+def _copy_model(model: Path, target: Path, copy: Copy) -> None:
     target.mkdir()
     versions = {str(version) for version in config.read(model / publish.CONFIG).version_policy.specific.versions}
     for entry in sorted(model.iterdir()):
         if entry.is_file():
-            _link(entry, target / entry.name)
+            copy(entry, target / entry.name)
         elif not entry.name.isdecimal() or entry.name in versions:
-            shutil.copytree(entry, target / entry.name, copy_function=_link)
+            shutil.copytree(entry, target / entry.name, copy_function=copy)
 
 
-def _link(source: str | Path, target: str | Path) -> None:
-    """The same file under another name; a copy, where the filesystem is another."""
+def linked(source: str | Path, target: str | Path) -> None:
+    """A way to copy, for contexts that nobody gets to see: the same file; a copy where the filesystem is another."""
     try:
         os.link(source, target)
     except OSError:

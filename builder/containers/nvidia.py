@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import shutil
 from collections.abc import Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -37,11 +36,8 @@ def fingerprint(base_id: str, models: Sequence[Served]) -> str:
 
 def write(order: Order, folder: Path) -> dict[str, Any]:
     wanted = packages.pinned(order.requirements)
-    packages.download(wanted | {"pip": version("pip")}, folder / "wheels", order.python)
-    pip = next((folder / "wheels").glob("pip-*.whl"))
-    shutil.move(pip, folder / pip.name)
-    (folder / "requirements.txt").write_text(packages.hashed(folder / "wheels"), encoding="utf-8")
+    pip = packages.gather(wanted, folder, order.python)
     (folder / "first").mkdir()
     for file in FIRST_PROCESS:
         shutil.copy(file, folder / "first" / file.name)
-    return {"pip": pip.name, "entrypoint": order.entrypoint if order.entrypoint is not None else ENTRYPOINT}
+    return {"pip": pip, "entrypoint": order.entrypoint if order.entrypoint is not None else ENTRYPOINT}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import tempfile
 from collections.abc import Sequence
 from contextlib import closing
@@ -10,14 +9,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from builder import containers, engine, images
-from builder.containers import building, context, slim
+from builder.containers import building, context, recipe, slim
 from builder.containers.building import BuiltImage
 from builder.containers.recipe import Order
 from builder.errors import ImageError
 from builder.served import Served
 from builder.types import Report
-
-VERSION = re.compile(r"3\.\d+")
 
 
 def order(models: Sequence[Served], kind: str | None, base: str | None, bake: bool, python: str | None = None) -> Order:
@@ -29,7 +26,7 @@ def order(models: Sequence[Served], kind: str | None, base: str | None, bake: bo
         raise ImageError(reason)
     if base and not images.REFERENCE.fullmatch(base):
         raise ImageError(f"{base!r} is not an image's name; give it as REGISTRY/NAME:TAG")
-    if python and not VERSION.fullmatch(python):
+    if python and not recipe.VERSION.fullmatch(python):
         raise ImageError(f"{python!r} is no Python's version; write it like 3.12")
     base = base or containers.KINDS[kind].base(models)
     known = images.of_reference(base)
@@ -38,6 +35,9 @@ def order(models: Sequence[Served], kind: str | None, base: str | None, bake: bo
 
 def build(wanted: Order, tag: str, report: Report = lambda _: None) -> BuiltImage:
     """Raises EngineError, ImageError."""
+    name = images.REFERENCE.fullmatch(tag)
+    if name is None or name["digest"] or name["name"] != name["name"].lower():
+        raise ImageError(f"{tag!r} cannot be an image's name; write it like registry.example/triton:1, in lower case")
     with closing(engine.connect()) as client:
         report(f"looking for {wanted.base}")
         building.require(client, wanted.base, report)

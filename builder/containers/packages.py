@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from packaging.requirements import Requirement
+from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name, parse_wheel_filename
 
 from builder.errors import ImageError
@@ -29,7 +29,7 @@ def pinned(roots: Iterable[str], alone: Iterable[str] = ()) -> dict[str, str]:
     A root may have a version of its own: `pillow==13.0.0`. Raises ImageError for what is not installed.
     """
     found: dict[str, str] = {}
-    waiting = [Requirement(root) for root in roots]
+    waiting = [_parsed(root) for root in roots]
     while waiting:
         requirement = waiting.pop()
         name = canonicalize_name(requirement.name)
@@ -39,6 +39,13 @@ def pinned(roots: Iterable[str], alone: Iterable[str] = ()) -> dict[str, str]:
         if name not in alone:
             waiting += [one for one in _requirements(name) if _is_wanted(one, requirement.extras)]
     return dict(sorted(found.items()))
+
+
+def _parsed(text: str) -> Requirement:
+    try:
+        return Requirement(text)
+    except InvalidRequirement:
+        raise ImageError(f"{text!r}, which a preprocessing step asks for, is not the name of a package") from None
 
 
 def _is_wanted(requirement: Requirement, extras: Iterable[str]) -> bool:
@@ -80,6 +87,18 @@ def download(packages: Mapping[str, str], folder: Path, python: str) -> None:
     if done.returncode != 0:
         said = [line for line in done.stderr.splitlines() if line.strip() and not line.startswith("WARNING")]
         raise ImageError("the image's packages cannot be downloaded; pip said:\n" + "\n".join(said[-TOLD_LINES:]))
+
+
+def gather(packages: dict[str, str], folder: Path, python: str) -> str:
+    """A build context's wheels/, requirements.txt with their hashes, and pip itself; the name of pip's wheel.
+
+    Raises ImageError.
+    """
+    download(packages | {"pip": importlib.metadata.version("pip")}, folder / "wheels", python)
+    pip = next((folder / "wheels").glob("pip-*.whl"))
+    pip.rename(folder / pip.name)
+    (folder / "requirements.txt").write_text(hashed(folder / "wheels"), encoding="utf-8")
+    return pip.name
 
 
 def hashed(folder: Path) -> str:

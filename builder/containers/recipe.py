@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -15,6 +16,8 @@ FINGERPRINT = "build-repo.fingerprint"
 LABEL = "build-repo.kind"
 """The label by which an image of ours is known: its kind."""
 USER = 1000
+VERSION = re.compile(r"3\.\d+", re.ASCII)
+"""Of a Python."""
 # Of what an image's models were built from, told in its labels.
 TOLD = ("network", "weights", "weights_sha256", "format", "precision", "trained", "artifact_sha256", "built_at")
 
@@ -45,8 +48,16 @@ class Order:
     @property
     def epoch(self) -> int:
         """When the newest model was built, in seconds: the time of every file, so that equal images are equal."""
-        times = recorded(self.models, "built_at")
-        return int(max((datetime.fromisoformat(time).timestamp() for time in times), default=0))
+        times = [_seconds(time) for time in recorded(self.models, "built_at")]
+        return max(times, default=0)
+
+
+def _seconds(time: str) -> int:
+    """0 for what was written into a config by hand and is no time."""
+    try:
+        return max(0, int(datetime.fromisoformat(time).timestamp()))
+    except (ValueError, OverflowError):
+        return 0
 
 
 def labels(order: Order) -> dict[str, str]:

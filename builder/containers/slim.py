@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 import sys
 from collections.abc import Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -62,10 +61,7 @@ def python() -> str:
 def write(order: Order, folder: Path) -> dict[str, Any]:
     runtimes = {RUNTIMES[model.backend] for model in order.models}
     wanted = packages.pinned((*order.requirements, *SERVER, *sorted(runtimes)), ALONE)
-    packages.download(wanted | {"pip": version("pip")}, folder / "wheels", order.python)
-    pip = next((folder / "wheels").glob("pip-*.whl"))
-    shutil.move(pip, folder / pip.name)
-    (folder / "requirements.txt").write_text(packages.hashed(folder / "wheels"), encoding="utf-8")
+    pip = packages.gather(wanted, folder, order.python)
     ignored = shutil.ignore_patterns("__pycache__", "samples")
     shutil.copytree(Path(__file__).parent.parent, folder / "builder", ignore=ignored)
-    return {"pip": pip.name, "pruned": PRUNED, "kept": KEPT_FRONTEND}
+    return {"pip": pip, "pruned": PRUNED, "kept": KEPT_FRONTEND}

@@ -64,6 +64,8 @@ class Server(Protocol):
     endpoints: Endpoints
     name: str
     """By which a detached one is stopped; empty for the others."""
+    is_restricted: bool
+    """Whether model control and the like are closed to all who have no key."""
 
     def wait(self) -> int:
         """Block until the server ends; its exit status."""

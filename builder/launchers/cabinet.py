@@ -7,20 +7,17 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from builder.containers.nvidia import FIRST_PROCESS
 from builder.errors import LaunchError
 
 INSIDE = "/run/build-repo"
-USER = 1000
-"""Whom a container runs as that root starts."""
-PACKAGE = Path(__file__).parent.parent
-FIRST_PROCESS = (PACKAGE / "runtimes" / "container" / "entry.py", PACKAGE / "launchers" / "hidden.py")
 
 
 class Cabinet:
     """Made when something is put in; cleared with the container."""
 
-    def __init__(self, container: str) -> None:
-        self._folder = _root() / container
+    def __init__(self, launch: str) -> None:
+        self._folder = _root() / launch
 
     def put(self, name: str, content: bytes) -> str:
         """Keep a file; its path in the container. Raises LaunchError."""

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from builder import engine, hardware, lock
 from builder.containers import context, resolving
+from builder.containers.recipe import USER
 from builder.containers.resolving import Resolved
 from builder.errors import EngineError, ImageError, LaunchError, ModelLoadError
 from builder.images import HEALTH
@@ -37,10 +38,9 @@ MODELS = "/models"
 PORTS = {"http": 8000, "grpc": 8001, "metrics": 8002}
 REPOSITORY_LABEL = "build-repo.repository"
 LAUNCH_LABEL = "build-repo.launch"
-STOP_SECONDS = GRACE_SECONDS + 15
+STOP_SECONDS = 2 * GRACE_SECONDS + 10
+"""For the linger, the drain, and the server's own wait for its models to unload."""
 GONE_SECONDS = 20
-CANNOT_LOAD = 11
-"""Exit code of `build-repo serve` and of entry.py."""
 KEPT_LINES = 60
 MEMORY = re.compile(r"\d+[bkmg]?", re.ASCII | re.IGNORECASE)
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]+", re.ASCII)
@@ -50,7 +50,7 @@ REPEATED = tuple(OURS + word for word in ("starting", "ready", "stopping", "mode
 MIB = 1024 * 1024
 SHARED_MEMORY_MIB = 1024
 SHARED_MEMORY_MIB_A_MODEL = 256
-TEMPORARY = "rw,nosuid,nodev,noexec,size=1g,mode=1777"
+TEMPORARY = "rw,nosuid,nodev,noexec,size=256m,mode=1777"
 
 
 def launch(repository: Path, options: LaunchOptions) -> ContainerServer:
@@ -102,24 +102,27 @@ def _require_local(client: Any) -> None:
 class ContainerServer:
     """A running container."""
 
+    is_restricted: bool
+
     def __init__(self, client: Any, models: list[Served], image: Resolved, options: LaunchOptions) -> None:
         self._client, self._models, self._image, self._options = client, models, image, options
         self._repository = models[0].repository.absolute()
         self._detach = options.container.detach
+        self.is_restricted = options.restrict is not False  # the bridge that it is in has other containers, too
         self.name = options.container.name or default_name(self._repository)
         ports = choose_ports(options)
         # Plain HTTP beside TLS stays on this machine, as with the embedded server.
         self._hosts = vars(access.addresses(options))
         self._ports = ports
         self.endpoints = embedded.endpoints(options, ports)
-        self._cabinet = cabinet.Cabinet(self.name)
         self._lines: collections.deque[str] = collections.deque(maxlen=KEPT_LINES)
         self._speaks = options.verbose
         self._status: list[int] = []
         self._input: Any = None
         self._log: Any = None
         self._own = secrets.token_hex(8)
-        """The label's value that tells this container from one of the same name."""
+        """The label's value that tells this container, and its files, from those of another of the same name."""
+        self._cabinet = cabinet.Cabinet(self._own)
         self._threads: list[threading.Thread] = []
 
     def start(self) -> None:
@@ -171,10 +174,10 @@ class ContainerServer:
             own = {"label": f"{LAUNCH_LABEL}={self._own}"}
             for container in self._client.containers.list(all=True, ignore_removed=True, filters=own):
                 stop_container(self._client, container.id)
-                self._cabinet.clear()
             for thread in self._threads:
                 thread.join(2)
         finally:
+            self._cabinet.clear()
             self._close()
 
     def _close(self) -> None:
@@ -205,7 +208,7 @@ class ContainerServer:
             if options.tls.client_ca:
                 arguments += ["--tls-client-ca", self._cabinet.copy("clients.crt", options.tls.client_ca)]
         if self._image.kind == "slim":
-            return arguments  # it has been checked here
+            return [*arguments, "--no-check"]  # it has been checked here, unless that was not wanted
         if not self._image.kind:  # not an image of ours: it lacks the first process
             arguments = ["python3", self._cabinet.first_process(), *arguments]
         return arguments
@@ -278,7 +281,7 @@ class ContainerServer:
         lines = list(self._lines)
         own = [number for number, line in enumerate(lines) if line.startswith(OURS) and not line.startswith(REPEATED)]
         said = "\n".join(lines[own[-1] :]).removeprefix(OURS) if own else "\n".join(lines[-15:])
-        if status == CANNOT_LOAD:
+        if status == ModelLoadError.exit_code:
             return ModelLoadError(said)
         return LaunchError(f"the container ended with status {status} before the server was ready; it said:\n{said}")
 
@@ -301,7 +304,7 @@ def user_of(client: Any) -> str:
     """UID:GID in the container: the caller's own, who can read the repository; never root's."""
     if engine.is_rootless(client):
         return "0:0"  # the caller itself, there
-    return f"{os.getuid()}:{os.getgid()}" if os.getuid() else f"{cabinet.USER}:{cabinet.USER}"
+    return f"{os.getuid()}:{os.getgid()}" if os.getuid() else f"{USER}:{USER}"
 
 
 def default_name(repository: Path) -> str:
@@ -341,8 +344,8 @@ def stop(repository: Path | None = None, name: str | None = None) -> list[str]:
     """Stop the containers of a repository, that of a name, or all of ours; their names. Raises EngineError."""
     label = REPOSITORY_LABEL if repository is None else f"{REPOSITORY_LABEL}={repository.absolute()}"
     with closing(engine.connect()) as client:
-        found = [one.name for one in client.containers.list(all=True, ignore_removed=True, filters={"label": label})]
-        stopped = [one for one in found if name in (None, one) and stop_container(client, one)]
+        found = client.containers.list(all=True, ignore_removed=True, filters={"label": label})
+        stopped = [one for one in found if name in (None, one.name) and stop_container(client, one.id)]
     for one in stopped:
-        cabinet.Cabinet(one).clear()
-    return sorted(stopped)
+        cabinet.Cabinet(one.labels[LAUNCH_LABEL]).clear()
+    return sorted(one.name for one in stopped)

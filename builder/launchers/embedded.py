@@ -81,6 +81,7 @@ class EmbeddedServer:
     ) -> None:
         self.endpoints = endpoints(options, ports)
         self._key = key
+        self.is_restricted = key is not None
         self._models, self._repository = runtime.repository, repository
         self._is_ready = False
         # While it starts, its reasons are gathered for one message; while it stops, it complains of

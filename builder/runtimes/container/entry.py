@@ -34,6 +34,7 @@ BINARY = "/opt/tritonserver/bin/tritonserver"
 RESTRICTED = ("model-repository", "shared-memory", "logging", "trace")
 HEADER = "build-repo-admin-key"
 KEY_VARIABLE = "BUILD_REPO_ADMIN_KEY"
+SHORTEST_KEY = 16
 GRACE_SECONDS = 30
 POLL_SECONDS = 0.1
 LINGER_SECONDS = 1.0
@@ -98,11 +99,16 @@ def _key(options: argparse.Namespace) -> str | None:
     if options.unrestricted:
         return None
     if options.admin_key_file:
-        key: str = options.admin_key_file.read_text(encoding="utf-8").strip()
-        if not key or not key.isprintable() or " " in key:
-            raise OSError(f"{options.admin_key_file} holds no key: one line of printable characters without spaces")
-        return key
-    return os.environ.get(KEY_VARIABLE) or secrets.token_urlsafe(32)
+        return _checked(options.admin_key_file.read_bytes().decode(errors="replace").strip(), options.admin_key_file)
+    key = os.environ.get(KEY_VARIABLE)
+    return secrets.token_urlsafe(32) if key is None else _checked(key.strip(), KEY_VARIABLE)
+
+
+def _checked(key: str, source: object) -> str:
+    """Raises OSError, which holds no word of the key."""
+    if len(key) < SHORTEST_KEY or not all("!" <= character <= "~" for character in key):
+        raise OSError(f"{source} holds no key: one line of at least {SHORTEST_KEY} ASCII characters without spaces")
+    return key
 
 
 def _command(options: argparse.Namespace) -> list[str]:
@@ -182,16 +188,17 @@ class Api:
         self._url = url
         self._headers = {} if key is None else {HEADER: key}
 
-    def is_live(self) -> bool:
-        try:
-            self._ask("/v2/health/live")
-        except (OSError, http.client.HTTPException):
-            return False
-        return True
-
     def index(self) -> list[dict[str, str]]:
         found: list[dict[str, str]] = self._ask("/v2/repository/index", {})
         return found
+
+    def unready(self) -> list[dict[str, str]] | None:
+        """The models that were not loaded, with their reasons; None while the server does not answer yet."""
+        try:
+            self._ask("/v2/health/live")
+            return [model for model in self.index() if model.get("state") != "READY"]
+        except (OSError, http.client.HTTPException):
+            return None
 
     def ensembles(self) -> list[str]:
         names = [model["name"] for model in self.index() if model.get("state") == "READY"]
@@ -214,8 +221,7 @@ class Api:
 def _run(started: Server, api: Api, stopping: threading.Event, linger: float) -> int:
     is_ready, server = False, started.process
     while server.poll() is None and not stopping.wait(POLL_SECONDS):
-        if not is_ready and api.is_live():
-            failed = [model for model in api.index() if model.get("state") != "READY"]
+        if not is_ready and (failed := api.unready()) is not None:
             if failed:
                 _say_reasons(failed)
                 _end(server)
