@@ -357,7 +357,7 @@ def test_what_was_changed_is_served_only_if_that_is_wanted(image: str | None, on
     shutil.copytree(onnx, tmp_path / "r")
     with (tmp_path / "r" / "onnx_onnx" / "1" / "labels.txt").open("a") as labels:
         labels.write("\n")
-    with pytest.raises(RepositoryError, match="labels.txt differs from what was recorded"):
+    with pytest.raises(RepositoryError, match=r"labels\.txt differs from what was recorded"):
         LAUNCHERS["docker"].launch(tmp_path / "r", options(image))
     server = LAUNCHERS["docker"].launch(tmp_path / "r", options(image, check=False))
     server.stop()
