@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
+import tarfile
 import time
 import urllib.error
 import urllib.request
@@ -23,12 +25,12 @@ import standin
 import trustme
 from conftest import ANY_PORTS, build
 from docker.errors import ImageNotFound, NotFound
-from engines import engine
+from engines import engine, missing
 from load import BATCH, in_flight, over_grpc
 from published import publish_model
 
 from builder import images
-from builder.containers import orders
+from builder.containers import building, orders
 from builder.containers.building import BuiltImage
 from builder.errors import EngineError, ImageError, LaunchError, ModelLoadError, RepositoryError
 from builder.launchers import LAUNCHERS, ContainerOptions, LaunchOptions, ServerTls, access
@@ -385,6 +387,49 @@ def test_a_launch_that_is_refused_leaves_the_files_of_the_first_alone(
 def files_for_containers() -> list[str]:
     folder = Path.home() / ".local/state/build-repo/containers"
     return sorted(entry.name for entry in folder.iterdir()) if folder.exists() else []
+
+
+@pytest.fixture
+def registry(tmp_path: Path) -> Iterator[str]:
+    """The address of a registry on loopback, empty."""
+    if not shutil.which("docker-registry"):
+        missing("pulling needs a registry: apt-get install docker-registry")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    storage = f"storage: {{filesystem: {{rootdirectory: {tmp_path / 'registry'}}}}}"
+    (tmp_path / "registry.yml").write_text(f"version: 0.1\n{storage}\nhttp: {{addr: {address}}}\n")
+    command = ["docker-registry", "serve", str(tmp_path / "registry.yml")]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        wait_for(lambda: answers(f"http://{address}/v2/"))
+        yield address
+        process.terminate()
+
+
+def answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=2):
+            return True
+    except OSError:
+        return False
+
+
+def test_a_pull_is_told_as_it_goes(docker: Any, registry: str, tmp_path: Path) -> None:
+    reference = f"{registry}/large:1"
+    (tmp_path / "large").write_bytes(os.urandom(8 * MEGABYTE))
+    with tarfile.open(tmp_path / "large.tar", "w") as tar:
+        tar.add(tmp_path / "large", "large")
+    docker.api.import_image_from_file(str(tmp_path / "large.tar"), repository=f"{registry}/large", tag="1")
+    docker.images.push(reference)
+    docker.images.remove(reference)
+    told: list[str] = []
+    try:
+        assert building.require(docker, reference, told.append).tags == [reference]
+    finally:
+        docker.images.remove(reference, force=True)
+    assert told[-1] == f"pulling {reference}: 8 of 8 MB"
+    with pytest.raises(ImageError, match=r"absent:1 is not on this machine and cannot be pulled: .* not found"):
+        building.require(docker, f"{registry}/absent:1")
 
 
 @pytest.mark.usefixtures("docker")
