@@ -164,9 +164,10 @@ def _numbered(model: Path) -> list[str]:
     return [entry.name for entry in model.iterdir() if entry.name.isdecimal()] if model.is_dir() else []
 
 
-def require_intact(repository: Path) -> None:
-    """Raise RepositoryError if the repository is not what was recorded of it."""
-    found = problems(repository)
+def require_intact(folder: Path, repository: Path | None = None) -> None:
+    """Raise RepositoryError if what is in the folder, a repository or a copy of one, is not what was recorded of it."""
+    repository = repository or folder
+    found = problems(folder)
     if found:
         lines = "\n".join(f"  {problem}" for problem in found)
         raise RepositoryError(

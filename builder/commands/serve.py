@@ -30,6 +30,7 @@ from builder.errors import LaunchError, ServerEnded
 
 if TYPE_CHECKING:
     from builder.launchers import LaunchOptions, Server, ServerTls
+    from builder.launchers.newer import Published
 
 
 def serve(
@@ -92,8 +93,15 @@ def serve(
             container=ContainerOptions(image, name, detach, memory, cpus, lambda step: steps(f"image: {step}")),
             report=(lambda _: None) if as_json else say,
         )
+        served = _published(repository)
         server = _launch(repository, launcher, options, as_json)
-    _attend(server, options, as_json, linger)
+    _attend(server, repository, served, options, as_json, linger)
+
+
+def _published(repository: Path) -> Published:
+    from builder.launchers import newer
+
+    return newer.published(repository)
 
 
 def _launch(repository: Path, launcher: str, options: LaunchOptions, as_json: bool) -> Server:
@@ -110,9 +118,12 @@ def _launch(repository: Path, launcher: str, options: LaunchOptions, as_json: bo
         return LAUNCHERS[launcher].launch(repository, options)
 
 
-def _attend(server: Server, options: LaunchOptions, as_json: bool, linger: float) -> None:
+def _attend(
+    server: Server, repository: Path, served: Published, options: LaunchOptions, as_json: bool, linger: float
+) -> None:
     """Say where the server is, and stay until it is to stop; not with one that goes on by itself."""
     from builder import notify
+    from builder.launchers import newer
 
     try:
         if as_json:
@@ -124,7 +135,7 @@ def _attend(server: Server, options: LaunchOptions, as_json: bool, linger: float
         if options.container.detach:
             return
         notify.ready(f"gRPC {server.endpoints.grpc}, HTTP {server.endpoints.http}")
-        with notify.watched(server.is_live):
+        with notify.watched(server.is_live), newer.watched(repository, served, say):
             status = server.wait()
         raise ServerEnded(f"the server ended by itself with status {status}; its last words are above")
     except (KeyboardInterrupt, SystemExit) as end:

@@ -16,7 +16,10 @@ from builder.served import Served, requirements
 ENTRYPOINT = ("/opt/nvidia/nvidia_entrypoint.sh",)
 """Of NVIDIA's images: lays out the CUDA libraries for older drivers, then becomes its arguments."""
 PACKAGE = Path(__file__).parent.parent
-FIRST_PROCESS = (PACKAGE / "runtimes" / "container" / "entry.py", PACKAGE / "launchers" / "hidden.py")
+FIRST_PROCESS = (
+    PACKAGE / "runtimes" / "container" / "entry.py",
+    *(PACKAGE / "launchers" / f"{name}.py" for name in ("hidden", "snapshot", "workers")),
+)
 
 
 def refusal(models: Sequence[Served]) -> str:

@@ -46,7 +46,7 @@ MEMORY = re.compile(r"\d+[bkmg]?", re.ASCII | re.IGNORECASE)
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]+", re.ASCII)
 OURS = "build-repo: "
 # What the server's own first process says of its life, and this launcher, too.
-REPEATED = tuple(OURS + word for word in ("starting", "ready", "stopping", "model-repository"))
+REPEATED = tuple(OURS + word for word in ("starting", "ready", "stopping", "model-repository", "published"))
 MIB = 1024 * 1024
 SHARED_MEMORY_MIB = 1024
 SHARED_MEMORY_MIB_A_MODEL = 256

@@ -13,21 +13,24 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.error
 import urllib.request
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from builder import lock
 from builder.errors import LaunchError, ModelLoadError, ServerEnded
-from builder.launchers import access, guard
+from builder.launchers import access, guard, workers
 from builder.launchers.certificates import require_usable
 from builder.launchers.compatibility import refuse_unloadable
 from builder.launchers.runtime import PYTHON_BACKEND, Runtime, ensembles, make_runtime
 from builder.types import Endpoints
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from builder.launchers import ContainerOptions, LaunchOptions
 
+T = TypeVar("T")
 GRACE_SECONDS = 30
 POLL_SECONDS = 0.1
 KEPT_LINES = 40
@@ -42,7 +45,13 @@ NO_GPU_REMARKS = (
     "no pinned memory pool",
     "Signal (15) received",
 )
-UNLOADED = re.compile(r"successfully unloaded '(.+)' version \d")
+CAME_OR_WENT = re.compile(
+    r"(successfully loaded|successfully unloaded|failed to load) '(.+?)'(?: version \d+)?(?:: (.*))?"
+)
+LOADED, UNLOADED, FAILED = "successfully loaded", "successfully unloaded", "failed to load"
+# Remarks of the log that only --verbose asks for.
+INFORMATION = re.compile(r"I\d{4} ")
+UNLOAD_SECONDS = 20
 # A proxy that the environment names is for the world outside, not for this machine's own server.
 DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 NO_GPU_HINT = "build it with `device: cpu`, or serve it on a machine with an NVIDIA GPU and its driver"
@@ -57,12 +66,10 @@ def launch(repository: Path, options: LaunchOptions) -> EmbeddedServer:
     _require_models(repository)
     _refuse_container(options.container)
     refuse_unloadable(repository)
-    if options.check:
-        lock.require_intact(repository)
     if options.tls:
         require_usable(options.tls)
     key, ports = access.key_of(options), choose_ports(options)
-    server = EmbeddedServer(repository, make_runtime(repository), options, ports, key)
+    server = EmbeddedServer(repository, make_runtime(repository, options.check), options, ports, key)
     try:
         server.wait_until_ready()
     except BaseException:
@@ -82,7 +89,8 @@ class EmbeddedServer:
         self.endpoints = endpoints(options, ports)
         self._key = key
         self.is_restricted = key is not None
-        self._models, self._repository = runtime.repository, repository
+        self._snapshot, self._repository = runtime.snapshot, repository
+        self._models = runtime.snapshot.folder
         self._is_ready = False
         # While it starts, its reasons are gathered for one message; while it stops, it complains of
         # models that go because they are taken away.
@@ -91,7 +99,11 @@ class EmbeddedServer:
         self._folder = runtime.folder
         self._remarks = () if has_gpu() else NO_GPU_REMARKS
         self._lines: collections.deque[str] = collections.deque(maxlen=KEPT_LINES)
-        self._unloaded: set[str] = set()
+        self._heard: list[tuple[str, str, str]] = []
+        """What the log told of models that come and go: what happened, the model's name, and why."""
+        self._nurse: workers.Nurse | None = None
+        self._is_maimed = False
+        """Whether a worker died: what is left of it may keep the server from ending in order."""
         settings = {
             "shm-region-prefix-name": self._prefix,
             "shm-default-byte-size": SHARED_MEMORY_BYTES,
@@ -139,7 +151,67 @@ class EmbeddedServer:
             reasons = {model["name"]: self._reason(model) for model in failed}
             telling = {name: reason for name, reason in reasons.items() if reason} or reasons
             raise ModelLoadError("\n".join(_refusal(name, reason) for name, reason in telling.items()))
+        self._http("/v2/logging", b'{"log_info": true}')  # it tells of models that come and go
+        self._nurse = self._hire()
         self._is_ready = self._speaks = True
+
+    def _hire(self) -> workers.Nurse:
+        (server,) = workers.children(self._process.pid)
+        watch = workers.Watch(lambda: workers.running(server))
+        return workers.Nurse(watch, self._revive, self._give_up, self._say)
+
+    def _say(self, message: str) -> None:
+        print(f"build-repo: {message}", file=sys.stderr, flush=True)
+
+    def _revive(self, model: str) -> None:
+        """Take the model away and bring it back, so that until it is loaded the server says that it is not ready.
+
+        The server polls the folder that this launcher laid out. What is left of the dead worker may stay for ever: if
+        a request came to it, its instance does not end. Raises NotRevived.
+        """
+        self._is_maimed = True
+        away = self._folder / "away"
+        away.mkdir(exist_ok=True)
+        (self._models / model).rename(away / model)
+        try:
+            self._wait_for(lambda: None if self._is_served(model) else "gone", UNLOAD_SECONDS)
+        finally:
+            heard = len(self._heard)
+            (away / model).rename(self._models / model)
+        what, why = self._wait_for(lambda: self._told(model, heard), STUB_TIMEOUT_SECONDS)
+        if what == FAILED:
+            raise workers.NotRevived(why)
+
+    def _is_served(self, model: str) -> bool:
+        """Whether the server has not noticed yet that it is taken away. Its index, of the folder, tells too early."""
+        try:
+            self._http(f"/v2/models/{model}/ready")
+        except urllib.error.HTTPError:
+            return False
+        except (OSError, http.client.HTTPException):
+            pass
+        return True
+
+    def _told(self, model: str, since: int) -> tuple[str, str] | None:
+        """What the log told of the model's loading, and why."""
+        told = [(what, why) for what, name, why in self._heard[since:] if name == model and what in (LOADED, FAILED)]
+        return told[0] if told else None
+
+    def _wait_for(self, look: Callable[[], T | None], seconds: float) -> T:
+        """What `look` finds. Raises NotRevived if that is nothing, or when the server is to stop."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline and self._process.poll() is None and not self._is_left():
+            if (found := look()) is not None:
+                return found
+            time.sleep(POLL_SECONDS)
+        raise workers.NotRevived(f"the server did nothing for {seconds:.0f} s, or was stopped")
+
+    def _is_left(self) -> bool:
+        return self._nurse is not None and self._nurse.is_leaving
+
+    def _give_up(self, reason: str) -> None:
+        self._say(f"{reason}; the server is ended, so that whoever watches it starts it anew")
+        self.stop()
 
     def _early_end(self) -> LaunchError:
         if self._process.returncode == guard.NOT_HIDDEN:
@@ -150,6 +222,8 @@ class EmbeddedServer:
         return self._process.wait()
 
     def stop(self) -> None:
+        if self._nurse:
+            self._nurse.leave()
         try:
             if self._is_ready and self._process.poll() is None:
                 self._is_ready = False
@@ -167,20 +241,25 @@ class EmbeddedServer:
         polls the folder that this launcher laid out, so that a folder removed is a model unloaded.
         When its last request is through, the log alone tells: the index forgets it with its folder.
         """
-        self._http("/v2/logging", b'{"log_info": true}')
-        self._unloaded.clear()
-        taken = self._folder / "taken"
+        taken, heard = self._folder / "taken", len(self._heard)
         taken.mkdir()
         names = {folder.rename(taken / folder.name).name for folder in ensembles(self._models)}
         deadline = time.monotonic() + GRACE_SECONDS
-        while not names <= self._unloaded and time.monotonic() < deadline and self._process.poll() is None:
+        while not names <= self._unloaded(heard) and time.monotonic() < deadline and self._process.poll() is None:
             time.sleep(POLL_SECONDS)
+
+    def _unloaded(self, since: int) -> set[str]:
+        return {name for what, name, _ in self._heard[since:] if what == UNLOADED}
 
     def _end(self) -> None:
         assert self._process.stdin is not None  # opened as a pipe above
-        self._process.stdin.close()
+        if not self._process.stdin.closed:
+            with contextlib.suppress(OSError):
+                self._process.stdin.write(guard.HURRY if self._is_maimed else b"")
+                self._process.stdin.close()
         self._process.wait()
         self._reader.join(1)
+        self._snapshot.close()
         # The guard has done so, unless something killed it.
         guard.remove_leftovers(self._prefix, self._folder)
 
@@ -218,12 +297,17 @@ class EmbeddedServer:
                 text = line.decode(errors="replace").rstrip()
                 if self._key:
                     text = text.replace(self._key, "(key)")
-                if unloaded := UNLOADED.search(text):
-                    self._unloaded.add(unloaded[1])
-                if not any(remark in text for remark in self._remarks):
+                if told := CAME_OR_WENT.search(text):
+                    self._heard.append((told[1], told[2], told[3] or ""))
+                if self._is_worth_telling(text):
                     self._lines.append(text)
                     if self._speaks:
                         print(text, file=sys.stderr, flush=True)
+
+    def _is_worth_telling(self, line: str) -> bool:
+        if not self._verbose and INFORMATION.match(line):
+            return False
+        return not any(remark in line for remark in self._remarks)
 
 
 def _refusal(name: str, reason: str) -> str:
@@ -294,7 +378,7 @@ def endpoints(options: LaunchOptions, ports: dict[str, int]) -> Endpoints:
 def _command(runtime: Runtime, options: LaunchOptions, ports: dict[str, int]) -> list[str]:
     return [
         str(runtime.binary),
-        f"--model-repository={runtime.repository}",
+        f"--model-repository={runtime.snapshot.folder}",
         f"--backend-directory={runtime.backends}",
         "--disable-auto-complete-config",
         "--model-control-mode=poll",

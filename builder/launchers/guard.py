@@ -32,6 +32,9 @@ PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
 POLL_SECONDS = 0.05
 SHARED_MEMORY = Path("/dev/shm")
+HURRY = b"!"
+"""Before the end of the input: the server will hardly end by itself."""
+HURRIED_SECONDS = 5.0
 NOT_HIDDEN = 79
 """Exit status: the secret arguments would have been seen. The last line says why."""
 
@@ -78,7 +81,11 @@ def _wait_for_end(server: subprocess.Popen[bytes], grace: float) -> None:
     with selectors.DefaultSelector() as selector:
         selector.register(sys.stdin, selectors.EVENT_READ)
         while server.poll() is None:
-            if selector.select(POLL_SECONDS) and not os.read(sys.stdin.fileno(), 1):
+            if not selector.select(POLL_SECONDS):
+                continue
+            if os.read(sys.stdin.fileno(), 1) == HURRY:
+                grace = min(grace, HURRIED_SECONDS)
+            else:
                 _stop(server, grace)
 
 

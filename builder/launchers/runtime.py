@@ -5,16 +5,19 @@ from __future__ import annotations
 import importlib.util
 import os
 import platform
+import py_compile
 import shutil
 import sys
 import sysconfig
 import tempfile
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from builder import config
+from builder import config, lock
 from builder.errors import ConfigError, LaunchError
 from builder.launchers import access
+from builder.launchers.snapshot import Snapshot
 
 RUNTIMES = Path(__file__).parent.parent / "runtimes"
 CONFIG = "config.pbtxt"
@@ -34,28 +37,38 @@ ELSEWHERE = (
 class Runtime:
     folder: Path
     binary: Path
-    repository: Path
+    snapshot: Snapshot
+    """Of the repository, with configs that this server runs well."""
     backends: Path
     environment: dict[str, str]
 
 
-def make_runtime(repository: Path) -> Runtime:
-    """Lay the folder out. Raises LaunchError where the server cannot run."""
+def make_runtime(repository: Path, check: bool = True) -> Runtime:
+    """Lay the folder out. With `check`, what will be served must be what its lock records.
+
+    Raises LaunchError where the server cannot run, and RepositoryError.
+    """
     wheel = _wheel()
     server = wheel / "pytriton" / "tritonserver"
     _check_numpy()
-    folder = _temporary_folder()
+    folder, snapshot = _temporary_folder(), None
     try:
         laid_out = os.environ.get(BACKENDS_VARIABLE)
         backends = Path(laid_out) if laid_out else lay_out_backends(folder / "backends")
         (folder / "lib").mkdir()
         (folder / "lib" / _libpython_name()).symlink_to(find_libpython())
-        _lay_out_models(folder / "models", repository.absolute())
+        snapshot = take_snapshot(repository.absolute(), folder / "models")
+        if check:
+            lock.require_intact(snapshot.folder, repository)
+        _adapt_configs(snapshot.folder)
+        _compile_steps(snapshot.folder)
     except BaseException:
+        if snapshot:
+            snapshot.close()
         shutil.rmtree(folder, ignore_errors=True)
         raise
     environment = _environment(folder, wheel)
-    return Runtime(folder, server / "bin" / "tritonserver", folder / "models", backends, environment)
+    return Runtime(folder, server / "bin" / "tritonserver", snapshot, backends, environment)
 
 
 def _wheel() -> Path:
@@ -109,28 +122,32 @@ def lay_out_backends(backends: Path) -> Path:
     return backends
 
 
-def _lay_out_models(models: Path, repository: Path) -> None:
-    """The repository by links, with configs that this server runs well.
+def take_snapshot(repository: Path, folder: Path) -> Snapshot:
+    """Raises LaunchError. The folder's path, unlike the repository's, holds nothing that a shell would read.
+
+    The server hands paths to a shell unquoted. Its own files, such as __pycache__, stay out of the repository, too.
+    """
+    try:
+        return Snapshot(repository, folder)
+    except OSError as error:
+        raise LaunchError(f"{repository} cannot be served: {error}") from None
+
+
+def _adapt_configs(models: Path) -> None:
+    """Have this server run the models well.
 
     Triton before 26.08 loses wake-ups in models with a queue policy (server issue 8870): bursts of
-    two requests were seen to wait 500 ms here. So the embedded server does without the policy. The
-    links also keep spaces, and worse, out of the paths, which the server hands to a shell unquoted,
-    and the server's own files, such as __pycache__, out of the repository.
+    two requests were seen to wait 500 ms here. So the embedded server does without the policy.
     """
-    models.mkdir()
-    for model in repository.iterdir():
-        if model.is_dir():
-            _link_tree(model, models / model.name)
-            _adapt_config(models / model.name / CONFIG)
+    for path in models.glob(f"*/{CONFIG}"):
+        _adapt_config(path)
 
 
-def _link_tree(source: Path, target: Path) -> None:
-    target.mkdir()
-    for entry in source.iterdir():
-        if entry.is_dir():
-            _link_tree(entry, target / entry.name)
-        else:
-            (target / entry.name).symlink_to(entry)
+def _compile_steps(models: Path) -> None:
+    """Have __pycache__ there before the server looks: if it came later, the server would load the step once more."""
+    for code in models.glob("*/*/*.py"):
+        with suppress(py_compile.PyCompileError, OSError):  # the server will say what is wrong with it
+            py_compile.compile(str(code), doraise=True)
 
 
 def _adapt_config(path: Path) -> None:
@@ -144,7 +161,7 @@ def _adapt_config(path: Path) -> None:
     if model.platform in NEWER_PLATFORMS:
         model.platform = ""
     if model.SerializeToString() != before:
-        path.unlink()
+        path.unlink()  # a long one is a link
         path.write_text(config.to_text(model), encoding="utf-8")
 
 

@@ -1,8 +1,10 @@
 """The first process of a container of NVIDIA's image: starts tritonserver, and drains it before it stops.
 
 On SIGTERM Triton stops all models at once, so that a request between two steps of an ensemble fails. So this takes
-the ensembles away first, which lets the requests that are inside them through. The standard library alone, with
-`hidden.py` beside it. What it says and its exit codes are those of `build-repo serve`.
+the ensembles away first, which lets the requests that are inside them through. It serves a repository as that is when
+it starts, whatever a build does to it meanwhile, and has models loaded anew whose worker process died. The standard
+library alone, with `hidden.py`, `snapshot.py` and `workers.py` beside it. What it says and its exit codes are those of
+`build-repo serve`.
 """
 
 from __future__ import annotations
@@ -17,10 +19,12 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -28,6 +32,8 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parent))
 
 import hidden  # type: ignore[import-not-found]
+import snapshot  # type: ignore[import-not-found]
+import workers  # type: ignore[import-not-found]
 
 BINARY = "/opt/tritonserver/bin/tritonserver"
 # The same as in builder/launchers/access.py.
@@ -36,6 +42,9 @@ HEADER = "build-repo-admin-key"
 KEY_VARIABLE = "BUILD_REPO_ADMIN_KEY"
 SHORTEST_KEY = 16
 GRACE_SECONDS = 30
+HURRIED_SECONDS = 5
+"""Where a worker died: what is left of it may keep the server from ending in order."""
+UNLOAD_SECONDS = 20
 POLL_SECONDS = 0.1
 LINGER_SECONDS = 1.0
 """For requests that are on their way when the signal comes."""
@@ -52,6 +61,7 @@ def main() -> int:
     options = _options()
     try:
         key = _key(options)
+        taken = _snapshot(options)
         server = Server(hidden.start(_command(options), _secret(key), env=_environment(), **PIPED), options.verbose)
     except (OSError, hidden.NotHidden) as error:
         _say(f"{error}; --unrestricted does without a key" if isinstance(error, hidden.NotHidden) else str(error))
@@ -66,7 +76,26 @@ def main() -> int:
     if options.until_input_closes:
         threading.Thread(target=_wait_for_end_of_input, args=(stopping,), daemon=True).start()
     host = options.http_host or options.host
-    return _run(server, Api(f"http://{LOCAL.get(host, host)}:{options.http_port}", key), stopping, options.linger)
+    try:
+        return _run(server, Api(f"http://{LOCAL.get(host, host)}:{options.http_port}", key), stopping, options.linger)
+    finally:
+        if taken:
+            taken.close()
+            shutil.rmtree(taken.folder.parent, ignore_errors=True)
+
+
+def _snapshot(options: argparse.Namespace) -> Any:
+    """Of a repository in a folder; what is served is then that. It is open as long as it is kept. Raises OSError."""
+    if not Path(options.repository).is_dir():
+        return None  # somewhere that the server itself reads, such as s3://, or a mistake that it tells of
+    try:
+        folder = Path(tempfile.mkdtemp(prefix="build-repo-"))
+    except FileNotFoundError as error:
+        _say(f"{error}: the server reads the repository itself, so build no other one in its place while it runs")
+        return None
+    taken = snapshot.Snapshot(Path(options.repository).absolute(), folder / "models")
+    options.repository = str(taken.folder)
+    return taken
 
 
 def _wait_for_end_of_input(stopping: threading.Event) -> None:
@@ -204,6 +233,20 @@ class Api:
         names = [model["name"] for model in self.index() if model.get("state") == "READY"]
         return [name for name in names if self._ask(f"/v2/models/{name}").get("platform") == "ensemble"]
 
+    def is_ready(self, name: str) -> bool:
+        try:
+            self._ask(f"/v2/models/{name}/ready")
+        except urllib.error.HTTPError:
+            return False
+        return True
+
+    def load(self, name: str) -> None:
+        """Back when it is loaded. Raises OSError with the server's reason."""
+        try:
+            self._ask(f"/v2/repository/models/{name}/load", {}, STUB_TIMEOUT_SECONDS)
+        except urllib.error.HTTPError as error:
+            raise OSError(error.read().decode(errors="replace").strip()) from None
+
     def tell_more(self) -> None:
         """Have the log tell of models that come and go."""
         self._ask("/v2/logging", {"log_info": True})
@@ -211,32 +254,69 @@ class Api:
     def unload(self, name: str) -> None:
         self._ask(f"/v2/repository/models/{name}/unload", {})
 
-    def _ask(self, path: str, data: dict[str, Any] | None = None) -> Any:
+    def _ask(self, path: str, data: dict[str, Any] | None = None, seconds: float = 10) -> Any:
         body = None if data is None else json.dumps(data).encode()
         request = urllib.request.Request(self._url + path, body, self._headers)
-        with DIRECT.open(request, timeout=10) as response:
+        with DIRECT.open(request, timeout=seconds) as response:
             return json.loads(response.read() or b"null")
 
 
+class Care:
+    """Of the models whose worker process dies, from when all are ready."""
+
+    def __init__(self, server: int, api: Api, give_up: Callable[[str], None]) -> None:
+        self._api, self._ensembles = api, api.ensembles()
+        watch = workers.Watch(lambda: workers.running(server))
+        self._nurse = workers.Nurse(watch, self._revive, give_up, _say)
+        self.leave = self._nurse.leave
+        self.was_needed = False
+
+    def _revive(self, model: str) -> None:
+        """Unload the model, so that until it is loaded the server says that it is not ready. Raises NotRevived."""
+        self.was_needed = True
+        try:
+            self._api.unload(model)
+            deadline = time.monotonic() + UNLOAD_SECONDS
+            while self._api.is_ready(model) and time.monotonic() < deadline:
+                time.sleep(POLL_SECONDS)
+            self._api.load(model)
+            for ensemble in self._ensembles:  # those of this model went with it
+                if not self._api.is_ready(ensemble) and not self._nurse.is_leaving:
+                    self._api.load(ensemble)
+        except (OSError, http.client.HTTPException) as error:
+            raise workers.NotRevived(str(error)) from None
+
+
 def _run(started: Server, api: Api, stopping: threading.Event, linger: float) -> int:
-    is_ready, server = False, started.process
-    while server.poll() is None and not stopping.wait(POLL_SECONDS):
-        if not is_ready and (failed := api.unready()) is not None:
+    server, care = started.process, None
+    reasons: list[str] = []
+    while server.poll() is None and not reasons and not stopping.wait(POLL_SECONDS):
+        if care is None and (failed := api.unready()) is not None:
             if failed:
                 _say_reasons(failed)
                 _end(server)
                 return CANNOT_LOAD
-            is_ready = True
+            care = Care(server.pid, api, reasons.append)
             _say("ready")
     if server.poll() is not None:
         _say(f"the server ended by itself with status {server.returncode}; its last words are above")
         return ENDED
-    if is_ready:
+    _finish(started, api, care, 0 if reasons else linger)
+    if reasons:
+        _say(f"{reasons[0]}; the server is ended, so that whoever watches it starts it anew")
+        return ENDED
+    return 0
+
+
+def _finish(started: Server, api: Api, care: Care | None, linger: float) -> None:
+    """Answer what is in flight, and end the server."""
+    if care:
         time.sleep(linger)  # balancers go on sending until they have noticed
+        care.leave()
     _say("stopping: answering what is in flight ...")
-    if is_ready:
+    if care:
         _drain(started, api)
-    return _end(server)
+    _end(started.process, HURRIED_SECONDS if care and care.was_needed else GRACE_SECONDS + 5)
 
 
 def _say_reasons(failed: list[dict[str, str]]) -> None:
@@ -261,14 +341,13 @@ def _drain(server: Server, api: Api) -> None:
         _say(f"the server is stopped without waiting for its ensembles: {error}")
 
 
-def _end(server: subprocess.Popen[bytes]) -> int:
+def _end(server: subprocess.Popen[bytes], seconds: float = GRACE_SECONDS + 5) -> None:
     server.terminate()
     try:
-        server.wait(GRACE_SECONDS + 5)
+        server.wait(seconds)
     except subprocess.TimeoutExpired:
         server.kill()
         server.wait()
-    return 0
 
 
 def _say(message: str) -> None:

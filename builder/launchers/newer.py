@@ -1,0 +1,97 @@
+"""What is published beside a server, which goes on with what it loaded."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from builder import config, publish
+from builder.errors import ConfigError
+from builder.served import role_of
+
+LOOK_SECONDS = 2.0
+MOST_NAMED = 5
+RESTART = "stop this server and start it again to serve that"
+
+Published = dict[str, tuple[int, ...]]
+"""The versions that are served of each model that clients ask, by its name."""
+Stamps = dict[str, tuple[int, int]]
+
+
+def published(repository: Path) -> Published:
+    """What a server that starts now would serve."""
+    return {path.parent.name: versions for path in _configs(repository) if (versions := _versions(path))}
+
+
+def _versions(path: Path) -> tuple[int, ...]:
+    """None of a model that another one asks, and of what is no model of ours."""
+    try:
+        if role_of(path.parent) != "ensemble":
+            return ()
+        return tuple(config.read(path).version_policy.specific.versions)
+    except (OSError, ConfigError):
+        return ()
+
+
+def _configs(repository: Path) -> list[Path]:
+    return sorted(repository.glob(f"*/{publish.CONFIG}"))
+
+
+@contextmanager
+def watched(
+    repository: Path, served: Published, tell: Callable[[str], None], seconds: float = LOOK_SECONDS
+) -> Iterator[None]:
+    """While it lasts, `tell` in a line what is published in the repository that is not among what is served."""
+    ended = threading.Event()
+    thread = threading.Thread(target=_look, args=(repository, served, tell, seconds, ended), daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join(seconds)
+
+
+def _look(
+    repository: Path, served: Published, tell: Callable[[str], None], seconds: float, ended: threading.Event
+) -> None:
+    """Tell each state once that holds for two looks: a build may be publishing."""
+    said, read, before = served, Stamps(), _stamps(repository)
+    while not ended.wait(seconds):
+        now = _stamps(repository)
+        if now == before != read:
+            read, there = now, published(repository)
+            if there not in (said, served):
+                tell(f"published meanwhile: {_difference(served, there)}; {RESTART}")
+            said = there
+        before = now
+
+
+def _difference(served: Published, there: Published) -> str:
+    """Such as `digits 2 (served: 1), new: alexnet, gone: vgg16`."""
+    changed = [
+        f"{name} {_numbers(there[name])} (served: {_numbers(served[name])})"
+        for name in there
+        if name in served and there[name] != served[name]
+    ]
+    changed += [f"new: {name}" for name in there if name not in served]
+    changed += [f"gone: {name}" for name in served if name not in there]
+    more = len(changed) - MOST_NAMED
+    return ", ".join(changed[:MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
+
+
+def _numbers(versions: tuple[int, ...]) -> str:
+    return " and ".join(map(str, versions))
+
+
+def _stamps(repository: Path) -> Stamps:
+    found: Stamps = {}
+    for path in _configs(repository):
+        try:
+            told = path.stat()
+        except OSError:
+            continue
+        found[path.parent.name] = (told.st_ino, told.st_mtime_ns)
+    return found

@@ -1,0 +1,145 @@
+"""A repository as it is at one moment, which whatever a build does to it later cannot change.
+
+A server that reads the repository itself would see a build that publishes: configs of the new version beside folders
+of the old one, and steps that are taken away while it still needs them. So it is given a folder of its own. Small files
+in it are copies; of the large ones it holds links to open files, which stay readable after they were removed.
+
+The standard library alone: the first process of a container uses this, too.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import shutil
+import stat
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+COPIED_BYTES = 64 * 1024
+"""Files up to this size are copied: configs, labels, a step's code. What is larger costs an open file, not memory."""
+PATIENCE_SECONDS = 20.0
+"""A build publishes a model within moments, and its other models later."""
+PAUSE_SECONDS = 0.05
+SPARE_FILES = 256
+"""What a launcher and its libraries open beside the repository's files."""
+CACHE = "__pycache__"
+
+FOLDER = "/"
+"""What the name of a folder ends with in a listing."""
+
+Listing = dict[str, tuple[int, int, int, int]]
+"""By path in the repository: device, inode, and of files the time of change in ns and the size in bytes."""
+
+
+class Changing(OSError):
+    """The repository changed whenever it was looked at."""
+
+
+class Snapshot:
+    """The folder, and the files that are held open for it: `close` lets go of them."""
+
+    def __init__(self, repository: Path, folder: Path) -> None:
+        """Take it into `folder`, which is made. Raises OSError, and Changing."""
+        self.repository, self.folder = repository, folder
+        self._open: list[int] = []
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while not self._taken():
+            if time.monotonic() > deadline:
+                raise Changing(f"{repository} changed all the time for {PATIENCE_SECONDS:.0f} s; what writes there?")
+            time.sleep(PAUSE_SECONDS)
+
+    def close(self) -> None:
+        while self._open:
+            os.close(self._open.pop())
+
+    def _taken(self) -> bool:
+        """Whether nothing changed meanwhile: only then is all of it of one moment, that between the two looks."""
+        before = listing(self.repository)
+        try:
+            _allow_files(len(self._large(before)) + SPARE_FILES)
+            self._copy(before)
+        except FileNotFoundError:
+            complete = False
+        except BaseException:
+            self._discard()
+            raise
+        else:
+            complete = listing(self.repository) == before
+        if not complete:
+            self._discard()
+        return complete
+
+    def _copy(self, entries: Listing) -> None:
+        self.folder.mkdir()
+        large = self._large(entries)
+        for name in entries:
+            source, target = self.repository / name, self.folder / name
+            if name.endswith(FOLDER):
+                target.mkdir(parents=True, exist_ok=True)
+            elif name in large:
+                self._hold(source, target)
+            else:
+                shutil.copyfile(source, target)
+
+    @staticmethod
+    def _large(files: Listing) -> set[str]:
+        return {name for name, (*_, size) in files.items() if size > COPIED_BYTES}
+
+    def _hold(self, source: Path, target: Path) -> None:
+        descriptor = os.open(source, os.O_RDONLY | os.O_CLOEXEC)
+        self._open.append(descriptor)
+        target.symlink_to(f"/proc/{os.getpid()}/fd/{descriptor}")
+
+    def _discard(self) -> None:
+        self.close()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def listing(repository: Path) -> Listing:
+    """All that is below the repository, folders first. What goes while it looks is left out, as the next look shows."""
+    found: Listing = {}
+    for path, is_folder in _entries(repository):
+        with suppress(FileNotFoundError):
+            told, name = path.stat(), path.relative_to(repository).as_posix()
+            if is_folder:
+                found[name + FOLDER] = (told.st_dev, told.st_ino, 0, 0)
+            elif stat.S_ISREG(told.st_mode):
+                found[name] = (told.st_dev, told.st_ino, told.st_mtime_ns, told.st_size)
+    return found
+
+
+def _entries(repository: Path) -> Iterator[tuple[Path, bool]]:
+    """Every path, and whether it is a folder. Links are followed, but not in circles."""
+    seen: set[tuple[int, int]] = set()
+    for folder, folders, files in os.walk(repository, onerror=_unless_gone, followlinks=True):
+        folders[:] = [name for name in folders if name != CACHE and _is_new(Path(folder) / name, seen)]
+        yield from ((Path(folder) / name, True) for name in folders)
+        yield from ((Path(folder) / name, False) for name in files)
+
+
+def _is_new(folder: Path, seen: set[tuple[int, int]]) -> bool:
+    """Whether the walk comes to it for the first time."""
+    with suppress(OSError):
+        told = folder.stat()
+        before = len(seen)
+        seen.add((told.st_dev, told.st_ino))
+        return len(seen) > before
+    return False
+
+
+def _unless_gone(error: OSError) -> None:
+    if not isinstance(error, FileNotFoundError):
+        raise error
+
+
+def _allow_files(number: int) -> None:
+    """Let this process have so many files open. Raises OSError where the machine's hard limit is lower."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY or soft >= number:
+        return
+    if hard != resource.RLIM_INFINITY and hard < number:
+        raise OSError(f"the repository needs {number} open files, and this process may have {hard}; raise ulimit -Hn")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (number, hard))
