@@ -47,7 +47,11 @@ def parse(text: str, where: str) -> Any:
 
 def read(path: Path) -> Any:
     """The ModelConfig of a config.pbtxt on disk. Raises ConfigError, OSError."""
-    return parse(path.read_text(encoding="utf-8"), str(path))
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path} is not UTF-8 text: {error}") from None
+    return parse(text, str(path))
 
 
 def to_text(model: Any) -> str:

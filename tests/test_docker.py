@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from typing import Any
 import numpy as np
 import PIL
 import pytest
+import rebuilding
 import standin
 import trustme
 from conftest import ANY_PORTS, build
@@ -33,7 +35,7 @@ from builder import images
 from builder.containers import building, orders
 from builder.containers.building import BuiltImage
 from builder.errors import EngineError, ImageError, LaunchError, ModelLoadError, RepositoryError
-from builder.launchers import LAUNCHERS, ContainerOptions, LaunchOptions, ServerTls, access
+from builder.launchers import LAUNCHERS, ContainerOptions, LaunchOptions, ServerTls, access, workers
 from builder.launchers.docker import default_name
 from builder.pictures import SAMPLES
 from builder.served import read_repository
@@ -310,6 +312,50 @@ def test_requests_in_flight_are_answered_on_sigterm(docker: Any, image: str | No
     assert name not in containers(docker)
     assert answers
     assert set(answers) == {BATCH}
+
+
+def test_builds_of_every_kind_beside_containers_under_load(
+    docker: Any, slim: BuiltImage, nvidia: str, tmp_path: Path
+) -> None:
+    """One of each kind of image, over the same repository: ten builds, no failed request, no wrong answer."""
+    del docker, nvidia  # the second one is chosen
+    build(tmp_path, rebuilding.FIRST)
+    repository = tmp_path / "repository"
+    with ExitStack() as stack:
+        servers = {}
+        for kind, image in (("slim", slim.reference), ("nvidia", None)):
+            server = LAUNCHERS["docker"].launch(repository, options(image))
+            stack.callback(server.stop)
+            servers[kind] = server.endpoints
+        with rebuilding.asked(servers) as reports:
+            rebuilding.build_all_kinds(tmp_path, repository, reports)
+
+
+def test_a_killed_worker_is_brought_back(docker: Any, image: str | None, onnx: Path) -> None:
+    """As the kernel kills one that takes too much memory: by both first processes."""
+    server = LAUNCHERS["docker"].launch(onnx, options(image))
+    try:
+        first = docker.containers.get(server.name).attrs["State"]["Pid"]
+        with Client(server.endpoints.grpc, retries=0, timeout=10) as client:
+            before = client.probabilities([PHOTO], "onnx")
+            (worker,) = [pid for pid in below(first) if is_worker(pid, "preprocess_")]
+            os.kill(worker, signal.SIGKILL)
+            wait_for(lambda: not answers(f"http://{server.endpoints.http}/v2/health/ready"))
+            wait_for(lambda: answers(f"http://{server.endpoints.http}/v2/health/ready"))
+            wait_for(lambda: answers(f"http://{server.endpoints.http}/v2/models/onnx/ready"))
+            np.testing.assert_array_equal(client.probabilities([PHOTO], "onnx"), before)
+    finally:
+        server.stop()
+
+
+def below(process: int) -> list[int]:
+    """Process ids of its children, theirs, and so on."""
+    return [pid for child in workers.children(process) for pid in (child, *below(child))]
+
+
+def is_worker(process: int, of: str) -> bool:
+    command = Path(f"/proc/{process}/cmdline").read_bytes().decode().split("\0")
+    return command[0].endswith(workers.STUB) and f"/{of}" in command[1]
 
 
 def test_a_killed_launcher_leaves_no_container(docker: Any, image: str | None, onnx: Path) -> None:

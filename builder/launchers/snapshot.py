@@ -41,14 +41,14 @@ class Changing(OSError):
 class Snapshot:
     """The folder, and the files that are held open for it: `close` lets go of them."""
 
-    def __init__(self, repository: Path, folder: Path) -> None:
-        """Take it into `folder`, which is made. Raises OSError, and Changing."""
+    def __init__(self, repository: Path, folder: Path, patience: float = PATIENCE_SECONDS) -> None:
+        """Take it into `folder`, which is made. Raises OSError; Changing if for that many seconds nothing rests."""
         self.repository, self.folder = repository, folder
         self._open: list[int] = []
-        deadline = time.monotonic() + PATIENCE_SECONDS
+        deadline = time.monotonic() + patience
         while not self._taken():
             if time.monotonic() > deadline:
-                raise Changing(f"{repository} changed all the time for {PATIENCE_SECONDS:.0f} s; what writes there?")
+                raise Changing(f"{repository} changed all the time for {patience:.0f} s; what writes there?")
             time.sleep(PAUSE_SECONDS)
 
     def close(self) -> None:
@@ -102,7 +102,7 @@ def listing(repository: Path) -> Listing:
     """All that is below the repository, folders first. What goes while it looks is left out, as the next look shows."""
     found: Listing = {}
     for path, is_folder in _entries(repository):
-        with suppress(FileNotFoundError):
+        with suppress(OSError):  # it is gone, or a link that leads nowhere
             told, name = path.stat(), path.relative_to(repository).as_posix()
             if is_folder:
                 found[name + FOLDER] = (told.st_dev, told.st_ino, 0, 0)

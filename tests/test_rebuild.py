@@ -1,0 +1,59 @@
+"""A repository is built again while it is served: what serves goes on, and says that there is something newer."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import rebuilding
+from conftest import ANY_PORTS, build
+
+from builder.launchers import LAUNCHERS, newer
+from client import Client
+
+
+def test_builds_of_every_kind_beside_a_server_under_load(tmp_path: Path) -> None:
+    """Ten builds, no failed request, no wrong answer; and a server that starts afterwards serves the last build."""
+    build(tmp_path, rebuilding.FIRST)
+    repository = tmp_path / "repository"
+    before = newer.published(repository)
+    server = LAUNCHERS["embedded"].launch(repository, ANY_PORTS)
+    try:
+        with rebuilding.asked({"embedded": server.endpoints}) as reports:
+            rebuilding.build_all_kinds(tmp_path, repository, reports)
+        first = answer(server.endpoints.grpc)
+    finally:
+        server.stop()
+    assert newer.published(repository) != before
+    server = LAUNCHERS["embedded"].launch(repository, ANY_PORTS)
+    try:
+        last = answer(server.endpoints.grpc)
+    finally:
+        server.stop()
+    assert set(first) == {"cat", "dog", "other"}
+    assert max(abs(first[label] - last[label]) for label in first) > 1000 * rebuilding.TOLERANCE
+
+
+def answer(address: str) -> dict[str, float]:
+    with Client(address) as client:
+        return {one.label: one.probability for one in client.classify(rebuilding.PHOTO, "m")}
+
+
+def test_serve_tells_that_something_newer_is_published(tmp_path: Path) -> None:
+    build(tmp_path, "models:\n" + rebuilding.entry())
+    repository = tmp_path / "repository"
+    command = [sys.executable, "-m", "builder", "serve", "-r", str(repository), "--json"]
+    ports = ["--http-port=0", "--grpc-port=0", "--metrics-port=0"]
+    process = subprocess.Popen([*command, *ports], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout
+        assert process.stderr
+        assert json.loads(process.stdout.readline())["ready"]
+        build(tmp_path, "models:\n" + rebuilding.entry(seed="1") + rebuilding.entry("another"))
+        told = next(line for line in process.stderr if "published" in line)
+    finally:
+        process.terminate()
+        process.communicate(timeout=60)
+    assert "m 2 (served: 1), new: another; stop this server and start it again to serve that" in told

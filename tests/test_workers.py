@@ -1,0 +1,184 @@
+"""A worker process of the server dies: its model is brought back, and what cannot be brought back is told."""
+
+from __future__ import annotations
+
+import collections
+import json
+import os
+import queue
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rebuilding
+from conftest import ANY_PORTS, build
+
+from builder.errors import ServerEnded
+from builder.launchers import LAUNCHERS, workers
+from builder.launchers.embedded import EmbeddedServer
+from builder.launchers.workers import MOST_DEATHS, NotRevived, Nurse, Watch
+from client import Client, ClientError
+
+Look = Callable[[], "collections.Counter[str]"]
+
+
+def looks(*counts: dict[str, int]) -> Look:
+    """Each of them once, and then the last for ever."""
+    left = list(counts)
+    return lambda: collections.Counter(left.pop(0) if len(left) > 1 else left[0])
+
+
+def test_what_is_missing_twice_has_fallen() -> None:
+    watch = Watch(looks({"a": 2, "b": 1}, {"a": 1, "b": 1}, {"a": 2, "b": 0}, {"a": 2, "b": 0}, {"a": 3, "b": 1}))
+    assert [watch.fallen() for _ in range(4)] == [set(), set(), {"b"}, set()]
+
+
+def nursed(look: Look, revive: Callable[[str], None]) -> tuple[Nurse, queue.Queue[str], queue.Queue[str]]:
+    given_up: queue.Queue[str] = queue.Queue()
+    said: queue.Queue[str] = queue.Queue()
+    return Nurse(Watch(look), revive, given_up.put, said.put, interval=0.005), given_up, said
+
+
+def test_a_model_that_fell_is_revived_once() -> None:
+    revived: queue.Queue[str] = queue.Queue()
+    nurse, given_up, said = nursed(looks({"a": 1}, {"a": 0}, {"a": 0}, {"a": 1}), revived.put)
+    assert revived.get(timeout=30) == "a"
+    assert "the worker of a died" in said.get(timeout=30)
+    assert said.get(timeout=30) == "a is served again"
+    nurse.leave()
+    assert revived.empty()
+    assert given_up.empty()
+
+
+@pytest.mark.parametrize("reason", [None, "no memory"])
+def test_a_model_that_falls_again_and_again_is_given_up(reason: str | None) -> None:
+    revived: list[str] = []
+
+    def revive(model: str) -> None:
+        revived.append(model)
+        if reason:
+            raise NotRevived(reason)
+
+    nurse, given_up, said = nursed(looks({"a": 1}, {"a": 0}), revive)
+    assert given_up.get(timeout=30) == f"the worker of a died {MOST_DEATHS + 1} times within 300 s"
+    nurse.leave()
+    assert revived == ["a"] * MOST_DEATHS
+    assert any(reason in said.get_nowait() for _ in range(said.qsize())) if reason else True
+
+
+def test_models_of_other_processes_are_not_counted(tmp_path: Path) -> None:
+    """By what /proc shows: a worker, a dead one, a child between fork and exec, and something else."""
+    commands = {
+        11: ["/x/triton_python_backend_stub", "/models/a b/3/model.py", "shm", "10"],
+        12: [],
+        13: ["/x/bin/tritonserver", "--model-repository=/models"],
+        14: ["/x/triton_python_backend_stub", "/models/c/1/model.onnx", "shm", "10"],
+    }
+    (tmp_path / "10" / "task" / "10").mkdir(parents=True)
+    (tmp_path / "10" / "task" / "10" / "children").write_text("11 12 ")
+    (tmp_path / "10" / "task" / "15").mkdir()
+    (tmp_path / "10" / "task" / "15" / "children").write_text("13 14 16 ")  # 16 is gone
+    for number, command in commands.items():
+        (tmp_path / str(number)).mkdir()
+        (tmp_path / str(number) / "cmdline").write_bytes(b"".join(part.encode() + b"\0" for part in command))
+    assert workers.running(10, tmp_path) == {"a b": 1, "c": 1}
+    assert workers.running(99, tmp_path) == {}
+
+
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("workers")
+    build(folder, rebuilding.FIRST)
+    return folder / "repository"
+
+
+@pytest.fixture
+def server(repository: Path) -> Iterator[EmbeddedServer]:
+    running = LAUNCHERS["embedded"].launch(repository, ANY_PORTS)
+    assert isinstance(running, EmbeddedServer)
+    yield running
+    running.stop()
+
+
+def kill_worker(launcher: int, model: str) -> None:
+    """Of the server below the launcher's guard."""
+    for child in (
+        stub
+        for guard in workers.children(launcher)
+        for server in workers.children(guard)
+        for stub in workers.children(server)
+    ):
+        command = Path(f"/proc/{child}/cmdline").read_bytes().split(b"\0")
+        if len(command) > 1 and Path(command[1].decode()).parent.parent.name == model:
+            os.kill(child, signal.SIGKILL)
+
+
+def is_ready(http: str, what: str = "") -> bool:
+    try:
+        with urllib.request.urlopen(f"http://{http}/v2/{what or 'health'}/ready", timeout=10):
+            return True
+    except urllib.error.HTTPError:
+        return False
+
+
+def until(condition: Callable[[], bool], seconds: float = 120) -> bool:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.05)
+    return True
+
+
+@pytest.mark.parametrize("role", ["network", "preprocess"])
+def test_a_killed_worker_is_brought_back(role: str, server: EmbeddedServer, repository: Path) -> None:
+    """Requests come to it all the while; until it is back, the server says that it is not ready."""
+    step = "m_onnx" if role == "network" else next(repository.glob("preprocess_*")).name
+    with Client(server.endpoints.grpc, retries=0, timeout=30) as client:
+        before = client.probabilities([rebuilding.PHOTO], "m")
+        kill_worker(os.getpid(), step)
+        assert until(lambda: not answers(client, "m"))
+        assert until(lambda: not is_ready(server.endpoints.http) and not is_ready(server.endpoints.http, "models/m"))
+        if role == "network":
+            assert answers(client, "gone")  # the other model of the same server goes on
+        assert until(lambda: answers(client, "m"))
+        assert until(lambda: is_ready(server.endpoints.http))
+        np.testing.assert_array_equal(client.probabilities([rebuilding.PHOTO], "m"), before)
+
+
+def answers(client: Client, model: str) -> bool:
+    try:
+        return bool(client.classify(rebuilding.PHOTO, model))
+    except ClientError:
+        return False
+
+
+def test_a_server_whose_workers_die_again_and_again_ends(repository: Path) -> None:
+    """With an exit code of its own, so that systemd, Docker or Kubernetes start it anew."""
+    command = [sys.executable, "-m", "builder", "serve", "-r", str(repository), "--json"]
+    ports = ["--http-port=0", "--grpc-port=0", "--metrics-port=0"]
+    process = subprocess.Popen([*command, *ports], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout
+        assert json.loads(process.stdout.readline())["ready"]
+        assert until(lambda: not_ended_by(process), seconds=240)
+        _, said = process.communicate(timeout=60)
+    finally:
+        process.kill()
+        process.communicate(timeout=60)
+    assert process.returncode == ServerEnded.exit_code, said
+    assert f"the worker of m_onnx died {MOST_DEATHS + 1} times" in said
+    assert "Traceback" not in said
+
+
+def not_ended_by(process: subprocess.Popen[str]) -> bool:
+    """Kill its worker again; whether it is over."""
+    kill_worker(process.pid, "m_onnx")
+    return process.poll() is not None
