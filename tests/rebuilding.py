@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -46,17 +47,19 @@ plans = plan(load_manifest(folder / "models.yaml"))
 sys.addaudithook(hook)
 build_repository(plans, Path(repository))
 """
+# The first build, elsewhere, imports everything: the other user may not be able to read this environment.
 BY_ANOTHER = """
 import os, sys
 from pathlib import Path
-import torch, onnx, onnxscript, onnxruntime
 from builder.build import build_repository, plan
 from builder.manifest import load_manifest
+manifest = Path(sys.argv[1]) / "models.yaml"
+build_repository(plan(load_manifest(manifest)), Path(sys.argv[1]) / "elsewhere")
 os.setgroups([])
 os.setgid(int(sys.argv[3]))
 os.setuid(int(sys.argv[3]))
 os.umask(0o077)
-outcome = build_repository(plan(load_manifest(Path(sys.argv[1]) / "models.yaml")), Path(sys.argv[2]))
+outcome = build_repository(plan(load_manifest(manifest)), Path(sys.argv[2]))
 sys.exit(str(outcome.failed[0].error) if outcome.failed else 0)
 """
 
@@ -129,8 +132,10 @@ def by_another_user(folder: Path, repository: Path) -> None:
     if os.geteuid():
         weights(folder, repository)  # nobody else can be had
         return
-    for root in (folder, repository, publish.staging_root(repository)):
-        subprocess.run(["chmod", "-R", "a+rwX", root], check=True)
+    subprocess.run(["chmod", "-R", "a+rwX", folder, repository, publish.staging_root(repository)], check=True)
+    for parent in folder.parents:
+        if parent.is_relative_to(tempfile.gettempdir()):
+            parent.chmod(parent.stat().st_mode | 0o011)  # pytest's folders are root's alone
     write_manifest(folder, "models:\n" + entry(seed="6"))
     done = _run(BY_ANOTHER, folder, repository, NOBODY)
     assert done.returncode == 0, done.stderr[-2000:]

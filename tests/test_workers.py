@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import collections
 import json
 import os
 import queue
 import signal
 import subprocess
 import sys
+import threading
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -26,29 +25,44 @@ from builder.launchers.embedded import EmbeddedServer
 from builder.launchers.workers import MOST_DEATHS, NotRevived, Nurse, Watch
 from client import Client, ClientError
 
-Look = Callable[[], "collections.Counter[str]"]
+Look = Callable[[], workers.Running]
 
 
-def looks(*counts: dict[str, int]) -> Look:
+def looks(*seen: dict[str, set[int]]) -> Look:
     """Each of them once, and then the last for ever."""
-    left = list(counts)
-    return lambda: collections.Counter(left.pop(0) if len(left) > 1 else left[0])
+    left = list(seen)
+    return lambda: left.pop(0) if len(left) > 1 else left[0]
 
 
 def test_what_is_missing_twice_has_fallen() -> None:
-    watch = Watch(looks({"a": 2, "b": 1}, {"a": 1, "b": 1}, {"a": 2, "b": 0}, {"a": 2, "b": 0}, {"a": 3, "b": 1}))
+    all_there = {"a": {1, 2}, "b": {3}}
+    watch = Watch(looks(all_there, {"a": {1}, "b": {3}}, {"a": {1, 2}}, {"a": {1, 2}}, {"a": {1, 2, 4}, "b": {5}}))
     assert [watch.fallen() for _ in range(4)] == [set(), set(), {"b"}, set()]
 
 
-def nursed(look: Look, revive: Callable[[str], None]) -> tuple[Nurse, queue.Queue[str], queue.Queue[str]]:
-    given_up: queue.Queue[str] = queue.Queue()
+Given = tuple[str, bool]
+
+
+def nursed(look: Look, revive: Callable[[str], None]) -> tuple[Nurse, queue.Queue[Given], queue.Queue[str]]:
+    given_up: queue.Queue[Given] = queue.Queue()
     said: queue.Queue[str] = queue.Queue()
-    return Nurse(Watch(look), revive, given_up.put, said.put, interval=0.005), given_up, said
+
+    def give_up(reason: str, is_stuck: bool) -> None:
+        given_up.put((reason, is_stuck))
+
+    return Nurse(Watch(look), revive, give_up, said.put, interval=0.005), given_up, said
 
 
 def test_a_model_that_fell_is_revived_once() -> None:
+    there = {"a": {1}}
     revived: queue.Queue[str] = queue.Queue()
-    nurse, given_up, said = nursed(looks({"a": 1}, {"a": 0}, {"a": 0}, {"a": 1}), revived.put)
+
+    def revive(model: str) -> None:
+        there["a"] = {2}
+        revived.put(model)
+
+    nurse, given_up, said = nursed(lambda: there, revive)
+    there["a"] = set()
     assert revived.get(timeout=30) == "a"
     assert "the worker of a died" in said.get(timeout=30)
     assert said.get(timeout=30) == "a is served again"
@@ -66,11 +80,32 @@ def test_a_model_that_falls_again_and_again_is_given_up(reason: str | None) -> N
         if reason:
             raise NotRevived(reason)
 
-    nurse, given_up, said = nursed(looks({"a": 1}, {"a": 0}), revive)
-    assert given_up.get(timeout=30) == f"the worker of a died {MOST_DEATHS + 1} times within 300 s"
+    nurse, given_up, said = nursed(looks({"a": {1}}, {}), revive)
+    assert given_up.get(timeout=30) == (f"the worker of a died {MOST_DEATHS + 1} times within 300 s", False)
     nurse.leave()
     assert revived == ["a"] * MOST_DEATHS
-    assert any(reason in said.get_nowait() for _ in range(said.qsize())) if reason else True
+    assert [line for line in said.queue if reason and reason in line] == (
+        [f"a could not be loaded again: {reason}"] * MOST_DEATHS if reason else []
+    )
+
+
+def test_a_worker_that_dies_while_its_model_is_loaded_is_given_up_at_once() -> None:
+    """The server waits for it for minutes. The old workers of another instance end meanwhile, which is no death."""
+    there = {"a": {1, 2}}
+    ended = threading.Event()
+
+    def revive(model: str) -> None:
+        del model
+        for now in ({1}, set(), {3}, {3, 4}, {4}, set()):
+            there["a"] = now
+            time.sleep(0.05)
+        ended.wait(60)
+
+    nurse, given_up, _ = nursed(lambda: dict(there), revive)
+    there["a"] = {1}
+    assert given_up.get(timeout=30) == ("the worker of a died again while the model was loaded", True)
+    ended.set()
+    nurse.leave()
 
 
 def test_models_of_other_processes_are_not_counted(tmp_path: Path) -> None:
@@ -88,7 +123,7 @@ def test_models_of_other_processes_are_not_counted(tmp_path: Path) -> None:
     for number, command in commands.items():
         (tmp_path / str(number)).mkdir()
         (tmp_path / str(number) / "cmdline").write_bytes(b"".join(part.encode() + b"\0" for part in command))
-    assert workers.running(10, tmp_path) == {"a b": 1, "c": 1}
+    assert workers.running(10, tmp_path) == {"a b": {11}, "c": {14}}
     assert workers.running(99, tmp_path) == {}
 
 
@@ -124,7 +159,7 @@ def is_ready(http: str, what: str = "") -> bool:
     try:
         with urllib.request.urlopen(f"http://{http}/v2/{what or 'health'}/ready", timeout=10):
             return True
-    except urllib.error.HTTPError:
+    except OSError:  # it says no, or it is gone
         return False
 
 
@@ -160,25 +195,27 @@ def answers(client: Client, model: str) -> bool:
         return False
 
 
-def test_a_server_whose_workers_die_again_and_again_ends(repository: Path) -> None:
-    """With an exit code of its own, so that systemd, Docker or Kubernetes start it anew."""
+@pytest.mark.parametrize("moment", ["served", "loaded"])
+def test_a_server_whose_workers_die_again_and_again_ends(moment: str, repository: Path) -> None:
+    """With an exit code of its own, so that systemd, Docker or Kubernetes start it anew; also if it is stuck."""
     command = [sys.executable, "-m", "builder", "serve", "-r", str(repository), "--json"]
     ports = ["--http-port=0", "--grpc-port=0", "--metrics-port=0"]
     process = subprocess.Popen([*command, *ports], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
         assert process.stdout
-        assert json.loads(process.stdout.readline())["ready"]
-        assert until(lambda: not_ended_by(process), seconds=240)
+        ready = json.loads(process.stdout.readline())
+
+        def is_over() -> bool:
+            if moment == "loaded" or is_ready(ready["http"]):
+                kill_worker(process.pid, "m_onnx")
+            return process.poll() is not None
+
+        assert until(is_over, seconds=240)
         _, said = process.communicate(timeout=60)
     finally:
         process.kill()
         process.communicate(timeout=60)
     assert process.returncode == ServerEnded.exit_code, said
-    assert f"the worker of m_onnx died {MOST_DEATHS + 1} times" in said
+    expected = {"served": f"the worker of m_onnx died {MOST_DEATHS + 1} times", "loaded": "while the model was loaded"}
+    assert expected[moment] in said
     assert "Traceback" not in said
-
-
-def not_ended_by(process: subprocess.Popen[str]) -> bool:
-    """Kill its worker again; whether it is over."""
-    kill_worker(process.pid, "m_onnx")
-    return process.poll() is not None

@@ -240,7 +240,7 @@ class ContainerServer:
             "mem_limit": container.memory,
             "nano_cpus": int(container.cpus * 1e9) if container.cpus else None,
             "device_requests": gpus if needs_gpu else None,
-            "healthcheck": {"test": ["CMD", *HEALTH], "interval": 10**10, "timeout": 5 * 10**9, "retries": 3}
+            "healthcheck": {"test": ["CMD", *HEALTH], "interval": 5 * 10**9, "timeout": 5 * 10**9, "retries": 3}
             | {"start_period": context.START_SECONDS * 10**9},
             "log_config": LogConfig(type="json-file", config={"max-size": "10m", "max-file": "3"}),
             "stop_signal": "SIGTERM",

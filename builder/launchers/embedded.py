@@ -102,6 +102,7 @@ class EmbeddedServer:
         self._heard: list[tuple[str, str, str]] = []
         """What the log told of models that come and go: what happened, the model's name, and why."""
         self._nurse: workers.Nurse | None = None
+        self._grace: float = GRACE_SECONDS
         self._is_maimed = False
         """Whether a worker died: what is left of it may keep the server from ending in order."""
         settings = {
@@ -209,7 +210,8 @@ class EmbeddedServer:
     def _is_left(self) -> bool:
         return self._nurse is not None and self._nurse.is_leaving
 
-    def _give_up(self, reason: str) -> None:
+    def _give_up(self, reason: str, is_stuck: bool) -> None:
+        self._grace = guard.HURRIED_SECONDS if is_stuck else GRACE_SECONDS
         self._say(f"{reason}; the server is ended, so that whoever watches it starts it anew")
         self.stop()
 
@@ -244,7 +246,7 @@ class EmbeddedServer:
         taken, heard = self._folder / "taken", len(self._heard)
         taken.mkdir()
         names = {folder.rename(taken / folder.name).name for folder in ensembles(self._models)}
-        deadline = time.monotonic() + GRACE_SECONDS
+        deadline = time.monotonic() + self._grace
         while not names <= self._unloaded(heard) and time.monotonic() < deadline and self._process.poll() is None:
             time.sleep(POLL_SECONDS)
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import collections
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Set
 from pathlib import Path
 
 PROC = Path("/proc")
@@ -22,13 +22,21 @@ MOST_DEATHS = 3
 DEATHS_SECONDS = 300.0
 
 
+Running = Mapping[str, Set[int]]
+"""Process ids of living workers, by the name of their model."""
+
+
 class NotRevived(Exception):
     """The server did not load the model again; says why."""
 
 
-def running(server: int, proc: Path = PROC) -> collections.Counter[str]:
-    """Living workers of the tritonserver with that process id, by model."""
-    return collections.Counter(model for child in children(server, proc) if (model := _model(proc / str(child))))
+def running(server: int, proc: Path = PROC) -> dict[str, set[int]]:
+    """The living workers of the tritonserver with that process id."""
+    found: dict[str, set[int]] = collections.defaultdict(set)
+    for child in children(server, proc):
+        if model := _model(proc / str(child)):
+            found[model].add(child)
+    return dict(found)
 
 
 def children(process: int, proc: Path = PROC) -> list[int]:
@@ -57,28 +65,32 @@ class Watch:
     What is missing must be so at two looks: between fork and exec a process has its parent's name.
     """
 
-    def __init__(self, look: Callable[[], collections.Counter[str]]) -> None:
+    def __init__(self, look: Callable[[], Running]) -> None:
         self._look = look
-        self._wanted = look()
+        self._wanted = {model: len(processes) for model, processes in look().items()}
         self._missing: set[str] = set()
 
     def fallen(self) -> set[str]:
         before, now = self._missing, self._look()
-        self._missing = {model for model, number in self._wanted.items() if now[model] < number}
+        self._missing = {model for model, number in self._wanted.items() if len(now.get(model, ())) < number}
         return self._missing & before
+
+    def of(self, model: str) -> Set[int]:
+        return self._look().get(model, set())
 
 
 class Nurse:
     """Has `revive` load each model anew whose worker died; where that does not help, has `give_up` end the server.
 
-    `revive` raises NotRevived; what it and `give_up` are told is for people.
+    `revive` raises NotRevived. `give_up` is told why, and whether the server is stuck: one whose worker dies while it
+    is loaded waits for minutes for that worker, and does nothing else that it is asked.
     """
 
     def __init__(
         self,
         watch: Watch,
         revive: Callable[[str], None],
-        give_up: Callable[[str], None],
+        give_up: Callable[[str, bool], None],
         say: Callable[[str], None],
         interval: float = LOOK_SECONDS,
     ) -> None:
@@ -110,12 +122,32 @@ class Nurse:
         recent = [moment for moment in self._deaths[model] if time.monotonic() - moment < DEATHS_SECONDS]
         self._deaths[model] = [*recent, time.monotonic()]
         if len(recent) >= MOST_DEATHS:
-            self._give_up(f"the worker of {model} died {len(recent) + 1} times within {DEATHS_SECONDS:.0f} s")
+            self._give_up(f"the worker of {model} died {len(recent) + 1} times within {DEATHS_SECONDS:.0f} s", False)
             return False
         self._say(f"the worker of {model} died; the model is loaded anew ...")
+        before = self._watch.of(model)
+        loading = threading.Thread(target=self._load, args=(model,), daemon=True)
+        loading.start()
+        if self._is_over(loading, model, before):
+            return True
+        self._give_up(f"the worker of {model} died again while the model was loaded", True)
+        return False
+
+    def _load(self, model: str) -> None:
         try:
             self._revive(model)
             self._say(f"{model} is served again")
         except NotRevived as error:
-            self._say(f"{model} could not be loaded again: {error}")
-        return True
+            if not self.is_leaving:
+                self._say(f"{model} could not be loaded again: {error}")
+
+    def _is_over(self, loading: threading.Thread, model: str, before: Set[int]) -> bool:
+        """Wait; False when the worker that is new died meanwhile, which must be so at two looks."""
+        new: set[int] = set()
+        deaths = 0
+        while loading.is_alive() and deaths < 2 and not self.is_leaving:
+            loading.join(self._interval)
+            now = self._watch.of(model)
+            new |= now - before
+            deaths = deaths + 1 if new and not new & now else 0
+        return deaths < 2 or not loading.is_alive()

@@ -264,7 +264,7 @@ class Api:
 class Care:
     """Of the models whose worker process dies, from when all are ready."""
 
-    def __init__(self, server: int, api: Api, give_up: Callable[[str], None]) -> None:
+    def __init__(self, server: int, api: Api, give_up: Callable[[str, bool], None]) -> None:
         self._api, self._ensembles = api, api.ensembles()
         watch = workers.Watch(lambda: workers.running(server))
         self._nurse = workers.Nurse(watch, self._revive, give_up, _say)
@@ -296,7 +296,7 @@ def _run(started: Server, api: Api, stopping: threading.Event, linger: float) ->
                 _say_reasons(failed)
                 _end(server)
                 return CANNOT_LOAD
-            care = Care(server.pid, api, reasons.append)
+            care = Care(server.pid, api, lambda reason, _: reasons.append(reason))
             _say("ready")
     if server.poll() is not None:
         _say(f"the server ended by itself with status {server.returncode}; its last words are above")
