@@ -17,7 +17,7 @@ import urllib.request
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from builder import lock
+from builder import advisories, lock
 from builder.errors import LaunchError, ModelLoadError, ServerEnded
 from builder.launchers import access, guard
 from builder.launchers.certificates import require_usable
@@ -61,6 +61,7 @@ def launch(repository: Path, options: LaunchOptions) -> EmbeddedServer:
         lock.require_intact(repository)
     if options.tls:
         require_usable(options.tls)
+    options = access.judged(options, advisories.EMBEDDED)
     key, ports = access.key_of(options), choose_ports(options)
     server = EmbeddedServer(repository, make_runtime(repository), options, ports, key)
     try:
@@ -82,6 +83,7 @@ class EmbeddedServer:
         self.endpoints = endpoints(options, ports)
         self._key = key
         self.is_restricted = key is not None
+        self.advisories = access.open_advisories(options)
         self._models, self._repository = runtime.repository, repository
         self._is_ready = False
         # While it starts, its reasons are gathered for one message; while it stops, it complains of
