@@ -211,12 +211,44 @@ def _is_reached(needs: str, exposure: Exposure) -> bool:
     return False
 
 
-def summary(version: str, found: Sequence[Advisory], who: str) -> str:
+@dataclass(frozen=True)
+class Judgement:
+    """Of a server that is not started yet."""
+
+    found: tuple[Advisory, ...] | None
+    """What is open in it, the worst first; None: nobody knows its version."""
+    line: str = ""
+    """What a user should know of it; empty: nothing."""
+
+    @property
+    def names(self) -> list[str] | None:
+        return None if self.found is None else [entry.cve for entry in self.found]
+
+
+def of_image(version: str | None, reference: str, remedy: str, slim: bool = False) -> Judgement:
+    """Of a server in a container, whose ports its callers reach; None: its version is not told by the image's name.
+
+    `slim`: whether it may then be an image of ours with the embedded one.
+    """
+    who = "whoever reaches its ports"
+    if version is not None:
+        found = open_in(version, CALLERS)
+        return Judgement(found, summary(version, found, who, remedy) if found else "")
+    known = summary(EMBEDDED, open_in(EMBEDDED, CALLERS), who, remedy)
+    rest = f"in an image of kind slim, {known}" if slim else "SECURITY.md tells the published holes by version"
+    return Judgement(None, f"which Triton {reference} has is not told by its name; {rest}")
+
+
+def summary(version: str, found: Sequence[Advisory], who: str, remedy: str = "--launcher docker") -> str:
     """What of them a user should know and do, in one line."""
     count = f"{len(found)} published holes" if len(found) > 1 else "a published hole"
     worst = ", ".join(f"{entry.cve} ({entry.score})" for entry in found[:WORST])
-    closing = max((entry.fixed_in for entry in found), key=_order)
     return (
         f"Triton {version} has {count} open to {who}, {worst}{' first' if len(found) > WORST else ''}; an image of "
-        f"{closing} or newer closes all (--launcher docker), the gateway or nginx in front some: see SECURITY.md"
+        f"{closing(found)} or newer closes all ({remedy}), the gateway or nginx in front some: see SECURITY.md"
     )
+
+
+def closing(found: Sequence[Advisory]) -> str:
+    """The first release that has none of them."""
+    return max((entry.fixed_in for entry in found), key=_order)

@@ -274,6 +274,8 @@ def test_the_command(models: list[Any], tmp_path: Path) -> None:
     done = subprocess.run([*command, "--image", "a/b:1", "-o", str(tmp_path / "out")], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert sorted(json.loads(done.stdout)["written"]) == [PROXY, STACK]
+    assert json.loads(done.stdout)["advisories"] is None
+    assert "which Triton a/b:1 has is not told by its name; in an image of kind slim, Triton 2.51 has" in done.stderr
     done = subprocess.run([*command, "--image", "a/b", "-o", str(tmp_path / "out")], capture_output=True, text=True)
     assert done.returncode == 19
     assert "has no tag" in done.stderr

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from builder import advisories
-from builder.advisories import Advisory, Exposure
+from builder.advisories import Advisory, Exposure, Judgement
 from builder.errors import LaunchError
 
 if TYPE_CHECKING:
@@ -64,16 +64,23 @@ def _has_holes_in_http(triton: str | None) -> bool:
 
 def judged(options: LaunchOptions, triton: str | None) -> LaunchOptions:
     """For a server of this version, None where nobody knows it; the user is warned of what is open in it."""
+    if line := judgement(options, triton).line:
+        options.warn(line)
+    return replace(options, triton=triton)
+
+
+def judgement(options: LaunchOptions, triton: str | None) -> Judgement:
+    """What is open in a server of this version to others than this machine's own users."""
     known = replace(options, triton=triton)
     where = addresses(known)
+    if triton is None:
+        return Judgement(None, "" if _is_all_loopback(known) else UNKNOWN)
     found = open_advisories(known)
-    if found and triton is not None:
-        who = where.grpc if is_loopback(where.http) else where.http
-        kept = "; plain HTTP stays on loopback unless --http-host moves it" if where.http != who else ""
-        options.warn(advisories.summary(triton, found, f"whoever reaches {who}") + kept)
-    if triton is None and not _is_all_loopback(known):
-        options.warn(UNKNOWN)
-    return known
+    if not found:
+        return Judgement(())
+    who = where.grpc if is_loopback(where.http) else where.http
+    kept = "; plain HTTP stays on loopback unless --http-host moves it" if where.http != who else ""
+    return Judgement(found, advisories.summary(triton, found, f"whoever reaches {who}") + kept)
 
 
 def open_advisories(options: LaunchOptions) -> tuple[Advisory, ...]:
