@@ -64,6 +64,17 @@ sys.exit(str(outcome.failed[0].error) if outcome.failed else 0)
 """
 
 
+@contextmanager
+def folder_for_all() -> Iterator[Path]:
+    """An empty one, into which other users may look, as they may not into pytest's."""
+    folder = Path(tempfile.mkdtemp(prefix="build-repo-test-"))
+    try:
+        folder.chmod(0o755)
+        yield folder
+    finally:
+        shutil.rmtree(folder)
+
+
 def entry(name: str = "m", **keys: str) -> str:
     """Of a manifest, with a small network as ONNX; `keys` replace what it says."""
     said = {
@@ -133,9 +144,6 @@ def by_another_user(folder: Path, repository: Path) -> None:
         weights(folder, repository)  # nobody else can be had
         return
     subprocess.run(["chmod", "-R", "a+rwX", folder, repository, publish.staging_root(repository)], check=True)
-    for parent in folder.parents:
-        if parent.is_relative_to(tempfile.gettempdir()):
-            parent.chmod(parent.stat().st_mode | 0o011)  # pytest's folders are root's alone
     write_manifest(folder, "models:\n" + entry(seed="6"))
     done = _run(BY_ANOTHER, folder, repository, NOBODY)
     assert done.returncode == 0, done.stderr[-2000:]

@@ -11,6 +11,7 @@ import tarfile
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -19,7 +20,8 @@ from hypothesis import strategies as st
 from published import publish_model, publish_plan
 
 from builder import containers, images
-from builder.containers import choice, context, orders, packages
+from builder.advisories import CALLERS, EMBEDDED, open_in
+from builder.containers import choice, context, orders, packages, recipe, resolving
 from builder.containers.recipe import Order, labels
 from builder.errors import ImageError, LaunchError, ModelLoadError, RepositoryError, ServerEnded
 from builder.hardware import Gpu
@@ -69,7 +71,9 @@ def test_choice(case: str, tmp_path: Path) -> None:
     chosen = choice.choose(read_repository(tmp_path), H100)
     assert chosen.image.tag == tag
     assert chosen.reasons
-    assert bool(chosen.warnings) == (tag < images.SOUND_BATCHER)
+    assert any("loses wake-ups" in warning for warning in chosen.warnings) == (tag < images.SOUND_BATCHER)
+    told = [warning for warning in chosen.warnings if "published holes" in warning]
+    assert bool(told) == bool(open_in(tag, CALLERS)) == (tag < "26.07")
 
 
 REFUSALS: dict[str, tuple[list[Callable[[Path], None]], Gpu, str]] = {
@@ -209,6 +213,53 @@ def test_labels_tell_where_an_image_is_from(tmp_path: Path) -> None:
     assert told["version"] == 1
     assert told["artifact_sha256"] == "ab"
     assert labels(an_order(tmp_path, bake=False))["build-repo.models"] == "mounted"
+
+
+@pytest.mark.parametrize(
+    ("reference", "told", "triton"),
+    [
+        ("mine:1", {"build-repo.kind": "slim", "build-repo.triton": "2.51"}, "2.51"),
+        ("mine:1", {"build-repo.kind": "slim"}, EMBEDDED),  # built before it was told
+        ("mine:1", {"build-repo.kind": "nvidia", recipe.BASE_NAME: "host/nvidia/tritonserver:26.04-py3"}, "2.68"),
+        ("mine:1", {"build-repo.kind": "nvidia", recipe.BASE_NAME: "base:1"}, None),
+        ("host:5000/tritonserver:26.09-py3", {}, "2.73"),
+        ("mine:1", {}, None),
+    ],
+)
+def test_an_image_tells_its_server(reference: str, told: dict[str, str], triton: str | None, tmp_path: Path) -> None:
+    onnx(tmp_path)
+    there = SimpleNamespace(images=SimpleNamespace(get=lambda _: SimpleNamespace(labels=told)))
+    assert resolving.resolve(there, read_repository(tmp_path), reference, None).triton == triton
+
+
+@pytest.mark.parametrize(("kind", "base"), [("slim", "python:3.11-slim"), ("nvidia", "tritonserver:26.04-py3")])
+def test_an_image_is_labelled_with_its_server(kind: str, base: str, tmp_path: Path) -> None:
+    onnx(tmp_path)
+    wanted = orders.order(read_repository(tmp_path), kind, base, bake=False)
+    assert labels(wanted)["build-repo.triton"] == wanted.triton == (EMBEDDED if kind == "slim" else "2.68")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (
+            ["--kind", "slim"],
+            f"Triton {EMBEDDED} has {len(open_in(EMBEDDED, CALLERS))} published holes open to whoever",
+        ),
+        (["--kind", "nvidia", "--base", "tritonserver:26.04-py3"], "Triton 2.68 has"),
+        (["--kind", "nvidia", "--base", "mine:1"], "which Triton mine:1 has is not told by its name; SECURITY.md"),
+        (["--kind", "nvidia"], ""),
+    ],
+)
+def test_the_command_says_what_is_open_in_an_image(arguments: list[str], said: str, tmp_path: Path) -> None:
+    onnx(tmp_path / "models")
+    command = [sys.executable, "-m", "builder", "image", "-r", str(tmp_path / "models"), *arguments]
+    done = subprocess.run([*command, "--output", str(tmp_path)], capture_output=True, text=True)  # it exists
+    assert done.returncode == ImageError.exit_code
+    first, *rest = done.stderr.splitlines()
+    assert first.startswith(f"build-repo: {said}") if said else "holes" not in done.stderr
+    assert bool(rest) == bool(said)
+    assert "--kind nvidia" in first or not said or "SECURITY.md tells" in first
 
 
 # What Docker's own parser makes of a quoted value: a backslash keeps the next character.

@@ -606,6 +606,10 @@ def test_the_command_writes_files_that_are_built(made: Callable[[str], Path], tm
     finished = run(*given, "--monitor-label", "release=prometheus", "--client-namespace", "web", "--min-replicas", 3)
     assert finished.returncode == 0, finished.stderr
     told = json.loads(finished.stdout)
+    assert told["advisories"] is None
+    assert (
+        f"which Triton {IMAGE} has is not told by its name; SECURITY.md" in finished.stderr
+    )  # plans are in no slim one
     assert {str(path.relative_to(tmp_path / "k 8s")) for path in (tmp_path / "k 8s").rglob("*.yaml")} == set(
         told["written"]
     )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import shutil
 import subprocess
 import sys
@@ -12,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import standin
 import yaml
@@ -20,6 +23,7 @@ from engines import base_image, engine
 from hypothesis import given
 from hypothesis import strategies as st
 from published import publish_model, publish_plan
+from test_nginx import accepts, free_port, recorder
 
 from builder.containers import orders
 from builder.deploy.swarm import GRACE_SECONDS, LINGER_SECONDS, PROXY, STACK, Options, render
@@ -74,6 +78,35 @@ def test_nothing_is_published_unless_asked_for(models: list[Any]) -> None:
     published = services(models, replace(OPTIONS, grpc_port=9001))
     assert "ports" not in published["triton"]
     assert published["proxy"]["ports"] == [{"target": 8001, "published": 9001}]
+
+
+def test_the_proxy_refuses_chunks_and_compressed_bodies(models: list[Any], tmp_path: Path) -> None:
+    """As rendered, but for addresses, in a real HAProxy before a server that records."""
+    program = shutil.which("haproxy", path=f"{os.environ['PATH']}:/usr/sbin")
+    if not program:
+        message = "no HAProxy to test with: apt-get install haproxy"
+        pytest.fail(message) if os.environ.get("CI") else pytest.skip(message)
+    port, other = free_port(), free_port()
+    with recorder() as (address, heads):
+        text = render(models, OPTIONS)[PROXY].replace(":8000\n", f"127.0.0.1:{port}\n", 1)
+        text = text.replace("bind :8001", f"bind 127.0.0.1:{other}")
+        text = re.sub(
+            r"    option httpchk GET.*\n    default-server.*\n    server-template.*", f"    server one {address}", text
+        )
+        (tmp_path / PROXY).write_text(text)
+        proxy = subprocess.Popen([program, "-db", "-f", tmp_path / PROXY], stdout=subprocess.DEVNULL)
+        try:
+            wait_for(lambda: accepts(port), lambda: "the proxy does not start")
+            url = f"http://127.0.0.1:{port}/v2/models/small/infer"
+            chunked = httpx.post(url, content=iter([b"A"] * 1000))
+            assert (chunked.status_code, "length of the body" in chunked.json()["error"]) == (411, True)
+            assert httpx.post(url, content=b"A", headers={"content-encoding": "gzip"}).status_code == 415
+            assert not heads
+            assert httpx.post(url, content=b"A" * 1000).status_code == 200
+        finally:
+            proxy.terminate()
+            proxy.wait(30)
+    assert b"content-length: 1000" in heads[0].lower()
 
 
 def test_another_build_is_another_task(tmp_path: Path) -> None:
@@ -274,6 +307,8 @@ def test_the_command(models: list[Any], tmp_path: Path) -> None:
     done = subprocess.run([*command, "--image", "a/b:1", "-o", str(tmp_path / "out")], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert sorted(json.loads(done.stdout)["written"]) == [PROXY, STACK]
+    assert json.loads(done.stdout)["advisories"] is None
+    assert "which Triton a/b:1 has is not told by its name; in an image of kind slim, Triton 2.51 has" in done.stderr
     done = subprocess.run([*command, "--image", "a/b", "-o", str(tmp_path / "out")], capture_output=True, text=True)
     assert done.returncode == 19
     assert "has no tag" in done.stderr

@@ -27,6 +27,7 @@ from hypothesis import strategies as st
 from published import publish_model
 
 from builder import errors, notify
+from builder.advisories import EMBEDDED, Exposure, open_in
 from builder.deploy import systemd, units
 from builder.deploy.systemd import Environment, Gateway, Options, Ports, render, this_environment
 from builder.errors import DeployError
@@ -230,12 +231,25 @@ def test_the_command_writes_them_all_or_none(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     names = {systemd.SERVER, systemd.GATEWAY, "server.env", "gateway.env", "build-repo.conf", "README.md"}
     assert set(json.loads(done.stdout)["written"]) == names
+    assert json.loads(done.stdout)["advisories"] == []
+    assert "published holes" not in done.stderr
+    assert "stay on loopback" not in (tmp_path / "out" / "README.md").read_text()
     assert f'SERVE_REPOSITORY="{tmp_path}/models"' in (tmp_path / "out" / "server.env").read_text()
     (tmp_path / "out" / "server.env").write_text("# mine")
     done = deploy(*given_)
     assert done.returncode == DeployError.exit_code
     assert "--force" in done.stderr
     assert (tmp_path / "out" / "build-repo.conf").exists()
+
+
+def test_beyond_loopback_the_command_says_what_is_open(tmp_path: Path) -> None:
+    publish_model(tmp_path / "models", device="cpu", backend="pytorch")
+    done = deploy("-r", tmp_path / "models", "-o", tmp_path / "out", "--host", "0.0.0.0", "--json")
+    assert json.loads(done.stdout)["advisories"] == [entry.cve for entry in open_in(EMBEDDED, Exposure(grpc=True))]
+    (line,) = [line for line in done.stderr.splitlines() if "published holes" in line]
+    assert "open to whoever reaches 0.0.0.0" in line
+    assert line.endswith("plain HTTP stays on loopback unless --http-host moves it")
+    assert "stay on loopback" in (tmp_path / "out" / "README.md").read_text()
 
 
 def test_a_repository_that_is_none_is_said(tmp_path: Path) -> None:

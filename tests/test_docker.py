@@ -314,21 +314,20 @@ def test_requests_in_flight_are_answered_on_sigterm(docker: Any, image: str | No
     assert set(answers) == {BATCH}
 
 
-def test_builds_of_every_kind_beside_containers_under_load(
-    docker: Any, slim: BuiltImage, nvidia: str, tmp_path: Path
-) -> None:
+@pytest.mark.usefixtures("nvidia")  # which is chosen
+def test_builds_of_every_kind_beside_containers_under_load(slim: BuiltImage) -> None:
     """One of each kind of image, over the same repository: ten builds, no failed request, no wrong answer."""
-    del docker, nvidia  # the second one is chosen
-    build(tmp_path, rebuilding.FIRST)
-    repository = tmp_path / "repository"
     with ExitStack() as stack:
+        folder = stack.enter_context(rebuilding.folder_for_all())
+        build(folder, rebuilding.FIRST)
+        repository = folder / "repository"
         servers = {}
         for kind, image in (("slim", slim.reference), ("nvidia", None)):
             server = LAUNCHERS["docker"].launch(repository, options(image))
             stack.callback(server.stop)
             servers[kind] = server.endpoints
         with rebuilding.asked(servers) as reports:
-            rebuilding.build_all_kinds(tmp_path, repository, reports)
+            rebuilding.build_all_kinds(folder, repository, reports)
 
 
 def test_a_killed_worker_is_brought_back(docker: Any, image: str | None, onnx: Path) -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
 import rebuilding
 from conftest import ANY_PORTS, build
 
@@ -14,15 +16,21 @@ from builder.launchers import LAUNCHERS, newer
 from client import Client
 
 
-def test_builds_of_every_kind_beside_a_server_under_load(tmp_path: Path) -> None:
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    with rebuilding.folder_for_all() as made:
+        yield made
+
+
+def test_builds_of_every_kind_beside_a_server_under_load(folder: Path) -> None:
     """Ten builds, no failed request, no wrong answer; and a server that starts afterwards serves the last build."""
-    build(tmp_path, rebuilding.FIRST)
-    repository = tmp_path / "repository"
+    build(folder, rebuilding.FIRST)
+    repository = folder / "repository"
     before = newer.published(repository)
     server = LAUNCHERS["embedded"].launch(repository, ANY_PORTS)
     try:
         with rebuilding.asked({"embedded": server.endpoints}) as reports:
-            rebuilding.build_all_kinds(tmp_path, repository, reports)
+            rebuilding.build_all_kinds(folder, repository, reports)
         first = answer(server.endpoints.grpc)
     finally:
         server.stop()

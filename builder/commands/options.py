@@ -32,7 +32,7 @@ Linger = Annotated[
 ]
 HttpHost = Annotated[
     str | None,
-    typer.Option(help="Address of plain HTTP beside TLS, in a network of its own.", hidden=True),
+    typer.Option(help="Address of plain HTTP. Default: --host's, or loopback where that is safer.", metavar="HOST"),
 ]
 
 # Of builds on a cluster.

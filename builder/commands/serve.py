@@ -92,6 +92,7 @@ def serve(
             http_host=http_host,
             container=ContainerOptions(image, name, detach, memory, cpus, lambda step: steps(f"image: {step}")),
             report=(lambda _: None) if as_json else say,
+            warn=say,
         )
         served = _published(repository)
         server = _launch(repository, launcher, options, as_json)
@@ -127,7 +128,8 @@ def _attend(
 
     try:
         if as_json:
-            print_json({"ready": True, "restricted": server.is_restricted} | asdict(server.endpoints))
+            known = {"restricted": server.is_restricted, "advisories": [found.cve for found in server.advisories]}
+            print_json({"ready": True} | known | asdict(server.endpoints))
         else:
             ends, detached = server.endpoints, options.container.detach
             how = f"build-repo stop --name {server.name}" if detached else "Ctrl-C"

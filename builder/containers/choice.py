@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from builder import images
+from builder import advisories, images
 from builder.errors import ImageError
 from builder.hardware import Gpu
 from builder.images import Image
@@ -25,8 +25,9 @@ class Choice:
 
 
 def choose(models: Sequence[Served], gpu: Gpu | None = None) -> Choice:
-    """The newest image that can load every model, one with a sound batcher if there is any. Raises ImageError.
+    """The newest image that can load every model. Raises ImageError.
 
+    So it has a sound batcher, and no published holes, if any that fits has: what was mended stays so in newer ones.
     `gpu` is the one that it will run on; None if that is not known, and then nothing is asked of it.
     """
     objections = {image: [*_objections(image, models, gpu)] for image in reversed(images.IMAGES)}
@@ -103,6 +104,12 @@ def _warnings(image: Image) -> Iterator[str]:
         yield (
             f"Triton before {images.SOUND_BATCHER} loses wake-ups in its batcher: bursts of requests may wait 500 ms; "
             "build the models again for a newer image"
+        )
+
+    if found := advisories.open_in(image.triton, advisories.CALLERS):
+        yield (
+            f"Triton {image.triton} in it has {len(found)} published holes, and no image without them fits; build the "
+            f"models again for {advisories.closing(found)} or newer: see SECURITY.md"
         )
 
 

@@ -9,12 +9,15 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from builder import __version__
+from builder import __version__, advisories, images
 from builder.served import Served, recorded, requirements
 
 FINGERPRINT = "build-repo.fingerprint"
 LABEL = "build-repo.kind"
 """The label by which an image of ours is known: its kind."""
+TRITON = "build-repo.triton"
+"""The label with its server's version, where that is known."""
+BASE_NAME = "org.opencontainers.image.base.name"
 USER = 1000
 VERSION = re.compile(r"3\.\d+", re.ASCII)
 """Of a Python."""
@@ -44,6 +47,12 @@ class Order:
     @property
     def requirements(self) -> tuple[str, ...]:
         return requirements(self.models)
+
+    @property
+    def triton(self) -> str | None:
+        """Its server's version; None for a base that is not one of NVIDIA's known images."""
+        known = images.of_reference(self.base)
+        return advisories.EMBEDDED if self.kind == "slim" else known.triton if known else None
 
     @property
     def epoch(self) -> int:
@@ -76,7 +85,8 @@ def labels(order: Order) -> dict[str, str]:
         if order.bake
         else "Triton for a mounted repository",
         "org.opencontainers.image.created": datetime.fromtimestamp(order.epoch, UTC).isoformat(),
-        "org.opencontainers.image.base.name": order.base,
+        BASE_NAME: order.base,
     }
+    found |= {TRITON: order.triton} if order.triton else {}
     found |= {FINGERPRINT: order.fingerprint} if order.fingerprint else {}
     return found | ({"org.opencontainers.image.base.digest": order.base_digest} if order.base_digest else {})

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from builder import advisories, images
 from builder.containers import building, choice, nvidia
-from builder.containers.recipe import FINGERPRINT, LABEL, Order
+from builder.containers.recipe import BASE_NAME, FINGERPRINT, LABEL, TRITON, Order
 from builder.hardware import Gpu
 from builder.served import Served, requirements
 from builder.types import Report
@@ -22,6 +23,8 @@ class Resolved:
     reference: str
     kind: str
     """Of an image of ours, else empty."""
+    triton: str | None = None
+    """The version of its server, where its name or labels tell."""
 
 
 def resolve(
@@ -35,7 +38,7 @@ def resolve(
     """The image, on this machine afterwards; `tell` is told why it, before anything is pulled. Raises ImageError."""
     if image:
         labels = building.require(client, image, report).labels
-        return Resolved(image, labels.get(LABEL, ""))
+        return Resolved(image, labels.get(LABEL, ""), _triton(image, labels))
     chosen = choice.choose(models, gpu)
     base, derived = chosen.image.reference(), _name(chosen.image.tag, models)
     why = (*chosen.reasons, f"with {' '.join(requirements(models))} for the preprocessing, as {derived}")
@@ -46,7 +49,17 @@ def resolve(
     if there is None or there.labels.get(FINGERPRINT) != wanted:
         order = Order(models, "nvidia", base, building.python_of(client, base), fingerprint=wanted)
         building.build(client, order, derived, report)
-    return Resolved(derived, "nvidia")
+    return Resolved(derived, "nvidia", chosen.image.triton)
+
+
+def _triton(image: str, labels: Mapping[str, str]) -> str | None:
+    """One of ours says it; those that were built before that, say what they were built on."""
+    if labels.get(TRITON):
+        return labels[TRITON]
+    if labels.get(LABEL) == "slim":
+        return advisories.EMBEDDED
+    known = images.of_reference(image) or images.of_reference(labels.get(BASE_NAME, ""))
+    return known.triton if known else None
 
 
 def _name(tag: str, models: Sequence[Served]) -> str:

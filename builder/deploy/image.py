@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+from builder import advisories
+from builder.advisories import Judgement
 from builder.errors import DeployError
-from builder.images import REFERENCE
+from builder.images import REFERENCE, of_reference
 
 HINT = "name a tag that stays what it is, such as IMAGE:2026-05-04, or a digest, IMAGE@sha256:..."
+
+
+def judged(reference: str, slim: bool) -> Judgement:
+    """What is open in its server, as far as its name tells which that is; `slim`: whether it may be of that kind."""
+    known = of_reference(reference)
+    return advisories.of_image(known.triton if known else None, reference, "build-repo image --kind nvidia", slim)
 
 
 def pinned(reference: str) -> str:

@@ -200,6 +200,7 @@ def _readme(options: Options, files: list[str]) -> str:
         environments=[name for name in files if name.endswith(".env")],
         folder=CONFIGURATION,
         user=options.user,
+        beyond=not _is_loopback(options.host),
         secrets=[str(path) for path in secrets if path],
     )
 

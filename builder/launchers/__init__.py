@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from builder.advisories import Advisory
 from builder.launchers import docker, embedded
 from builder.types import Endpoints
 
@@ -54,10 +55,14 @@ class LaunchOptions:
     check: bool = True
     """Whether the repository must be what its lock records."""
     http_host: str | None = None
-    """None: as told at `tls`. Another where a network of its own protects it, as a container's does."""
+    """None: `host`, but loopback beside TLS, and where the server has published holes. See `access.addresses`."""
+    triton: str | None = None
+    """The server's version, which its launcher knows; None: not known."""
     container: ContainerOptions = ContainerOptions()
     report: Callable[[str], None] = lambda _: None
     """Told what the user should know before the server starts."""
+    warn: Callable[[str], None] = lambda _: None
+    """Told what is open in it to attackers."""
 
 
 class Server(Protocol):
@@ -66,6 +71,8 @@ class Server(Protocol):
     """By which a detached one is stopped; empty for the others."""
     is_restricted: bool
     """Whether model control and the like are closed to all who have no key."""
+    advisories: tuple[Advisory, ...]
+    """Published holes that others than this machine's own users can use, the worst first."""
 
     def wait(self) -> int:
         """Block until the server ends; its exit status."""

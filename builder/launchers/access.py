@@ -12,10 +12,12 @@ import secrets
 import socket
 import stat
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from builder import advisories
+from builder.advisories import Advisory, Exposure, Judgement
 from builder.errors import LaunchError
 
 if TYPE_CHECKING:
@@ -28,6 +30,10 @@ GRPC_HEADER = f"triton-grpc-protocol-{HEADER}"
 ENVIRONMENT = "BUILD_REPO_ADMIN_KEY"
 LOOPBACK = "127.0.0.1"
 SHORTEST_KEY = 16
+UNKNOWN = (
+    "which Triton the image has is told neither by its name nor by its labels, so that nobody can tell what published "
+    "holes it has: see SECURITY.md"
+)
 
 
 @dataclass(frozen=True)
@@ -40,9 +46,50 @@ class Addresses:
 
 
 def addresses(options: LaunchOptions) -> Addresses:
-    """With TLS, HTTP stays on loopback, for a proxy that encrypts it: beside TLS, plain text opens nothing."""
-    http = options.http_host or (options.host if options.tls is None or is_loopback(options.host) else LOOPBACK)
+    """HTTP stays on loopback, for a proxy before it, with TLS and where the server has published holes.
+
+    Beside TLS, plain text opens nothing; and what the holes need is, most of all, HTTP.
+    """
+    http = options.http_host or (LOOPBACK if _keeps_http(options) else options.host)
     return Addresses(http, options.host, options.metrics_host or http)
+
+
+def _keeps_http(options: LaunchOptions) -> bool:
+    return not is_loopback(options.host) and (options.tls is not None or _has_holes_in_http(options.triton))
+
+
+def _has_holes_in_http(triton: str | None) -> bool:
+    return triton is not None and bool(advisories.open_in(triton, Exposure(http=True)))
+
+
+def judged(options: LaunchOptions, triton: str | None) -> LaunchOptions:
+    """For a server of this version, None where nobody knows it; the user is warned of what is open in it."""
+    if line := judgement(options, triton).line:
+        options.warn(line)
+    return replace(options, triton=triton)
+
+
+def judgement(options: LaunchOptions, triton: str | None) -> Judgement:
+    """What is open in a server of this version to others than this machine's own users."""
+    known = replace(options, triton=triton)
+    where = addresses(known)
+    if triton is None:
+        return Judgement(None, "" if _is_all_loopback(known) else UNKNOWN)
+    found = open_advisories(known)
+    if not found:
+        return Judgement(())
+    who = where.grpc if is_loopback(where.http) else where.http
+    kept = "; plain HTTP stays on loopback unless --http-host moves it" if where.http != who else ""
+    return Judgement(found, advisories.summary(triton, found, f"whoever reaches {who}") + kept)
+
+
+def open_advisories(options: LaunchOptions) -> tuple[Advisory, ...]:
+    """What others than this machine's own users can use against the server, the worst first."""
+    if options.triton is None:
+        return ()
+    where = addresses(options)
+    reached = Exposure(not is_loopback(where.http), not is_loopback(where.grpc), is_restricted(options))
+    return advisories.open_in(options.triton, reached)
 
 
 def is_loopback(host: str) -> bool:

@@ -46,7 +46,7 @@ MEMORY = re.compile(r"\d+[bkmg]?", re.ASCII | re.IGNORECASE)
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]+", re.ASCII)
 OURS = "build-repo: "
 # What the server's own first process says of its life, and this launcher, too.
-REPEATED = tuple(OURS + word for word in ("starting", "ready", "stopping", "model-repository", "published"))
+REPEATED = tuple(OURS + word for word in ("starting", "ready", "stopping", "model-repository", "published", "Triton "))
 MIB = 1024 * 1024
 SHARED_MEMORY_MIB = 1024
 SHARED_MEMORY_MIB_A_MODEL = 256
@@ -63,7 +63,8 @@ def launch(repository: Path, options: LaunchOptions) -> ContainerServer:
     _require_sense(options.container)
     client = engine.connect()
     try:
-        server = ContainerServer(client, models, _image(client, models, options), options)
+        image = _image(client, models, options)
+        server = ContainerServer(client, models, image, access.judged(options, image.triton))
     except BaseException:
         client.close()
         raise
@@ -109,9 +110,10 @@ class ContainerServer:
         self._repository = models[0].repository.absolute()
         self._detach = options.container.detach
         self.is_restricted = options.restrict is not False  # the bridge that it is in has other containers, too
+        self.advisories = access.open_advisories(options)
         self.name = options.container.name or default_name(self._repository)
         ports = choose_ports(options)
-        # Plain HTTP beside TLS stays on this machine, as with the embedded server.
+        # Plain HTTP stays on this machine where the embedded server's would.
         self._hosts = vars(access.addresses(options))
         self._ports = ports
         self.endpoints = embedded.endpoints(options, ports)

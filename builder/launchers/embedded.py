@@ -18,6 +18,7 @@ import urllib.request
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from builder import advisories
 from builder.errors import LaunchError, ModelLoadError, ServerEnded
 from builder.launchers import access, guard, workers
 from builder.launchers.certificates import require_usable
@@ -68,6 +69,7 @@ def launch(repository: Path, options: LaunchOptions) -> EmbeddedServer:
     refuse_unloadable(repository)
     if options.tls:
         require_usable(options.tls)
+    options = access.judged(options, advisories.EMBEDDED)
     key, ports = access.key_of(options), choose_ports(options)
     server = EmbeddedServer(repository, make_runtime(repository, options.check), options, ports, key)
     try:
@@ -91,6 +93,7 @@ class EmbeddedServer:
         self.is_restricted = key is not None
         self._snapshot, self._repository = runtime.snapshot, repository
         self._models = runtime.snapshot.folder
+        self.advisories = access.open_advisories(options)
         self._is_ready = False
         # While it starts, its reasons are gathered for one message; while it stops, it complains of
         # models that go because they are taken away.

@@ -81,7 +81,9 @@ def kubernetes(
 ) -> None:
     """A Kustomize base with an overlay a GPU generation, and KServe's objects; for Kubernetes 1.30 and newer."""
     from builder.commands.deploy.report import report
+    from builder.containers import slim
     from builder.deploy import files, kubernetes, source
+    from builder.deploy.image import judged
     from builder.served import read_intact
 
     how = source.How(repository_secret, repository_endpoint, fetch_image or source.FETCH_IMAGE, fetch_command)
@@ -94,5 +96,7 @@ def kubernetes(
     options = kubernetes.Options(
         image, origin, place, scale, sizes, network, monitors, admin_secret, kserve_protocol, pull_secret
     )
-    texts = kubernetes.render(read_intact(repository), options)
-    report(files.write(texts, output, force, target="kubernetes"), output, as_json, kubernetes.apply_command(output))
+    models = read_intact(repository)
+    texts = kubernetes.render(models, options)
+    outcome = files.write(texts, output, force, target="kubernetes")
+    report(outcome, output, as_json, judged(image, not slim.refusal(models)), kubernetes.apply_command(output))

@@ -9,13 +9,18 @@ from typing import TYPE_CHECKING
 from builder.commands.output import print_json, say
 
 if TYPE_CHECKING:
+    from builder.advisories import Judgement
     from builder.deploy.files import Outcome
 
 
-def report(outcome: Outcome, folder: Path, as_json: bool, following: str = "") -> None:
-    """The files, one a line; to standard error, what became of them, and the command that follows."""
+def report(outcome: Outcome, folder: Path, as_json: bool, judged: Judgement, following: str = "") -> None:
+    """The files, one a line; to standard error, what is open to attack in what they run, what became of them, and the
+    command that follows.
+    """
+    if judged.line:
+        say(judged.line)
     if as_json:
-        print_json({"folder": str(folder)} | asdict(outcome))
+        print_json({"folder": str(folder)} | asdict(outcome) | {"advisories": judged.names})
         return
     for name in sorted((*outcome.written, *outcome.unchanged)):
         print(folder / name)

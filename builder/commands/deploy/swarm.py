@@ -41,7 +41,9 @@ def swarm(
 ) -> None:
     """A stack file: replicas behind a proxy, updated one by one."""
     from builder.commands.deploy.report import report
+    from builder.containers import slim
     from builder.deploy.files import write
+    from builder.deploy.image import judged
     from builder.deploy.swarm import STACK, Options, render
     from builder.served import read_intact
 
@@ -59,6 +61,9 @@ def swarm(
         memory,
         gpus,
     )
-    files = render(read_intact(repository), options)
+    models = read_intact(repository)
+    files = render(models, options)
     following = f"docker stack deploy --with-registry-auth --compose-file {output / STACK} {name}"
-    report(write(files, output, force, target="swarm"), output, as_json, following)
+    report(
+        write(files, output, force, target="swarm"), output, as_json, judged(image, not slim.refusal(models)), following
+    )

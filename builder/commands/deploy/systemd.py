@@ -64,9 +64,11 @@ def systemd(
     as_json: Json = False,
 ) -> None:
     """Hardened units for the embedded server and the gateway."""
+    from builder.advisories import EMBEDDED
     from builder.commands.deploy.report import report
     from builder.deploy.files import write
     from builder.deploy.systemd import Environment, Gateway, Options, Ports, render, this_environment
+    from builder.launchers import LaunchOptions, access
     from builder.served import read_intact
 
     before = Gateway(
@@ -86,4 +88,5 @@ def systemd(
         tuple(allow_from or ()),
         before if gateway else None,
     )
-    report(write(render(read_intact(repository), options), output, force, target="systemd"), output, as_json)
+    outcome = write(render(read_intact(repository), options), output, force, target="systemd")
+    report(outcome, output, as_json, access.judgement(LaunchOptions(host), EMBEDDED))
