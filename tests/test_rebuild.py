@@ -60,7 +60,7 @@ def test_serve_tells_that_something_newer_is_published(tmp_path: Path) -> None:
         assert process.stderr
         assert json.loads(process.stdout.readline())["ready"]
         build(tmp_path, "models:\n" + rebuilding.entry(seed="1") + rebuilding.entry("another"))
-        told = next(line for line in process.stderr if "published" in line)
+        told = next(line for line in process.stderr if "new: another" in line)
     finally:
         process.terminate()
         process.communicate(timeout=60)
