@@ -59,6 +59,15 @@ def carrying(name: str, value: str) -> set[int]:
     return {pid for pid in found - {os.getpid()} if is_alive(pid)}
 
 
+def descendants(pid: int) -> set[int]:
+    found = set()
+    for task in Path(f"/proc/{pid}/task").glob("*/children"):
+        with suppress(OSError):
+            for child in map(int, task.read_text().split()):
+                found |= {child} | descendants(child)
+    return found
+
+
 def is_alive(pid: int) -> bool:
     """Whether it runs; one that nobody has collected yet does not."""
     try:

@@ -1,0 +1,1 @@
+"""What tests need of the machine beside Python. A test that needs something bears its marker; see pyproject.toml."""
