@@ -80,14 +80,16 @@ def _import(client: Any, codename: str, packages: Sequence[str], tag: str) -> No
 
 
 def _run(*command: str) -> None:
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace")
+    done = subprocess.run(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", timeout=540
+    )
     assert done.returncode == 0, f"{command[0]} failed:\n{done.stdout[-3000:]}"
 
 
 def _mirror(codename: str) -> str:
     """Where apt gets the release from."""
     command = ["apt-get", "indextargets", "--format", "$(RELEASE) $(COMPONENT) $(SITE)", "Created-By: Packages"]
-    lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    lines = subprocess.run(command, capture_output=True, text=True, check=True, timeout=540).stdout.splitlines()
     return next(line.split()[2] for line in lines if line.split()[:2] == [codename, "main"])
 
 

@@ -35,6 +35,8 @@ OURS = ("build-repo-", "repo-client-", "psm_", "sem.mp-")
 GRACE_S = 15
 """What has been told to end may take a moment."""
 DOCKER = "/var/run/docker.sock"
+CACHE = f"torchinductor_{getpass.getuser()}"
+"""PyTorch's compiler keeps it in the folder for temporary files, as the README says."""
 HELPERS = ("multiprocessing.resource_tracker", "torch/_inductor/compile_worker")
 """Processes that end with the one whose children they are."""
 
@@ -80,16 +82,21 @@ def pytest_sessionfinish(session: pytest.Session) -> Iterator[None]:
 def begin() -> Run:
     """Mark this process, and by it all that it will start."""
     usual = Path(tempfile.gettempdir())
-    # Caches that are kept from run to run stay where they are, and so do the results of the last runs.
-    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(usual / f"torchinductor_{getpass.getuser()}"))
-    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(usual))
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(usual))  # of the results of the last runs
     name = "/".join(filter(None, [os.environ.get(MARK), secrets.token_hex(4)]))
     # Short, since paths of sockets begin with it; open to the other users that some tests run programs as.
     folder = Path(tempfile.mkdtemp(prefix="tests-", dir=usual if len(str(usual)) < 30 else "/tmp"))
     folder.chmod(0o755)
+    share(usual / CACHE, folder)
     os.environ |= {MARK: name, "TMPDIR": str(folder)}
     tempfile.tempdir = None  # to be found anew
     return Run(name, folder, frozenset(in_memory()))
+
+
+def share(cache: Path, folder: Path) -> None:
+    """What is kept from run to run; part of it heeds no TORCHINDUCTOR_CACHE_DIR."""
+    cache.mkdir(exist_ok=True)
+    (folder / cache.name).symlink_to(cache)
 
 
 def end(run: Run, results: Path, grace: float) -> list[str]:
@@ -111,7 +118,7 @@ def here(run: Run) -> dict[str, Remove]:
     found: dict[str, Remove] = {f"process {pid}: {command(pid)}": lambda: None for pid in processes(run)}
     for name in in_memory() - run.memory - used_by_others(run):
         found[f"shared memory: {SHARED_MEMORY / name}"] = partial((SHARED_MEMORY / name).unlink, missing_ok=True)
-    return found | {f"temporary: {path}": lambda: None for path in run.folder.iterdir()}
+    return found | {f"temporary: {path}": lambda: None for path in run.folder.iterdir() if path.name != CACHE}
 
 
 def processes(run: Run) -> set[int]:

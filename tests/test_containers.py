@@ -268,7 +268,7 @@ def test_a_damaged_repository_goes_nowhere(command: str, tmp_path: Path) -> None
     publish_model(tmp_path / "r", "o", facts={"opset": "18"}, device="cpu", **values)
     (tmp_path / "r" / "o_onnxruntime" / "1" / "model.onnx").write_bytes(b"as it is now")
     build_repo = [sys.executable, "-m", "builder", *command.split(), "-r", "r"]
-    done = subprocess.run(build_repo, cwd=tmp_path, capture_output=True, text=True)
+    done = subprocess.run(build_repo, cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert done.returncode == RepositoryError.exit_code
     assert "model.onnx" in done.stderr
     assert not (tmp_path / command.split()[-1]).exists()

@@ -17,6 +17,7 @@ import pytest
 import yaml
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from processes import started
 from published import publish_plan
 
 from builder.deploy import kubernetes
@@ -191,12 +192,9 @@ def serving(kind: str, folder: Path, *options: str) -> Iterator[str]:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = f"127.0.0.1:{taken.getsockname()[1]}"
     command = [rclone(), "serve", kind, folder, "--addr", address, "--config", os.devnull, *options]
-    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as server:
-        try:
-            _await(address, server)
-            yield address
-        finally:
-            server.terminate()
+    with started(command, stderr=subprocess.DEVNULL) as server:
+        _await(address, server)
+        yield address
 
 
 def _await(address: str, server: subprocess.Popen[bytes]) -> None:

@@ -173,7 +173,7 @@ def deploy(folder: Path, models: list[Any], options: Options) -> None:
         str(folder / STACK),
         options.name,
     ]
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
 
 
@@ -260,7 +260,7 @@ def test_an_update_and_a_kill_under_load(swarm: Any, tmp_path: Path) -> None:
     finally:
         if load is not None:
             load.remove(force=True)
-        subprocess.run(["docker", "stack", "rm", name], capture_output=True)
+        subprocess.run(["docker", "stack", "rm", name], capture_output=True, timeout=120)
         wait_for(lambda: not ready(swarm, f"{name}_triton"), lambda: "the stack does not go")
         shutil.rmtree(tmp_path / "stack", ignore_errors=True)
     result = json.loads((tmp_path / "load" / "result.json").read_text())
@@ -271,9 +271,13 @@ def test_an_update_and_a_kill_under_load(swarm: Any, tmp_path: Path) -> None:
 
 def test_the_command(models: list[Any], tmp_path: Path) -> None:
     command = [sys.executable, "-m", "builder", "deploy", "swarm", "-r", str(models[0].repository), "--json"]
-    done = subprocess.run([*command, "--image", "a/b:1", "-o", str(tmp_path / "out")], capture_output=True, text=True)
+    done = subprocess.run(
+        [*command, "--image", "a/b:1", "-o", str(tmp_path / "out")], capture_output=True, text=True, timeout=120
+    )
     assert done.returncode == 0, done.stderr
     assert sorted(json.loads(done.stdout)["written"]) == [PROXY, STACK]
-    done = subprocess.run([*command, "--image", "a/b", "-o", str(tmp_path / "out")], capture_output=True, text=True)
+    done = subprocess.run(
+        [*command, "--image", "a/b", "-o", str(tmp_path / "out")], capture_output=True, text=True, timeout=120
+    )
     assert done.returncode == 19
     assert "has no tag" in done.stderr

@@ -13,7 +13,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from conftest import ANY_PORTS, build
 from docker.errors import ImageNotFound, NotFound
 from engines import engine, missing
 from load import BATCH, in_flight, over_grpc
+from processes import started
 from published import publish_model
 
 from builder import images
@@ -151,7 +152,7 @@ def test_a_baked_image_serves_without_this_machine(docker: Any, slim: BuiltImage
         assert b"Read-only file system" in said.output
     finally:
         running.stop(timeout=40)
-        status = running.wait()["StatusCode"]
+        status = running.wait(timeout=60)["StatusCode"]
         running.remove(force=True)
     assert status == 0
 
@@ -290,22 +291,23 @@ def test_doors_of_a_container(docker: Any, image: str | None, onnx: Path, tmp_pa
 COMMAND = [sys.executable, "-m", "builder", "serve", "--launcher", "docker", "--json"]
 
 
-def launched(repository: Path, *arguments: str) -> tuple[subprocess.Popen[str], dict[str, Any]]:
+@contextmanager
+def launched(repository: Path, *arguments: str) -> Iterator[tuple[subprocess.Popen[str], dict[str, Any]]]:
     command = [*COMMAND, "-r", str(repository), "--http-port=0", "--grpc-port=0", "--metrics-port=0", *arguments]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    assert process.stdout
-    line = process.stdout.readline()
-    assert line, process.communicate()[1]
-    return process, json.loads(line)
+    with started(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        line = process.stdout.readline()
+        assert line, process.communicate(timeout=60)[1]
+        yield process, json.loads(line)
 
 
 def test_requests_in_flight_are_answered_on_sigterm(docker: Any, image: str | None, onnx: Path) -> None:
     """By both first processes: `build-repo serve` in the slim image, entry.py in NVIDIA's."""
     name = f"build-repo-test-term-{os.getpid()}"
-    process, ready = launched(onnx, *(("--image", image) if image else ()), "--name", name)
-    with Client(ready["grpc"], retries=0, timeout=30) as client:
-        answers = in_flight(over_grpc(client), process.terminate)
-    _, said = process.communicate(timeout=60)
+    with launched(onnx, *(("--image", image) if image else ()), "--name", name) as (process, ready):
+        with Client(ready["grpc"], retries=0, timeout=30) as client:
+            answers = in_flight(over_grpc(client), process.terminate)
+        _, said = process.communicate(timeout=60)
     assert process.returncode == 0, said
     assert name not in containers(docker)
     assert answers
@@ -314,17 +316,15 @@ def test_requests_in_flight_are_answered_on_sigterm(docker: Any, image: str | No
 
 def test_a_killed_launcher_leaves_no_container(docker: Any, image: str | None, onnx: Path) -> None:
     name = f"build-repo-test-kill-{os.getpid()}"
-    process, _ = launched(onnx, *(("--image", image) if image else ()), "--name", name)
-    assert name in containers(docker)
-    process.kill()
-    process.communicate()
+    with launched(onnx, *(("--image", image) if image else ()), "--name", name) as (process, _):
+        assert name in containers(docker)
+        process.kill()
     wait_for(lambda: name not in containers(docker))
 
 
 def test_detached_and_stopped(docker: Any, slim: BuiltImage, onnx: Path) -> None:
-    process, ready = launched(onnx, "--image", slim.reference, "--detach")
-    assert process.wait(30) == 0
-    process.communicate()
+    with launched(onnx, "--image", slim.reference, "--detach") as (process, ready):
+        assert process.wait(30) == 0
     name = default_name(onnx.absolute())
     try:
         with Client(ready["grpc"]) as client:
@@ -335,10 +335,10 @@ def test_detached_and_stopped(docker: Any, slim: BuiltImage, onnx: Path) -> None
         assert name in containers(docker)  # the refusal left the first alone
     finally:
         stop = [sys.executable, "-m", "builder", "stop", "-r", str(onnx)]
-        done = subprocess.run(stop, capture_output=True, text=True)
+        done = subprocess.run(stop, capture_output=True, text=True, timeout=300)
     assert done.stdout == f"{name}\n"
     assert name not in containers(docker)
-    again = subprocess.run(stop, capture_output=True, text=True)
+    again = subprocess.run(stop, capture_output=True, text=True, timeout=300)
     assert again.returncode == 10
     assert "no container serves" in again.stderr
 
@@ -400,10 +400,9 @@ def registry(tmp_path: Path) -> Iterator[str]:
     storage = f"storage: {{filesystem: {{rootdirectory: {tmp_path / 'registry'}}}}}"
     (tmp_path / "registry.yml").write_text(f"version: 0.1\n{storage}\nhttp: {{addr: {address}}}\n")
     command = ["docker-registry", "serve", str(tmp_path / "registry.yml")]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+    with started(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL):
         wait_for(lambda: answers(f"http://{address}/v2/"))
         yield address
-        process.terminate()
 
 
 def answers(url: str) -> bool:
@@ -499,11 +498,13 @@ def test_a_base_of_another_python(docker: Any, both: Path) -> None:
 
 def test_the_command(docker: Any, onnx: Path, nvidia: str, tmp_path: Path) -> None:
     image = [sys.executable, "-m", "builder", "image", "-r", str(onnx), "--kind", "nvidia", "--base", nvidia]
-    done = subprocess.run([*image, "-t", "build-repo-test/command:1", "--json"], capture_output=True, text=True)
+    done = subprocess.run(
+        [*image, "-t", "build-repo-test/command:1", "--json"], capture_output=True, text=True, timeout=300
+    )
     assert done.returncode == 0, done.stderr
     assert docker.images.get("build-repo-test/command:1").id == json.loads(done.stdout)["id"]
     context = [*image, "--output", str(tmp_path / "context"), "--bake"]
-    done = subprocess.run(context, capture_output=True, text=True)
+    done = subprocess.run(context, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     dockerfile = (tmp_path / "context" / "Dockerfile").read_text()
     assert f"FROM {nvidia}" in dockerfile

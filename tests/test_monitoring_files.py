@@ -8,12 +8,14 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 from gateways import gateway
+from processes import started
 from ruamel.yaml import YAML
 
 from builder.pictures import SAMPLES
@@ -43,7 +45,7 @@ def program(name: str) -> str:
 
 def test_the_alerts_own_tests() -> None:
     result = subprocess.run(
-        [program("promtool"), "test", "rules", FILES / "alerts_test.yml"], capture_output=True, text=True
+        [program("promtool"), "test", "rules", FILES / "alerts_test.yml"], capture_output=True, text=True, timeout=120
     )
     assert result.returncode == 0, result.stdout + result.stderr
 
@@ -142,9 +144,7 @@ def prometheus(server: Endpoints, tmp_path_factory: pytest.TempPathFactory) -> I
             executable, f"--config.file={config}", f"--storage.tsdb.path={folder / 'data'}",
             f"--web.listen-address={address}", "--log.level=error",
         ]  # fmt: skip
-        process = subprocess.Popen(command)
-        running = Prometheus(address)
-        try:
+        with started(command), closing(Prometheus(address)) as running:
             assert eventually(running.is_ready)
             work(
                 server,
@@ -152,10 +152,6 @@ def prometheus(server: Endpoints, tmp_path_factory: pytest.TempPathFactory) -> I
                 lambda: all(running.query(served(query)) for query in QUERIES if not names(query) & OF_GPUS),
             )
             yield running
-        finally:
-            running.close()
-            process.terminate()
-            process.wait(60)
 
 
 def work(server: Endpoints, url: str, done: Callable[[], bool]) -> None:

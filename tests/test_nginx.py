@@ -9,7 +9,6 @@ import socket
 import ssl
 import subprocess
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -23,8 +22,10 @@ import tritonclient.grpc as triton_grpc
 import trustme
 from conftest import ANY_PORTS, build
 from gateways import gateway
+from processes import started
 from test_security import CLOSED, OPEN
 from tritonclient.utils import InferenceServerException
+from waiting import until
 
 from builder.launchers import LAUNCHERS
 from builder.pictures import SAMPLES
@@ -169,16 +170,11 @@ def running(program: str, folder: Path, file: Path, port: int) -> Iterator[None]
         for path in (folder, *folder.iterdir()):
             os.chown(path, nobody.pw_uid, nobody.pw_gid)
     command = [program, "-e", "stderr", "-p", folder, "-c", file, "-g", "daemon off;"]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, **user)
-    assert process.stderr is not None
-    try:
-        for _ in range(1200):
-            if process.poll() is not None or accepts(port):
-                break
-            time.sleep(0.05)
+    with started(command, stderr=subprocess.PIPE, text=True, **user) as process:
+        assert process.stderr is not None
+        until(lambda: process.poll() is not None or accepts(port))
         assert process.poll() is None, process.stderr.read()
         yield
-    finally:
         process.terminate()
         said = process.communicate(timeout=30)[1]
     assert not re.search(r"\[(emerg|alert|crit)\]|deprecated", said), said
