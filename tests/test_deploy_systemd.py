@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 import re
-import shutil
 import socket
 import subprocess
 import sys
@@ -19,13 +18,13 @@ from pathlib import Path
 
 import pytest
 from conftest import build
-from engines import missing
 from fake_triton import FakeTriton
 from gateways import gateway
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from processes import started
 from published import publish_model
+from tools import program
 
 from builder import errors, notify
 from builder.deploy import systemd, units
@@ -64,9 +63,8 @@ VARIANTS = {
 }
 
 
-def program(name: str) -> str:
-    found = shutil.which(name) or shutil.which(name, path="/lib/systemd:/usr/lib/systemd")
-    return found or missing(f"no {name} to test with: apt-get install systemd")
+def of_systemd(name: str) -> str:
+    return program(name, "apt-get install systemd", "systemd")
 
 
 def written(files: dict[str, str], folder: Path) -> list[Path]:
@@ -79,17 +77,21 @@ def setting(unit: str, name: str) -> str:
     return re.search(rf"^{name}=(.*)$", unit, re.MULTILINE)[1]  # type: ignore[index]
 
 
+@pytest.mark.systemd
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_systemd_has_nothing_to_say(variant: str, tmp_path: Path) -> None:
     files = written(render(None, VARIANTS[variant]), tmp_path)
-    done = subprocess.run([program("systemd-analyze"), "verify", *files], capture_output=True, text=True, timeout=120)
+    done = subprocess.run(
+        [of_systemd("systemd-analyze"), "verify", *files], capture_output=True, text=True, timeout=120
+    )
     assert (done.returncode, done.stdout + done.stderr) == (0, "")
 
 
+@pytest.mark.systemd
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_exposure(variant: str, tmp_path: Path) -> None:
     for unit in written(render(None, VARIANTS[variant]), tmp_path):
-        command = [program("systemd-analyze"), "security", "--offline=true", f"--threshold={EXPOSURE}", unit]
+        command = [of_systemd("systemd-analyze"), "security", "--offline=true", f"--threshold={EXPOSURE}", unit]
         done = subprocess.run(command, capture_output=True, text=True, timeout=120)
         assert done.returncode == 0, done.stdout[-200:] + done.stderr
 
@@ -181,7 +183,7 @@ PROGRAM_PATHS = PATHS.filter(lambda path: not set("\"'\\") & set(str(path)))
 def parsed(folder: Path, name: str) -> str:
     """What systemd's manager makes of a unit. It refuses to do so for root."""
     nobody = [] if os.geteuid() else ["setpriv", "--reuid=nobody", "--clear-groups"]
-    command = [*nobody, program("systemd"), "--test", "--system", f"--unit={name}", "--no-pager"]
+    command = [*nobody, of_systemd("systemd"), "--test", "--system", f"--unit={name}", "--no-pager"]
     environment = {"SYSTEMD_UNIT_PATH": f"{folder}:", "XDG_RUNTIME_DIR": str(folder), "PATH": os.environ["PATH"]}
     done = subprocess.run(command, env=environment, capture_output=True, check=True, timeout=120)
     text = done.stdout.decode()
@@ -196,6 +198,7 @@ def shared() -> Iterator[Path]:
         yield Path(folder)
 
 
+@pytest.mark.systemd
 @settings(max_examples=30, deadline=None)
 @given(repository=PATHS, prefix=PROGRAM_PATHS, readable=PATHS)
 def test_every_path_reaches_systemd_as_it_is(shared: Path, repository: Path, prefix: Path, readable: Path) -> None:

@@ -25,10 +25,11 @@ import standin
 import trustme
 from conftest import ANY_PORTS, build
 from docker.errors import ImageNotFound, NotFound
-from engines import engine, missing
+from engines import OWN, engine
 from load import BATCH, in_flight, over_grpc
 from processes import started
 from published import publish_model
+from tools import program
 
 from builder import images
 from builder.containers import building, orders
@@ -94,7 +95,7 @@ def nvidia(docker: Any) -> str:
 
 
 def options(image: str | None = None, **changes: Any) -> LaunchOptions:
-    container = ContainerOptions(image, name=f"build-repo-test-{os.getpid()}-{time.monotonic_ns()}")
+    container = ContainerOptions(image, name=f"{OWN}-{time.monotonic_ns()}")
     return replace(LaunchOptions(http_port=0, grpc_port=0, metrics_port=0, container=container), **changes)
 
 
@@ -140,7 +141,7 @@ def test_a_baked_image_serves_without_this_machine(docker: Any, slim: BuiltImage
         tmpfs={"/tmp": "rw,nosuid,nodev,exec,size=256m"},
         shm_size=2**30,
         ports={"8001/tcp": ("127.0.0.1", None)},
-        name=f"build-repo-test-baked-{os.getpid()}",
+        name=f"{OWN}-baked",
     )
     try:
         wait_for(lambda: health(running) == "healthy", running)
@@ -228,7 +229,7 @@ def test_the_chosen_image_is_told(nvidia: str, onnx: Path) -> None:
 def test_an_image_of_ones_own_gets_the_first_process(docker: Any, onnx: Path) -> None:
     """One with all that is needed, and not made by build-repo."""
     LAUNCHERS["docker"].launch(onnx, options()).stop()  # which makes the image
-    own = docker.containers.create(docker.images.get(derived()).id)
+    own = docker.containers.create(docker.images.get(derived()).id, name=f"{OWN}-own")
     changes = ["LABEL build-repo.kind=", 'ENTRYPOINT ["/opt/nvidia/nvidia_entrypoint.sh"]']
     own.commit("build-repo-test/own", "1", changes=changes)
     own.remove()
@@ -303,7 +304,7 @@ def launched(repository: Path, *arguments: str) -> Iterator[tuple[subprocess.Pop
 
 def test_requests_in_flight_are_answered_on_sigterm(docker: Any, image: str | None, onnx: Path) -> None:
     """By both first processes: `build-repo serve` in the slim image, entry.py in NVIDIA's."""
-    name = f"build-repo-test-term-{os.getpid()}"
+    name = f"{OWN}-term-{os.getpid()}"
     with launched(onnx, *(("--image", image) if image else ()), "--name", name) as (process, ready):
         with Client(ready["grpc"], retries=0, timeout=30) as client:
             answers = in_flight(over_grpc(client), process.terminate)
@@ -315,7 +316,7 @@ def test_requests_in_flight_are_answered_on_sigterm(docker: Any, image: str | No
 
 
 def test_a_killed_launcher_leaves_no_container(docker: Any, image: str | None, onnx: Path) -> None:
-    name = f"build-repo-test-kill-{os.getpid()}"
+    name = f"{OWN}-kill-{os.getpid()}"
     with launched(onnx, *(("--image", image) if image else ()), "--name", name) as (process, _):
         assert name in containers(docker)
         process.kill()
@@ -392,8 +393,7 @@ def files_for_containers() -> list[str]:
 @pytest.fixture
 def registry(tmp_path: Path) -> Iterator[str]:
     """The address of a registry on loopback, empty."""
-    if not shutil.which("docker-registry"):
-        missing("pulling needs a registry: apt-get install docker-registry")
+    program("docker-registry", "apt-get install docker-registry", "docker")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import re
 import subprocess
@@ -20,7 +21,7 @@ def run(folder: Path, text: str, *options: str, **environment: str) -> subproces
     (folder / "test_inner.py").write_text(text)
     command = [sys.executable, "-m", "pytest", "-c", str(ROOT / "pyproject.toml"), f"--rootdir={folder}"]
     command += ["-p", "leftovers", "-p", "limits", "-p", "tools", "-p", "no:cacheprovider", *options]
-    given = os.environ | {"PYTHONPATH": str(TESTS)} | environment
+    given = os.environ | {"PYTHONPATH": str(TESTS), "COLUMNS": "200"} | environment
     return subprocess.run(
         [*command, str(folder / "test_inner.py")], cwd=folder, env=given, capture_output=True, text=True, timeout=240
     )
@@ -117,3 +118,63 @@ def test_a_tidy_run_leaves_its_status_alone(tmp_path: Path) -> None:
     assert "left behind" not in done.stdout
     assert not list(tmp_path.glob("pytest-of-*/pytest-0"))
     assert kept == set()
+
+
+# What a machine lacks
+
+ALLOWED = {"there is a GPU", "there is no GPU", "there is one file system here", "has a GPU"}
+"""Reasons to skip that are not for want of a tool: the test is of another kind of machine."""
+NO_TOOL = re.compile("is for machines without a GPU$")
+FILES = [file for file in sorted(TESTS.rglob("*.py")) if file.name != "tools.py"]
+
+
+def skips(text: str) -> list[str]:
+    """Where a file skips, or looks for a program, by itself."""
+    found = []
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+            name, words = node.func.attr, [*node.args, *(word.value for word in node.keywords)]
+            reasons = {word.value for word in words if isinstance(word, ast.Constant)}
+            excused = reasons & ALLOWED or any(NO_TOOL.search(str(reason)) for reason in reasons)
+            if name in ("which", "importorskip") or (name in ("skip", "skipif") and not excused):
+                found.append(f"{node.lineno}: {name}; use tools.program or tools.missing")
+    return found
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
+def test_only_one_place_skips_for_want_of_something(file: Path) -> None:
+    assert not skips(file.read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize(
+    "text", ["pytest.skip('no nginx')", "shutil.which('nginx')", "pytest.mark.skipif(not nginx, reason='no nginx')"]
+)
+def test_the_rule_sees_a_skip_of_ones_own(text: str) -> None:
+    assert skips(text)
+
+
+NEEDS = """
+import pytest
+from tools import program
+
+@pytest.mark.nginx
+def test_lacks():
+    program("no-such-program", "apt-get install it", "nginx")
+
+@pytest.fixture(scope="module")
+def shell():
+    return program("sh", "apt-get install dash", "nginx")
+
+def test_has_and_does_not_say_so(shell):
+    pass
+"""
+
+
+@pytest.mark.parametrize("in_ci", [True, False])
+def test_what_is_lacking_skips_and_fails_in_ci_and_needs_its_marker(in_ci: bool, tmp_path: Path) -> None:
+    done = run(tmp_path, NEEDS, "-n0", "-rA", CI="true" if in_ci else "")
+    lacks = r"FAILED \S+test_lacks - Failed: " if in_ci else r"SKIPPED \[1\] \S+ "
+    assert re.search(lacks + "no no-such-program to test with: apt-get install it", done.stdout), done.stdout
+    assert re.search(
+        r"ERROR \S+test_has_and_does_not_say_so - AssertionError: .* must bear @pytest.mark.nginx", done.stdout
+    )

@@ -4,7 +4,6 @@ import ast
 import ctypes
 import json
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -22,6 +21,7 @@ from docker.errors import APIError, DockerException, ImageNotFound
 from hypothesis import given
 from hypothesis import strategies as st
 from onnx import TensorProto
+from tools import which
 from torch import nn
 
 from builder import engine
@@ -128,7 +128,7 @@ def check_quantization(model: Any) -> None:
 
 @pytest.fixture(scope="module", params=[10, 11])
 def real(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    if not bindings.folder(request.param).is_dir() or not shutil.which("gcc"):
+    if not bindings.folder(request.param).is_dir() or not which("gcc"):
         pytest.fail(f"needs gcc and {bindings.folder(request.param)}; run: make test")
     found = bindings.dump(request.param, tmp_path_factory.mktemp("bindings"))
     assert found["version"].startswith(f"{request.param}.")
