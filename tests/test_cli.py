@@ -1,5 +1,6 @@
 """Both programs as a shell sees them: output, exit codes, no tracebacks."""
 
+import getpass
 import json
 import signal
 import subprocess
@@ -110,6 +111,18 @@ def test_networks_table() -> None:
     table = build_repo("networks").stdout
     assert "61,100,840" in table
     assert len(table.splitlines()) == len(records) + 1
+
+
+def test_build_keeps_nothing_in_the_folder_for_temporary_files(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Such as what a runtime notes for the reports that it would send of its use."""
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setenv("TMPDIR", str(temporary))
+    monkeypatch.delenv("ORT_DISABLE_TELEMETRY", raising=False)
+    entries = (f"  {name}: {{network: lenet, weights: random, format: {name}}}\n" for name in ("onnx", "openvino"))
+    write_manifest(tmp_path, f"models:\n{''.join(entries)}")
+    assert build_repo(cwd=tmp_path).returncode == 0
+    assert {path.name for path in temporary.iterdir()} <= {f"torchinductor_{getpass.getuser()}"}  # a cache
 
 
 def test_serve_without_a_repository(tmp_path: Path) -> None:
