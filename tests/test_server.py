@@ -333,6 +333,19 @@ def test_a_stop_fails_no_request_that_is_between_two_steps(serving: Serving) -> 
     assert set(answers) == {BATCH}
 
 
+def test_temporary_files_of_models_go_with_a_server_that_is_killed(serving: Serving) -> None:
+    process, _, _ = serving
+    servers = [pid for pid in descendants(process.pid) if "stub\0" in Path(f"/proc/{pid}/cmdline").read_text()]
+    assert servers
+    for pid in servers:
+        given = dict(one.split("=", 1) for one in Path(f"/proc/{pid}/environ").read_text().split("\0") if one)
+        (Path(given["TMPDIR"]) / f"of {pid}").touch()
+        os.kill(pid, signal.SIGKILL)
+    process.terminate()
+    process.communicate(timeout=90)
+    assert not Path(given["TMPDIR"]).exists()
+
+
 def received(metrics: str) -> int:
     """Requests that the preprocessing step holds or has done, its warm-up left out."""
     try:
