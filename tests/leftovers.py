@@ -15,7 +15,7 @@ import socket
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -32,6 +32,8 @@ Remove = Callable[[], object]
 SHARED_MEMORY = Path("/dev/shm")
 OURS = ("build-repo-", "repo-client-", "psm_", "sem.mp-")
 """How names in shared memory begin that the product and Python's multiprocessing make."""
+WORKERS = ("pytest", "execnet", "builder", "client.cli", "build-repo", "repo-client", "tritonserver")
+"""Words in the commands of processes that may make such names."""
 GRACE_S = 15
 """What has been told to end may take a moment."""
 DOCKER = "/var/run/docker.sock"
@@ -116,7 +118,7 @@ def end(run: Run, results: Path, grace: float) -> list[str]:
 def here(run: Run) -> dict[str, Remove]:
     """Each thing in a line, and what takes it away."""
     found: dict[str, Remove] = {f"process {pid}: {command(pid)}": lambda: None for pid in processes(run)}
-    for name in in_memory() - run.memory - used_by_others(run):
+    for name in set() if others_work(run) else in_memory() - run.memory:
         found[f"shared memory: {SHARED_MEMORY / name}"] = partial((SHARED_MEMORY / name).unlink, missing_ok=True)
     return found | {f"temporary: {path}": lambda: None for path in run.folder.iterdir() if path.name != CACHE}
 
@@ -140,15 +142,17 @@ def in_memory() -> set[str]:
     return {name for name in names if name.startswith(OURS)}
 
 
-def used_by_others(run: Run) -> set[str]:
-    """Shared memory that processes have which are not of the run."""
-    others = {int(path.name) for path in Path("/proc").glob("[0-9]*")} - processes(run) - {os.getpid()}
-    used = set()
-    for pid in others:
-        with suppress(OSError):
-            lines = Path(f"/proc/{pid}/maps").read_text(errors="replace").splitlines()
-            used |= {Path(line.split(maxsplit=5)[5]).name for line in lines if f" {SHARED_MEMORY}/" in line}
-    return used
+def others_work(run: Run) -> bool:
+    """Whether something else runs that shares memory under such names: whose it is could not be told then."""
+    own = processes(run) | set(ancestors(os.getpid()))
+    others = {int(path.name) for path in Path("/proc").glob("[0-9]*")} - own
+    return any(word in command(pid) for pid in others for word in WORKERS)
+
+
+def ancestors(pid: int) -> Iterator[int]:
+    while pid > 1:
+        yield pid
+        pid = int(Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[1])
 
 
 def engine(stack: ExitStack) -> Any:
