@@ -63,11 +63,12 @@ def serving(networks: list[str]) -> Iterator[tuple[str, str]]:
         with LAUNCHERS["embedded"].launch(Path(folder, "repository"), ports) as server:
             command = [sys.executable, "-m", "client.cli", "gateway", "--port", "0", "--json"]
             command += ["--url", server.endpoints.grpc]
-            with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as gateway:
-                try:
-                    yield server.endpoints.grpc, json.loads(gateway.stdout.readline())["url"]
-                finally:
-                    gateway.terminate()
+            gateway = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+            try:
+                yield server.endpoints.grpc, json.loads(gateway.stdout.readline())["url"]
+            finally:
+                gateway.kill()
+                gateway.wait(60)
 
 
 def child(*arguments: str) -> float:

@@ -22,6 +22,7 @@ LABELS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight"
 PROGRAM = [sys.executable, "-m", "builder"]
 CONCURRENCY = 4
 REQUIRED_ACCURACY = 0.97
+STOP_S = 60
 
 
 def main() -> int:
@@ -34,12 +35,12 @@ def main() -> int:
     try:
         ready = server.stdout.readline()
         if not ready:
-            return server.wait()
+            return server.wait(STOP_S)
         with Client(json.loads(ready)["grpc"]) as client:
             correct = measure(client)
     finally:
         server.send_signal(signal.SIGTERM)
-        code = server.wait()
+        code = server.wait(STOP_S)
     return code or (0 if correct else 1)
 
 

@@ -56,9 +56,13 @@ def dump(major: int, scratch: Path) -> dict[str, Any]:
     source.write_text("".join(f"void *{symbol}(void) {{ return 0; }}\n" for symbol in SYMBOLS))
     for library in LIBRARIES:
         target = scratch / f"lib{library}.so.{major}"
-        subprocess.run(["gcc", "-shared", "-fPIC", f"-Wl,-soname,{target.name}", "-o", target, source], check=True)
+        subprocess.run(
+            ["gcc", "-shared", "-fPIC", f"-Wl,-soname,{target.name}", "-o", target, source], check=True, timeout=240
+        )
     environment = os.environ | {"LD_LIBRARY_PATH": str(scratch), "PYTHONPATH": str(folder(major))}
-    run = subprocess.run([sys.executable, "-c", DUMP], env=environment, capture_output=True, text=True, check=True)
+    run = subprocess.run(
+        [sys.executable, "-c", DUMP], env=environment, capture_output=True, text=True, check=True, timeout=240
+    )
     found: dict[str, Any] = json.loads(run.stdout)
     return found
 

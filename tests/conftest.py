@@ -19,6 +19,8 @@ from builder.pictures import SAMPLES
 from builder.types import BuiltModel, Endpoints, Target
 from client import Client
 
+pytest_plugins = ["leftovers", "limits", "tools"]
+
 ANY_PORTS = LaunchOptions(http_port=0, grpc_port=0, metrics_port=0)
 NETWORKS = Path(__file__).parent / "networks" / "small.py"
 ADMIN_KEYS = ("REPO_CLIENT_ADMIN_KEY", "BUILD_REPO_ADMIN_KEY")

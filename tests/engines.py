@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shutil
 import subprocess
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
-import pytest
 from filelock import FileLock
+from leftovers import MARK, docker_name
+from tools import missing, needs, which
 
 from builder.engine import connect
 from builder.errors import EngineError
 
 NAME = "build-repo-test-base"
+OWN = docker_name(os.environ[MARK])
+"""How names of containers, networks and stacks begin, so that one can tell which run has left them."""
 # What Python with its usual modules, and the wheels beside it, are linked with.
 LIBRARIES = (
     "ca-certificates",
@@ -39,6 +41,7 @@ UNNEEDED = ("./var/cache/apt/archives/*.deb", "./var/lib/apt/lists/*", "./usr/sh
 
 def engine() -> Any:
     """A client of this machine's engine. The test is skipped where there is none, and fails in CI."""
+    needs("docker")
     try:
         return connect()
     except EngineError as error:
@@ -56,7 +59,7 @@ def base_image(client: Any, packages: Sequence[str] = ()) -> str:
     wanted = sorted({*LIBRARIES, *packages})
     tag = hashlib.sha256(" ".join((codename, *wanted)).encode()).hexdigest()[:12]
     reference = f"{NAME}:{tag}"
-    with FileLock(Path(tempfile.gettempdir()) / f"{NAME}.lock"):
+    with FileLock(Path(os.environ["PYTEST_DEBUG_TEMPROOT"]) / f"{NAME}.lock"):  # of all runs on this machine
         try:
             client.images.get(reference)
         except ImageNotFound:
@@ -64,12 +67,8 @@ def base_image(client: Any, packages: Sequence[str] = ()) -> str:
     return reference
 
 
-def missing(what: str) -> NoReturn:
-    pytest.fail(what) if os.environ.get("CI") else pytest.skip(what)
-
-
 def _import(client: Any, codename: str, packages: Sequence[str], tag: str) -> None:
-    if os.geteuid() or not shutil.which("debootstrap"):
+    if os.geteuid() or not which("debootstrap"):
         missing("making an image needs root and debootstrap: apt-get install debootstrap")
     with tempfile.TemporaryDirectory(prefix=f"{NAME}-") as folder:
         root, tar = Path(folder) / "root", Path(folder) / "root.tar"
@@ -80,14 +79,16 @@ def _import(client: Any, codename: str, packages: Sequence[str], tag: str) -> No
 
 
 def _run(*command: str) -> None:
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace")
+    done = subprocess.run(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", timeout=540
+    )
     assert done.returncode == 0, f"{command[0]} failed:\n{done.stdout[-3000:]}"
 
 
 def _mirror(codename: str) -> str:
     """Where apt gets the release from."""
     command = ["apt-get", "indextargets", "--format", "$(RELEASE) $(COMPONENT) $(SITE)", "Created-By: Packages"]
-    lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    lines = subprocess.run(command, capture_output=True, text=True, check=True, timeout=540).stdout.splitlines()
     return next(line.split()[2] for line in lines if line.split()[:2] == [codename, "main"])
 
 

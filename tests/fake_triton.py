@@ -111,4 +111,4 @@ def serving(credentials: grpc.ServerCredentials | None = None, port: int = 0) ->
     try:
         yield servicer, f"127.0.0.1:{port}"
     finally:
-        server.stop(None).wait()
+        server.stop(None).wait(30)

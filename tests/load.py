@@ -84,7 +84,7 @@ def main(kind: str, key: str, *units: str) -> None:
     stop = ["systemctl", "stop", "--no-block", *units]
     with Client("127.0.0.1:8001", retries=0) as client:
         ask = over_grpc(client) if kind == "grpc" else over_http(key)
-        print(json.dumps(in_flight(ask, lambda: subprocess.run(stop, check=True))))
+        print(json.dumps(in_flight(ask, lambda: subprocess.run(stop, check=True, timeout=120))))
 
 
 if __name__ == "__main__":

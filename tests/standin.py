@@ -13,7 +13,8 @@ import tarfile
 from pathlib import Path
 from typing import Any
 
-from engines import base_image, missing
+from engines import base_image
+from tools import missing
 
 from builder import images
 from builder.launchers.runtime import RUNTIMES

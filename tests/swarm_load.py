@@ -40,7 +40,7 @@ def main() -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join()
+        thread.join(SECONDS)
     Path(output).write_text(json.dumps({"answers": answers, "failures": failures}))
 
 

@@ -226,10 +226,14 @@ print(json.dumps(found | {"said": server.communicate(timeout=90)[1]}))
 
 @pytest.fixture(scope="module")
 def alone() -> Callable[..., dict[str, object]]:
-    isolated = ["unshare", "--net"] if subprocess.run(["unshare", "--net", "true"], check=False).returncode == 0 else []
+    isolated = (
+        ["unshare", "--net"]
+        if subprocess.run(["unshare", "--net", "true"], check=False, timeout=60).returncode == 0
+        else []
+    )
     isolated = isolated or ["unshare", "--net", "--map-root-user"]
-    if subprocess.run([*isolated, "true"], check=False).returncode:
-        pytest.skip("no network namespace may be made here, and no test listens beyond loopback")
+    if subprocess.run([*isolated, "true"], check=False, timeout=60).returncode:
+        missing("no network namespace may be made here, and no test listens beyond loopback")
 
     def run(*arguments: str) -> dict[str, object]:
         command = [*isolated, sys.executable, "-c", textwrap.dedent(INSIDE), *arguments]

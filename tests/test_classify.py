@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ import pytest
 from fake_triton import FakeTriton, refuse
 from hypothesis import given
 from hypothesis import strategies as st
+from processes import started
 
 from builder.pictures import SAMPLES
 from builder.types import Endpoints
@@ -97,20 +97,21 @@ def test_run_that_is_killed_goes_on(form: str, fake: Fake, tmp_path: Path) -> No
     for number in range(60):
         (tmp_path / f"{number:03}.jpg").write_bytes(b"good %d" % number)
     asked: list[bytes] = []
-    reached = threading.Event()
+    reached, released = threading.Event(), threading.Event()
 
     def behave(_: int, request: Any, __: Any) -> None:
         asked.append(request.raw_input_contents[0][4:])
         if len(asked) == 30:
             reached.set()
-            time.sleep(30)
+            released.wait(60)
 
     servicer.behave = behave
     table = tmp_path / f"out.{form}"
     arguments = command(tmp_path, "--url", url, ENDINGS[form], table, "--concurrency", "1", "--batch-size", "1")
-    with subprocess.Popen(arguments) as process:
+    with started(arguments) as process:
         assert reached.wait(60)
         process.kill()
+    released.set()
     assert not table.exists()
     with (tmp_path / f"out.{form}.partial").open("ab") as file:
         file.write(b'{"path": "torn')  # what a full disk or a power cut leaves
@@ -139,17 +140,16 @@ def test_server_that_goes_away_ends_the_run_and_costs_no_rows(fake: Fake, pictur
 
 def test_interrupt_does_not_wait_for_a_server_that_hangs(fake: Fake, pictures: Path, tmp_path: Path) -> None:
     servicer, url = fake
-    started, release = threading.Event(), threading.Event()
+    reached, release = threading.Event(), threading.Event()
 
     def behave(*_: Any) -> None:
-        started.set()
+        reached.set()
         release.wait(60)
 
     servicer.behave = behave
-    with subprocess.Popen(
-        command(pictures, "--url", url, "--csv", tmp_path / "out.csv"), stderr=subprocess.PIPE
-    ) as run:
-        assert started.wait(60)
+    arguments = command(pictures, "--url", url, "--csv", tmp_path / "out.csv")
+    with started(arguments, stderr=subprocess.PIPE) as run:
+        assert reached.wait(60)
         run.send_signal(signal.SIGINT)
         _, stderr = run.communicate(timeout=20)
     release.set()

@@ -1,7 +1,7 @@
 """Both programs as a shell sees them: output, exit codes, no tracebacks."""
 
+import getpass
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 from conftest import write_manifest
+from processes import started
+from waiting import until
 
 from builder import errors
 from builder.cli import main as builder_main
@@ -21,7 +23,7 @@ PHOTO = SAMPLES / "coffee.jpg"
 
 def run(program: str, *arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", program, *map(str, arguments)]
-    finished = subprocess.run(command, capture_output=True, text=True, cwd=cwd, check=False)
+    finished = subprocess.run(command, capture_output=True, text=True, cwd=cwd, check=False, timeout=240)
     assert "Traceback" not in finished.stderr, finished.stderr
     return finished
 
@@ -43,7 +45,7 @@ def test_help_loads_nothing_heavy(module: str) -> None:
         "heavy = {'torch', 'numpy', 'pydantic', 'onnx', 'tritonclient', 'grpc', 'rich', 'PIL', 'jinja2'}\n"
         "print('HEAVY', sorted(heavy & set(sys.modules)))"
     )
-    finished = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    finished = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=240)
     assert "Usage:" in finished.stdout
     assert "HEAVY []" in finished.stdout
 
@@ -111,6 +113,18 @@ def test_networks_table() -> None:
     assert len(table.splitlines()) == len(records) + 1
 
 
+def test_build_keeps_nothing_in_the_folder_for_temporary_files(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Such as what a runtime notes for the reports that it would send of its use."""
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setenv("TMPDIR", str(temporary))
+    monkeypatch.delenv("ORT_DISABLE_TELEMETRY", raising=False)
+    entries = (f"  {name}: {{network: lenet, weights: random, format: {name}}}\n" for name in ("onnx", "openvino"))
+    write_manifest(tmp_path, f"models:\n{''.join(entries)}")
+    assert build_repo(cwd=tmp_path).returncode == 0
+    assert {path.name for path in temporary.iterdir()} <= {f"torchinductor_{getpass.getuser()}"}  # a cache
+
+
 def test_serve_without_a_repository(tmp_path: Path) -> None:
     finished = build_repo("serve", cwd=tmp_path)
     assert finished.returncode == errors.LaunchError.exit_code
@@ -122,14 +136,11 @@ def test_serve_without_a_repository(tmp_path: Path) -> None:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_interrupted_build_leaves_nothing(number: signal.Signals, tmp_path: Path) -> None:
     write_manifest(tmp_path, "models:\n" + "".join(f"  m{i}: {{network: vgg11, weights: random}}\n" for i in range(3)))
-    process = subprocess.Popen(
-        [sys.executable, "-m", "builder"], cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
-    )
-    staging = tmp_path / ".model_repository.staging"
-    while not list(staging.glob("*/network")) and process.poll() is None:
-        os.sched_yield()
-    process.send_signal(number)
-    _, messages = process.communicate()
+    staging, pipes = tmp_path / ".model_repository.staging", {"stderr": subprocess.PIPE, "stdout": subprocess.DEVNULL}
+    with started([sys.executable, "-m", "builder"], cwd=tmp_path, text=True, **pipes) as process:
+        until(lambda: list(staging.glob("*/network")) or process.poll() is not None, 120, pause=0)
+        process.send_signal(number)
+        _, messages = process.communicate(timeout=120)
     assert process.returncode in (130, 128 + signal.SIGTERM)
     assert "Traceback" not in messages
     assert not list(staging.glob("*/network"))

@@ -180,9 +180,12 @@ def test_many_keep_their_order_and_their_own_errors(
     connect: Connect, fake: tuple[FakeTriton, str], tmp_path: Path
 ) -> None:
     servicer, url = fake
+    met = threading.Event()
 
-    def behave(_: int, request: Any, context: grpc.ServicerContext) -> None:
-        time.sleep(0.02)  # so that requests do meet
+    def behave(call: int, request: Any, context: grpc.ServicerContext) -> None:
+        if call > 1:
+            met.set()
+        assert met.wait(20)  # two requests, at least, are there at once
         if b"bad" in request.raw_input_contents[0]:
             context.abort(grpc.StatusCode.INVALID_ARGUMENT, "bad")
 
@@ -416,13 +419,13 @@ def serving_http(status: int, context: Any = None) -> Iterator[tuple[str, list[A
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
-    runner, port = asyncio.run_coroutine_threadsafe(start(), loop).result()
+    runner, port = asyncio.run_coroutine_threadsafe(start(), loop).result(30)
     try:
         yield f"127.0.0.1:{port}", asked
     finally:
-        asyncio.run_coroutine_threadsafe(runner.cleanup(), loop).result()
+        asyncio.run_coroutine_threadsafe(runner.cleanup(), loop).result(30)
         loop.call_soon_threadsafe(loop.stop)
-        thread.join()
+        thread.join(30)
         loop.close()
 
 

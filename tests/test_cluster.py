@@ -14,8 +14,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,10 @@ import on_nodes
 import pytest
 from conftest import NETWORKS, write_manifest
 from PIL import Image
+from processes import carrying, is_alive, kill_all, started
 from same import content
+from tools import missing, needs
+from waiting import until
 
 from builder import config, lock, publish
 from builder.build import build_repository, plan
@@ -223,7 +225,9 @@ def test_command_line_refuses_what_does_not_go_together(tmp_path: Path) -> None:
     assert "are of --engine ray" in build_repo(tmp_path, "--storage", "s").stderr
 
 
+@pytest.mark.ray
 def test_no_cluster_answers(tmp_path: Path) -> None:
+    require_ray()
     write_manifest(tmp_path, "models:\n  lenet: {weights: random}\n")
     finished = build_repo(tmp_path, "--engine", "ray", "--ray-address", "127.0.0.1:1", "--storage", "s")
     assert finished.returncode == ClusterError.exit_code
@@ -243,7 +247,7 @@ def test_ray_is_not_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 class Nodes:
     """A cluster of this machine's, of a head and what the tests add to it."""
 
-    def __init__(self, temporary: Path) -> None:
+    def __init__(self) -> None:
         from ray.cluster_utils import Cluster
 
         self.common: dict[str, Any] = {"object_store_memory": 80 * 2**20, "include_dashboard": False}
@@ -254,7 +258,7 @@ class Nodes:
             "health_check_timeout_ms": 10_000,
             "health_check_failure_threshold": 4,
         }
-        head = {"num_cpus": 2, "temp_dir": str(temporary), "_system_config": noticed} | self.common
+        head = {"num_cpus": 2, "_system_config": noticed} | self.common
         self.cluster = Cluster(initialize_head=True, head_node_args=head)
         self.address: str = self.cluster.address
 
@@ -270,36 +274,93 @@ class Nodes:
         self.cluster.remove_node(node, allow_graceful=False)
 
 
-@pytest.fixture(scope="module")
-def nodes() -> Iterator[Nodes]:
-    if importlib.util.find_spec("ray") is None:
-        message = "Ray is not installed: pip install 'triton-build-repo[ray]'"
-        pytest.fail(message) if os.environ.get("CI") else pytest.skip(message)
-    surroundings = {
+CLUSTER = "BUILD_REPO_TEST_CLUSTER"
+"""A variable that all processes of a cluster have, and its folder as the value."""
+
+
+@contextlib.contextmanager
+def cluster(make: Callable[[], Nodes] = Nodes) -> Iterator[Nodes]:
+    """Afterwards nothing of it runs or lies about, however far it came."""
+    with contextlib.ExitStack() as stack:
+        folder = short_folder()
+        stack.callback(shutil.rmtree, folder, ignore_errors=True)
+        (folder / "ray").mkdir()  # which Ray takes for granted
+        patch = stack.enter_context(pytest.MonkeyPatch.context())
+        for name, value in surroundings(folder).items():
+            patch.setenv(name, value)
+        # Last of all, since what could not begin is not known to Ray, and what begins later is not seen by it.
+        stack.callback(kill_all, lambda: carrying(CLUSTER, str(folder)))
+        nodes = make()
+        stack.callback(nodes.cluster.shutdown)
+        yield nodes
+
+
+def surroundings(folder: Path) -> dict[str, str]:
+    return {
+        CLUSTER: str(folder),
+        "RAY_TMPDIR": str(folder),
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # loopback only
         "RAY_memory_monitor_refresh_ms": "0",
         "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}",
     }
-    temporary = Path(tempfile.mkdtemp(prefix="ray-"))  # a short path, for sockets
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in surroundings.items():
-            patch.setenv(name, value)
-        running = Nodes(temporary)
+
+
+def short_folder() -> Path:
+    """A new one, in which Ray's sockets have room."""
+    usual = tempfile.gettempdir()
+    return Path(tempfile.mkdtemp(prefix="ray-", dir=usual if len(usual.encode()) < 30 else "/tmp"))
+
+
+@pytest.fixture(scope="module")
+def nodes() -> Iterator[Nodes]:
+    require_ray()
+    with cluster() as running:
         yield running
-        running.cluster.shutdown()
-    shutil.rmtree(temporary, ignore_errors=True)
+
+
+def require_ray() -> None:
+    needs("ray")
+    if importlib.util.find_spec("ray") is None:
+        missing("Ray is not installed: pip install 'triton-build-repo[ray]'")
+
+
+@pytest.mark.ray
+def test_cluster_that_cannot_begin_leaves_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Where no folder for temporary files is to be found, and no home."""
+    require_ray()
+    seen: list[tuple[set[int], Path]] = []
+
+    def fails_in_the_middle() -> Nodes:
+        Nodes()
+        folder = os.environ[CLUSTER]
+        seen.append((carrying(CLUSTER, folder), Path(folder)))
+        raise RuntimeError("in the middle")
+
+    monkeypatch.setenv("TMPDIR", str(tmp_path / ("deep " * 30)))
+    monkeypatch.delenv("HOME", raising=False)
+    with pytest.raises(RuntimeError, match="in the middle"), cluster(fails_in_the_middle):
+        pass
+    ((processes, folder),) = seen
+    assert len(processes) >= 2  # the head's two, at least
+    assert not [pid for pid in processes if is_alive(pid)]
+    assert not folder.exists()
 
 
 def options(nodes: Nodes, tmp_path: Path, **changes: Any) -> Options:
     return Options(str(tmp_path / "storage"), nodes.address, **changes)
 
 
-def wait_for(path: Path, process: subprocess.Popen[str]) -> None:
-    while not (path.exists() and path.read_text()) and process.poll() is None:
-        time.sleep(0.05)
+def begins(begun: Path, process: subprocess.Popen[str]) -> None:
+    """Wait until a network has said that it is being made."""
+    until(lambda: has_begun(begun) or process.poll() is not None, 120)
 
 
+def has_begun(file: Path) -> bool:
+    return file.exists() and bool(file.read_text())
+
+
+@pytest.mark.ray
 def test_node_that_is_killed_mid_build_changes_nothing(nodes: Nodes, tmp_path: Path) -> None:
     doomed = nodes.add(num_cpus=2, env_vars={"DOOMED_NODE": "1"})
     begun = tmp_path / "begun"
@@ -308,10 +369,11 @@ def test_node_that_is_killed_mid_build_changes_nothing(nodes: Nodes, tmp_path: P
     # Each task fills a node, so that one runs on each; the head's waits until the other has begun.
     command = [sys.executable, "-m", "builder", "--engine", "ray", "--ray-address", nodes.address, "--task-cpus", "2"]
     command += ["--storage", "storage", "-r", "clustered", "--json"]
-    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    wait_for(begun, process)
-    nodes.kill(doomed)
-    output, messages = process.communicate(timeout=200)
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with started(command, cwd=tmp_path, **pipes) as process:
+        begins(begun, process)
+        nodes.kill(doomed)
+        output, messages = process.communicate(timeout=200)
     assert process.returncode == 0, messages
     assert messages == ""
     assert [model["name"] for model in json.loads(output)["built"]] == ["a", "b"]
@@ -323,6 +385,7 @@ def test_node_that_is_killed_mid_build_changes_nothing(nodes: Nodes, tmp_path: P
     assert [path.name for path in publish.staging_root(tmp_path / "clustered").iterdir()] == ["lock"]
 
 
+@pytest.mark.ray
 def test_failures_come_back_as_they_are(nodes: Nodes, tmp_path: Path) -> None:
     text = (
         "models:\n"
@@ -344,6 +407,7 @@ def test_failures_come_back_as_they_are(nodes: Nodes, tmp_path: Path) -> None:
     assert lines[-1].endswith("4 of 4 models done")
 
 
+@pytest.mark.ray
 def test_process_that_always_dies_is_given_up(nodes: Nodes, tmp_path: Path) -> None:
     plans = plans_of(tmp_path, f"models:\n  m: {{network: ending.py:killed, weights: included, {RECIPE}}}\n")
     (failure,) = build_on_cluster(plans, tmp_path / "r", options(nodes, tmp_path, retries=1)).failed
@@ -351,6 +415,7 @@ def test_process_that_always_dies_is_given_up(nodes: Nodes, tmp_path: Path) -> N
     assert "m: its node or process died 2 times" in str(failure.error)
 
 
+@pytest.mark.ray
 def test_tasks_run_where_their_gpu_is(nodes: Nodes, tmp_path: Path) -> None:
     """GPUs that Ray is told of and that are not there: placement and errors are real, plans are not to be had."""
     gpus = {
@@ -380,6 +445,7 @@ def test_tasks_run_where_their_gpu_is(nodes: Nodes, tmp_path: Path) -> None:
             nodes.kill(node)
 
 
+@pytest.mark.ray
 def test_node_with_another_version_is_refused(nodes: Nodes, tmp_path: Path) -> None:
     other = tmp_path / "other"
     shutil.copytree(ROOT / "builder", other / "builder", ignore=shutil.ignore_patterns("__pycache__"))
@@ -396,6 +462,7 @@ def test_node_with_another_version_is_refused(nodes: Nodes, tmp_path: Path) -> N
         nodes.kill(node)
 
 
+@pytest.mark.ray
 def test_storage_that_only_this_process_has(nodes: Nodes, tmp_path: Path) -> None:
     plans = plans_of(tmp_path, "models:\n  lenet: {weights: random}\n")
     (failure,) = build_on_cluster(plans, tmp_path / "r", Options("memory://build", nodes.address)).failed
@@ -404,28 +471,25 @@ def test_storage_that_only_this_process_has(nodes: Nodes, tmp_path: Path) -> Non
     assert "cannot be read from" in str(failure.error)
 
 
+@pytest.mark.ray
 def test_interrupted_it_ends_its_tasks_and_leaves_nothing(nodes: Nodes, tmp_path: Path) -> None:
     begun = tmp_path / "begun"
     entry = f"network: ending.py:waiting, weights: included, {RECIPE}, arguments: {{begun: {begun}}}"
     plans_of(tmp_path, f"models:\n  m: {{{entry}}}\n")
     command = [sys.executable, "-m", "builder", "--engine", "ray", "--ray-address", nodes.address]
-    process = subprocess.Popen(
-        [*command, "--storage", "storage"], cwd=tmp_path, stderr=subprocess.PIPE, text=True, start_new_session=True
-    )
-    wait_for(begun, process)
-    process.send_signal(signal.SIGINT)
-    _, messages = process.communicate(timeout=60)
+    with started([*command, "--storage", "storage"], cwd=tmp_path, stderr=subprocess.PIPE, text=True) as process:
+        begins(begun, process)
+        process.send_signal(signal.SIGINT)
+        _, messages = process.communicate(timeout=60)
     assert process.returncode == 130
     assert messages == ""
     assert list((tmp_path / "storage").iterdir()) == []
     assert not list((tmp_path / "model_repository").iterdir())
     assert [path.name for path in publish.staging_root(tmp_path / "model_repository").iterdir()] == ["lock"]
-    deadline = time.monotonic() + 30
-    while Path(f"/proc/{begun.read_text()}").exists() and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert not Path(f"/proc/{begun.read_text()}").exists()
+    until(lambda: not Path(f"/proc/{begun.read_text()}").exists(), 30)
 
 
+@pytest.mark.ray
 def test_tasks_whose_nodes_are_gone_for_good_are_given_up(nodes: Nodes, tmp_path: Path) -> None:
     node = nodes.add(num_cpus=3)
     begun = tmp_path / "begun"
@@ -434,9 +498,7 @@ def test_tasks_whose_nodes_are_gone_for_good_are_given_up(nodes: Nodes, tmp_path
 
     def kill_once_it_runs(step: str) -> None:
         if step.startswith("m: waiting"):
-            deadline = time.monotonic() + 120
-            while not begun.exists() and time.monotonic() < deadline:
-                time.sleep(0.05)
+            until(lambda: has_begun(begun), 120)
             nodes.kill(node)
 
     asked = options(nodes, tmp_path, cpus=3, patience_s=0)

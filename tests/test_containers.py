@@ -254,7 +254,9 @@ def test_an_image_is_labelled_with_its_server(kind: str, base: str, tmp_path: Pa
 def test_the_command_says_what_is_open_in_an_image(arguments: list[str], said: str, tmp_path: Path) -> None:
     onnx(tmp_path / "models")
     command = [sys.executable, "-m", "builder", "image", "-r", str(tmp_path / "models"), *arguments]
-    done = subprocess.run([*command, "--output", str(tmp_path)], capture_output=True, text=True)  # it exists
+    done = subprocess.run(
+        [*command, "--output", str(tmp_path)], capture_output=True, text=True, timeout=120
+    )  # it exists
     assert done.returncode == ImageError.exit_code
     first, *rest = done.stderr.splitlines()
     assert first.startswith(f"build-repo: {said}") if said else "holes" not in done.stderr
@@ -319,7 +321,7 @@ def test_a_damaged_repository_goes_nowhere(command: str, tmp_path: Path) -> None
     publish_model(tmp_path / "r", "o", facts={"opset": "18"}, device="cpu", **values)
     (tmp_path / "r" / "o_onnxruntime" / "1" / "model.onnx").write_bytes(b"as it is now")
     build_repo = [sys.executable, "-m", "builder", *command.split(), "-r", "r"]
-    done = subprocess.run(build_repo, cwd=tmp_path, capture_output=True, text=True)
+    done = subprocess.run(build_repo, cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert done.returncode == RepositoryError.exit_code
     assert "model.onnx" in done.stderr
     assert not (tmp_path / command.split()[-1]).exists()

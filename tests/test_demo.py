@@ -7,7 +7,7 @@ DEMO = Path(__file__).parent.parent / "examples" / "demo.py"
 
 
 def test_demo_serves_what_pytorch_computes() -> None:
-    finished = subprocess.run([sys.executable, str(DEMO)], capture_output=True, text=True, check=False)
+    finished = subprocess.run([sys.executable, str(DEMO)], capture_output=True, text=True, check=False, timeout=540)
     assert finished.returncode == 0, finished.stderr
     served, direct = re.findall(r"accuracy, .*? ([\d.]+)%", finished.stdout)
     assert served == direct

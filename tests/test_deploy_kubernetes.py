@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import copy
 import json
-import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -19,6 +17,7 @@ import yaml
 from kubernetes_policies import METRIC, POLICIES, Document, broken, of_kind
 from kubernetes_schemas import NEWEST, OLDEST, VERSIONS, validate
 from published import publish_model, publish_plan
+from tools import program
 
 from builder.deploy import files, kubernetes, sizing
 from builder.deploy.kubernetes import Monitors, Network, Options, Place, Scale, Sizes
@@ -29,15 +28,6 @@ from builder.served import read_repository
 
 IMAGE = "registry.example:5000/team/triton:2026-05-04"
 ODD_NAMES = ["a: b", "- x", '"quoted"', "{{ name }}", "#no", "null", "größe\u2028line", "$(HOME)", "it's"]
-
-
-def program(name: str, remedy: str) -> str:
-    """Of this environment, else of the machine."""
-    found = shutil.which(name, path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
-    if not found:
-        message = f"no {name} to test with: {remedy}"
-        pytest.fail(message) if os.environ.get("CI") else pytest.skip(message)
-    return found
 
 
 # --- repositories of every kind ---
@@ -547,6 +537,7 @@ SERIES = {
 }
 
 
+@pytest.mark.prometheus
 def test_the_adapters_query_gives_the_longest_wait(made: Callable[[str], Path], tmp_path: Path) -> None:
     values = yaml.safe_load(rendered(made("onnx"))["monitoring/prometheus-adapter.yaml"])
     (rule,) = values["rules"]["custom"]
@@ -586,7 +577,7 @@ def test_the_adapters_query_gives_the_longest_wait(made: Callable[[str], Path], 
         ],
     }
     (tmp_path / "test.yml").write_text(yaml.safe_dump(test))
-    command = [program("promtool", "apt-get install prometheus"), "test", "rules", tmp_path / "test.yml"]
+    command = [program("promtool", "apt-get install prometheus", "prometheus"), "test", "rules", tmp_path / "test.yml"]
     result = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert result.returncode == 0, result.stdout + result.stderr
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -19,7 +18,7 @@ import pytest
 import standin
 import yaml
 from conftest import build
-from engines import base_image, engine
+from engines import OWN, base_image, engine
 from hypothesis import given
 from hypothesis import strategies as st
 from published import publish_model, publish_plan
@@ -82,10 +81,7 @@ def test_nothing_is_published_unless_asked_for(models: list[Any]) -> None:
 
 def test_the_proxy_refuses_chunks_and_compressed_bodies(models: list[Any], tmp_path: Path) -> None:
     """As rendered, but for addresses, in a real HAProxy before a server that records."""
-    program = shutil.which("haproxy", path=f"{os.environ['PATH']}:/usr/sbin")
-    if not program:
-        message = "no HAProxy to test with: apt-get install haproxy"
-        pytest.fail(message) if os.environ.get("CI") else pytest.skip(message)
+    program = tools.program("haproxy", "apt-get install haproxy")
     port, other = free_port(), free_port()
     with recorder() as (address, heads):
         text = render(models, OPTIONS)[PROXY].replace(":8000\n", f"127.0.0.1:{port}\n", 1)
@@ -94,8 +90,7 @@ def test_the_proxy_refuses_chunks_and_compressed_bodies(models: list[Any], tmp_p
             r"    option httpchk GET.*\n    default-server.*\n    server-template.*", f"    server one {address}", text
         )
         (tmp_path / PROXY).write_text(text)
-        proxy = subprocess.Popen([program, "-db", "-f", tmp_path / PROXY], stdout=subprocess.DEVNULL)
-        try:
+        with started([program, "-db", "-f", tmp_path / PROXY], stdout=subprocess.DEVNULL):
             wait_for(lambda: accepts(port), lambda: "the proxy does not start")
             url = f"http://127.0.0.1:{port}/v2/models/small/infer"
             chunked = httpx.post(url, content=iter([b"A"] * 1000))
@@ -103,9 +98,6 @@ def test_the_proxy_refuses_chunks_and_compressed_bodies(models: list[Any], tmp_p
             assert httpx.post(url, content=b"A", headers={"content-encoding": "gzip"}).status_code == 415
             assert not heads
             assert httpx.post(url, content=b"A" * 1000).status_code == 200
-        finally:
-            proxy.terminate()
-            proxy.wait(30)
     assert b"content-length: 1000" in heads[0].lower()
 
 
@@ -206,7 +198,7 @@ def deploy(folder: Path, models: list[Any], options: Options) -> None:
         str(folder / STACK),
         options.name,
     ]
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
 
 
@@ -243,6 +235,7 @@ def start_load(client: Any, network: str, folder: Path) -> Any:
         standin.python_base(client),
         [*command, str(folder / "stop"), str(folder / "result.json")],
         detach=True,
+        name=f"{OWN}-load",
         network=network,
         environment={"PYTHONPATH": str(ROOT)},
         volumes=read_only | {str(folder): {"bind": str(folder), "mode": "rw"}},
@@ -263,7 +256,7 @@ def list_now(folder: Path) -> list[str]:
 
 @pytest.mark.docker
 def test_an_update_and_a_kill_under_load(swarm: Any, tmp_path: Path) -> None:
-    base, repository, name = standin.python_base(swarm), tmp_path / "repository", "build-repo-test"
+    base, repository, name = standin.python_base(swarm), tmp_path / "repository", OWN
     images = []
     for number in (1, 2):
         build(tmp_path, MODEL.format(seed=number), repository)
@@ -293,7 +286,7 @@ def test_an_update_and_a_kill_under_load(swarm: Any, tmp_path: Path) -> None:
     finally:
         if load is not None:
             load.remove(force=True)
-        subprocess.run(["docker", "stack", "rm", name], capture_output=True)
+        subprocess.run(["docker", "stack", "rm", name], capture_output=True, timeout=120)
         wait_for(lambda: not ready(swarm, f"{name}_triton"), lambda: "the stack does not go")
         shutil.rmtree(tmp_path / "stack", ignore_errors=True)
     result = json.loads((tmp_path / "load" / "result.json").read_text())
@@ -304,11 +297,15 @@ def test_an_update_and_a_kill_under_load(swarm: Any, tmp_path: Path) -> None:
 
 def test_the_command(models: list[Any], tmp_path: Path) -> None:
     command = [sys.executable, "-m", "builder", "deploy", "swarm", "-r", str(models[0].repository), "--json"]
-    done = subprocess.run([*command, "--image", "a/b:1", "-o", str(tmp_path / "out")], capture_output=True, text=True)
+    done = subprocess.run(
+        [*command, "--image", "a/b:1", "-o", str(tmp_path / "out")], capture_output=True, text=True, timeout=120
+    )
     assert done.returncode == 0, done.stderr
     assert sorted(json.loads(done.stdout)["written"]) == [PROXY, STACK]
     assert json.loads(done.stdout)["advisories"] is None
     assert "which Triton a/b:1 has is not told by its name; in an image of kind slim, Triton 2.51 has" in done.stderr
-    done = subprocess.run([*command, "--image", "a/b", "-o", str(tmp_path / "out")], capture_output=True, text=True)
+    done = subprocess.run(
+        [*command, "--image", "a/b", "-o", str(tmp_path / "out")], capture_output=True, text=True, timeout=120
+    )
     assert done.returncode == 19
     assert "has no tag" in done.stderr

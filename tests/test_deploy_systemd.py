@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 import re
-import shutil
 import socket
 import subprocess
 import sys
@@ -19,12 +18,13 @@ from pathlib import Path
 
 import pytest
 from conftest import build
-from engines import missing
 from fake_triton import FakeTriton
 from gateways import gateway
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from processes import started
 from published import publish_model
+from tools import program
 
 from builder import errors, notify
 from builder.advisories import EMBEDDED, Exposure, open_in
@@ -64,9 +64,8 @@ VARIANTS = {
 }
 
 
-def program(name: str) -> str:
-    found = shutil.which(name) or shutil.which(name, path="/lib/systemd:/usr/lib/systemd")
-    return found or missing(f"no {name} to test with: apt-get install systemd")
+def of_systemd(name: str) -> str:
+    return program(name, "apt-get install systemd", "systemd")
 
 
 def written(files: dict[str, str], folder: Path) -> list[Path]:
@@ -79,18 +78,22 @@ def setting(unit: str, name: str) -> str:
     return re.search(rf"^{name}=(.*)$", unit, re.MULTILINE)[1]  # type: ignore[index]
 
 
+@pytest.mark.systemd
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_systemd_has_nothing_to_say(variant: str, tmp_path: Path) -> None:
     files = written(render(None, VARIANTS[variant]), tmp_path)
-    done = subprocess.run([program("systemd-analyze"), "verify", *files], capture_output=True, text=True)
+    done = subprocess.run(
+        [of_systemd("systemd-analyze"), "verify", *files], capture_output=True, text=True, timeout=120
+    )
     assert (done.returncode, done.stdout + done.stderr) == (0, "")
 
 
+@pytest.mark.systemd
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_exposure(variant: str, tmp_path: Path) -> None:
     for unit in written(render(None, VARIANTS[variant]), tmp_path):
-        command = [program("systemd-analyze"), "security", "--offline=true", f"--threshold={EXPOSURE}", unit]
-        done = subprocess.run(command, capture_output=True, text=True)
+        command = [of_systemd("systemd-analyze"), "security", "--offline=true", f"--threshold={EXPOSURE}", unit]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120)
         assert done.returncode == 0, done.stdout[-200:] + done.stderr
 
 
@@ -181,9 +184,9 @@ PROGRAM_PATHS = PATHS.filter(lambda path: not set("\"'\\") & set(str(path)))
 def parsed(folder: Path, name: str) -> str:
     """What systemd's manager makes of a unit. It refuses to do so for root."""
     nobody = [] if os.geteuid() else ["setpriv", "--reuid=nobody", "--clear-groups"]
-    command = [*nobody, program("systemd"), "--test", "--system", f"--unit={name}", "--no-pager"]
+    command = [*nobody, of_systemd("systemd"), "--test", "--system", f"--unit={name}", "--no-pager"]
     environment = {"SYSTEMD_UNIT_PATH": f"{folder}:", "XDG_RUNTIME_DIR": str(folder), "PATH": os.environ["PATH"]}
-    done = subprocess.run(command, env=environment, capture_output=True, check=True)
+    done = subprocess.run(command, env=environment, capture_output=True, check=True, timeout=120)
     text = done.stdout.decode()
     return text[text.index(f"-> Unit {name}:") :].partition("\n\t-> Unit ")[0]
 
@@ -196,6 +199,7 @@ def shared() -> Iterator[Path]:
         yield Path(folder)
 
 
+@pytest.mark.systemd
 @settings(max_examples=30, deadline=None)
 @given(repository=PATHS, prefix=PROGRAM_PATHS, readable=PATHS)
 def test_every_path_reaches_systemd_as_it_is(shared: Path, repository: Path, prefix: Path, readable: Path) -> None:
@@ -206,7 +210,9 @@ def test_every_path_reaches_systemd_as_it_is(shared: Path, repository: Path, pre
     for path in (repository, prefix, readable):
         assert f"BindReadOnlyPaths: {path}:{path}:rbind" in found
     line = re.search(r"Command Line: (.*)", found)[1]  # type: ignore[index]
-    words = subprocess.run(["sh", "-c", f"printf '%s\\n' {line}"], capture_output=True, text=True, check=True).stdout
+    words = subprocess.run(
+        ["sh", "-c", f"printf '%s\\n' {line}"], capture_output=True, text=True, check=True, timeout=120
+    ).stdout
     assert words.splitlines()[:4] == [f"{prefix}/bin/build-repo", "serve", "--repository", "${SERVE_REPOSITORY}"]
 
 
@@ -215,13 +221,13 @@ def test_every_path_reaches_systemd_as_it_is(shared: Path, repository: Path, pre
 def test_every_value_reaches_the_environment_as_it_is(values: list[str]) -> None:
     lines = [units.variable(f"V{number}", value) for number, value in enumerate(values)]
     script = "\n".join([*lines, *(f"printf '%s\\n' \"$V{number}\"" for number in range(len(values)))])
-    done = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=True)
+    done = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=True, timeout=120)
     assert done.stdout.split("\n")[:-1] == values
 
 
 def deploy(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "builder", "deploy", "systemd", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True)
+    return subprocess.run(command, capture_output=True, text=True, timeout=120)
 
 
 def test_the_command_writes_them_all_or_none(tmp_path: Path) -> None:
@@ -300,12 +306,9 @@ def served(models: Path, manager: Manager) -> Iterator[subprocess.Popen[str]]:
     command = [sys.executable, "-m", "builder", "serve", "-r", models, "--json"]
     command += [f"--{name}-port=0" for name in ("http", "grpc", "metrics")]
     environment = manager.environment(WATCHDOG_USEC="3000000")
-    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
-        try:
-            yield process
-            process.wait(120)
-        finally:
-            process.terminate()
+    with started(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        yield process
+        process.wait(120)
 
 
 def test_the_server_says_when_all_models_are_ready(models: Path, tmp_path: Path) -> None:

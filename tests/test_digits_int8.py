@@ -20,7 +20,7 @@ INT8 = [name for name, precision in VARIANTS if precision == "int8"]
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("digits")
     command = [sys.executable, "-m", "builder", "train", EXAMPLES / "digits_training.yaml", "--out", folder / "digits"]
-    subprocess.run(command, check=True, stdout=subprocess.PIPE)
+    subprocess.run(command, check=True, stdout=subprocess.PIPE, timeout=300)
     shutil.copy(EXAMPLES / "digits_int8.yaml", folder)
     return folder
 

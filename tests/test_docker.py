@@ -14,7 +14,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -27,9 +27,11 @@ import standin
 import trustme
 from conftest import ANY_PORTS, build
 from docker.errors import ImageNotFound, NotFound
-from engines import engine, missing
+from engines import OWN, engine
 from load import BATCH, in_flight, over_grpc
+from processes import started
 from published import publish_model
+from tools import program
 
 from builder import images
 from builder.containers import building, orders
@@ -95,7 +97,7 @@ def nvidia(docker: Any) -> str:
 
 
 def options(image: str | None = None, **changes: Any) -> LaunchOptions:
-    container = ContainerOptions(image, name=f"build-repo-test-{os.getpid()}-{time.monotonic_ns()}")
+    container = ContainerOptions(image, name=f"{OWN}-{time.monotonic_ns()}")
     return replace(LaunchOptions(http_port=0, grpc_port=0, metrics_port=0, container=container), **changes)
 
 
@@ -141,7 +143,7 @@ def test_a_baked_image_serves_without_this_machine(docker: Any, slim: BuiltImage
         tmpfs={"/tmp": "rw,nosuid,nodev,exec,size=256m"},
         shm_size=2**30,
         ports={"8001/tcp": ("127.0.0.1", None)},
-        name=f"build-repo-test-baked-{os.getpid()}",
+        name=f"{OWN}-baked",
     )
     try:
         wait_for(lambda: health(running) == "healthy", running)
@@ -153,7 +155,7 @@ def test_a_baked_image_serves_without_this_machine(docker: Any, slim: BuiltImage
         assert b"Read-only file system" in said.output
     finally:
         running.stop(timeout=40)
-        status = running.wait()["StatusCode"]
+        status = running.wait(timeout=60)["StatusCode"]
         running.remove(force=True)
     assert status == 0
 
@@ -229,7 +231,7 @@ def test_the_chosen_image_is_told(nvidia: str, onnx: Path) -> None:
 def test_an_image_of_ones_own_gets_the_first_process(docker: Any, onnx: Path) -> None:
     """One with all that is needed, and not made by build-repo."""
     LAUNCHERS["docker"].launch(onnx, options()).stop()  # which makes the image
-    own = docker.containers.create(docker.images.get(derived()).id)
+    own = docker.containers.create(docker.images.get(derived()).id, name=f"{OWN}-own")
     changes = ["LABEL build-repo.kind=", 'ENTRYPOINT ["/opt/nvidia/nvidia_entrypoint.sh"]']
     own.commit("build-repo-test/own", "1", changes=changes)
     own.remove()
@@ -292,22 +294,23 @@ def test_doors_of_a_container(docker: Any, image: str | None, onnx: Path, tmp_pa
 COMMAND = [sys.executable, "-m", "builder", "serve", "--launcher", "docker", "--json"]
 
 
-def launched(repository: Path, *arguments: str) -> tuple[subprocess.Popen[str], dict[str, Any]]:
+@contextmanager
+def launched(repository: Path, *arguments: str) -> Iterator[tuple[subprocess.Popen[str], dict[str, Any]]]:
     command = [*COMMAND, "-r", str(repository), "--http-port=0", "--grpc-port=0", "--metrics-port=0", *arguments]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    assert process.stdout
-    line = process.stdout.readline()
-    assert line, process.communicate()[1]
-    return process, json.loads(line)
+    with started(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        line = process.stdout.readline()
+        assert line, process.communicate(timeout=60)[1]
+        yield process, json.loads(line)
 
 
 def test_requests_in_flight_are_answered_on_sigterm(docker: Any, image: str | None, onnx: Path) -> None:
     """By both first processes: `build-repo serve` in the slim image, entry.py in NVIDIA's."""
-    name = f"build-repo-test-term-{os.getpid()}"
-    process, ready = launched(onnx, *(("--image", image) if image else ()), "--name", name)
-    with Client(ready["grpc"], retries=0, timeout=30) as client:
-        answers = in_flight(over_grpc(client), process.terminate)
-    _, said = process.communicate(timeout=60)
+    name = f"{OWN}-term-{os.getpid()}"
+    with launched(onnx, *(("--image", image) if image else ()), "--name", name) as (process, ready):
+        with Client(ready["grpc"], retries=0, timeout=30) as client:
+            answers = in_flight(over_grpc(client), process.terminate)
+        _, said = process.communicate(timeout=60)
     assert process.returncode == 0, said
     assert name not in containers(docker)
     assert answers
@@ -358,18 +361,16 @@ def is_worker(process: int, of: str) -> bool:
 
 
 def test_a_killed_launcher_leaves_no_container(docker: Any, image: str | None, onnx: Path) -> None:
-    name = f"build-repo-test-kill-{os.getpid()}"
-    process, _ = launched(onnx, *(("--image", image) if image else ()), "--name", name)
-    assert name in containers(docker)
-    process.kill()
-    process.communicate()
+    name = f"{OWN}-kill-{os.getpid()}"
+    with launched(onnx, *(("--image", image) if image else ()), "--name", name) as (process, _):
+        assert name in containers(docker)
+        process.kill()
     wait_for(lambda: name not in containers(docker))
 
 
 def test_detached_and_stopped(docker: Any, slim: BuiltImage, onnx: Path) -> None:
-    process, ready = launched(onnx, "--image", slim.reference, "--detach")
-    assert process.wait(30) == 0
-    process.communicate()
+    with launched(onnx, "--image", slim.reference, "--detach") as (process, ready):
+        assert process.wait(30) == 0
     name = default_name(onnx.absolute())
     try:
         with Client(ready["grpc"]) as client:
@@ -380,10 +381,10 @@ def test_detached_and_stopped(docker: Any, slim: BuiltImage, onnx: Path) -> None
         assert name in containers(docker)  # the refusal left the first alone
     finally:
         stop = [sys.executable, "-m", "builder", "stop", "-r", str(onnx)]
-        done = subprocess.run(stop, capture_output=True, text=True)
+        done = subprocess.run(stop, capture_output=True, text=True, timeout=300)
     assert done.stdout == f"{name}\n"
     assert name not in containers(docker)
-    again = subprocess.run(stop, capture_output=True, text=True)
+    again = subprocess.run(stop, capture_output=True, text=True, timeout=300)
     assert again.returncode == 10
     assert "no container serves" in again.stderr
 
@@ -437,18 +438,16 @@ def files_for_containers() -> list[str]:
 @pytest.fixture
 def registry(tmp_path: Path) -> Iterator[str]:
     """The address of a registry on loopback, empty."""
-    if not shutil.which("docker-registry"):
-        missing("pulling needs a registry: apt-get install docker-registry")
+    program("docker-registry", "apt-get install docker-registry", "docker")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"
     storage = f"storage: {{filesystem: {{rootdirectory: {tmp_path / 'registry'}}}}}"
     (tmp_path / "registry.yml").write_text(f"version: 0.1\n{storage}\nhttp: {{addr: {address}}}\n")
     command = ["docker-registry", "serve", str(tmp_path / "registry.yml")]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+    with started(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL):
         wait_for(lambda: answers(f"http://{address}/v2/"))
         yield address
-        process.terminate()
 
 
 def answers(url: str) -> bool:
@@ -544,11 +543,13 @@ def test_a_base_of_another_python(docker: Any, both: Path) -> None:
 
 def test_the_command(docker: Any, onnx: Path, nvidia: str, tmp_path: Path) -> None:
     image = [sys.executable, "-m", "builder", "image", "-r", str(onnx), "--kind", "nvidia", "--base", nvidia]
-    done = subprocess.run([*image, "-t", "build-repo-test/command:1", "--json"], capture_output=True, text=True)
+    done = subprocess.run(
+        [*image, "-t", "build-repo-test/command:1", "--json"], capture_output=True, text=True, timeout=300
+    )
     assert done.returncode == 0, done.stderr
     assert docker.images.get("build-repo-test/command:1").id == json.loads(done.stdout)["id"]
     context = [*image, "--output", str(tmp_path / "context"), "--bake"]
-    done = subprocess.run(context, capture_output=True, text=True)
+    done = subprocess.run(context, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     dockerfile = (tmp_path / "context" / "Dockerfile").read_text()
     assert f"FROM {nvidia}" in dockerfile

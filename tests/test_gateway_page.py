@@ -1,8 +1,6 @@
 """The gateway's page in a real browser."""
 
 import base64
-import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,8 +10,11 @@ import pytest
 from fake_triton import FakeTriton, serving
 from gateways import gateway
 from playwright.sync_api import Browser, Page, expect, sync_playwright
+from tools import program
 
 from builder.pictures import SAMPLES
+
+pytestmark = pytest.mark.browser
 
 PHOTO = SAMPLES / "coffee.jpg"
 DROP = """([name, type, data]) => {
@@ -31,12 +32,9 @@ PASTED = DROP.replace(
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if program is None:
-        message = "no Chromium to test the page with: apt-get install chromium"
-        pytest.fail(message) if os.environ.get("CI") else pytest.skip(message)
+    found = program("chromium chromium-browser google-chrome", "apt-get install chromium", "browser")
     with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        chromium = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
         yield chromium
         chromium.close()
 

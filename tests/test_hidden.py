@@ -32,13 +32,23 @@ print(json.dumps({
 
 
 Alone = Callable[..., Any]
+LIMIT_S = 60
 
 
 @pytest.fixture(scope="module")
 def alone() -> Iterator[Alone]:
     """Calls a function in a process of one thread, as the guard is; a fork beside gRPC's threads may fail."""
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-        yield lambda function, *arguments: pool.submit(function, *arguments).result(60)
+        yield lambda function, *arguments: pool.submit(bounded, function, *arguments).result(2 * LIMIT_S)
+
+
+def bounded(function: Callable[..., Any], *arguments: object) -> Any:
+    """Beyond the limit the process ends, by the signal that nobody handles there, so that nobody waits for it."""
+    signal.alarm(LIMIT_S)
+    try:
+        return function(*arguments)
+    finally:
+        signal.alarm(0)
 
 
 def told(secret: list[str], environment: dict[str, str] | None = None) -> dict[str, object]:
@@ -67,7 +77,7 @@ def watched() -> tuple[int, set[bytes]]:
     process, seen = hidden.start(["/bin/sleep"], ["0.02"]), set()
     while process.poll() is None:
         seen.add(Path(f"/proc/{process.pid}/cmdline").read_bytes())
-    return process.wait(), seen
+    return process.wait(30), seen
 
 
 def test_no_moment_shows_them(alone: Alone) -> None:
@@ -101,7 +111,7 @@ def test_too_large_for_the_stack_is_refused(alone: Alone) -> None:
 
 def test_without_secrets_it_is_popen() -> None:
     process = hidden.start(["/bin/sh", "-c", "exit 3"], [])
-    assert process.wait() == 3
+    assert process.wait(30) == 3
 
 
 def terminated(prepared: Path) -> tuple[bool, int | None, int]:
@@ -109,7 +119,7 @@ def terminated(prepared: Path) -> tuple[bool, int | None, int]:
     process = hidden.start(["/bin/sleep"], ["60"], preexec_fn=prepared.touch)
     there, before = prepared.exists(), process.poll()
     process.terminate()
-    return there, before, process.wait()
+    return there, before, process.wait(30)
 
 
 def test_signals_statuses_and_preparation(alone: Alone, tmp_path: Path) -> None:
@@ -152,6 +162,6 @@ try:
 except hidden.NotHidden as error:
     print(error)
 """
-    finished = subprocess.run([sys.executable, "-I", "-S", "-c", code], capture_output=True, text=True)
+    finished = subprocess.run([sys.executable, "-I", "-S", "-c", code], capture_output=True, text=True, timeout=120)
     assert "ptrace(2) is forbidden" in finished.stdout, finished.stderr
     assert not ran.exists()

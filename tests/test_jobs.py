@@ -6,13 +6,14 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from conftest import NETWORKS, write_manifest
+from processes import started
 from same import content
+from waiting import until
 
 from builder import lock, publish
 from builder.build import Outcome, build_repository, plan
@@ -105,14 +106,11 @@ def test_interrupted_it_ends_its_processes_and_leaves_nothing(number: signal.Sig
     models = [f"  m{i}: {{{entry}, arguments: {{begun: '{file}'}}}}\n" for i, file in enumerate(begun)]
     write(tmp_path, "models:\n" + "".join(models))
     command = [sys.executable, "-m", "builder", "--jobs", "2"]
-    process = subprocess.Popen(
-        command, cwd=tmp_path, stderr=subprocess.PIPE, text=True, start_new_session=True, env=os.environ
-    )
-    while not all(file.exists() and file.read_text() for file in begun) and process.poll() is None:
-        time.sleep(0.05)
-    # As a terminal does it for Ctrl-C: to the whole group.
-    os.killpg(process.pid, number) if number == signal.SIGINT else process.send_signal(number)
-    _, messages = process.communicate(timeout=60)
+    with started(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as process:
+        until(lambda: process.poll() is not None or all(file.exists() and file.read_text() for file in begun), 120)
+        # As a terminal does it for Ctrl-C: to the whole group.
+        os.killpg(process.pid, number) if number == signal.SIGINT else process.send_signal(number)
+        _, messages = process.communicate(timeout=60)
     assert process.returncode in (130, 128 + signal.SIGTERM)
     assert "Traceback" not in messages
     assert not any(alive(int(file.read_text())) for file in begun)
@@ -123,10 +121,12 @@ def test_interrupted_it_ends_its_processes_and_leaves_nothing(number: signal.Sig
 def test_command_line(tmp_path: Path) -> None:
     write(tmp_path, MANIFEST)
     command = [sys.executable, "-m", "builder", "--json", "lenet", "lost", "-j", "2"]
-    finished = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    finished = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=240)
     assert finished.returncode == WeightsError.exit_code, finished.stderr
     answer = json.loads(finished.stdout)
     assert [model["name"] for model in answer["built"]] == ["lenet"]
     assert [model["exit_code"] for model in answer["failed"]] == [WeightsError.exit_code]
-    refused = subprocess.run([*command[:-1], "0"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    refused = subprocess.run(
+        [*command[:-1], "0"], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=240
+    )
     assert refused.returncode == 2

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import pytest
 from fake_triton import FakeTriton, serving
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from processes import started
 
 from builder.pictures import SAMPLES
 from builder.types import Endpoints
@@ -152,18 +154,19 @@ def test_nothing_is_overwritten(triton: Fake, uploads: Path) -> None:
 @pytest.fixture
 def watching(uploads: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
     """Starts a watcher, which is stopped by SIGTERM afterwards and must end well."""
-    started: list[subprocess.Popen[str]] = []
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    watchers: list[subprocess.Popen[str]] = []
+    with ExitStack() as stack:
 
-    def start(url: str, *options: str | Path) -> subprocess.Popen[str]:
-        pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-        started.append(subprocess.Popen(command(uploads, url, *options), **pipes))
-        return started[-1]
+        def start(url: str, *options: str | Path) -> subprocess.Popen[str]:
+            watchers.append(stack.enter_context(started(command(uploads, url, *options), **pipes)))
+            return watchers[-1]
 
-    yield start
-    for process in started:
-        process.terminate()
-        process.communicate(timeout=60)
-        assert process.returncode == 0
+        yield start
+        for process in watchers:
+            process.terminate()
+            process.communicate(timeout=60)
+            assert process.returncode == 0
 
 
 def eventually(condition: Callable[[], bool], seconds: float = 30) -> bool:
@@ -225,6 +228,8 @@ def test_server_that_is_away_lets_nothing_through(uploads: Path, watching: Any) 
     (uploads / "b.jpg").write_bytes(b"dog")
     (uploads / "c.jpg").write_bytes(b"cat")
     time.sleep(1.5)
+    heard = (line for line in process.stderr if "waiting for the server" in line)
+    assert next(heard)
     assert files(uploads) == {"b.jpg", "c.jpg"}
     with serving(port=port) as (servicer, _):
         judge_by_content(servicer)
@@ -311,7 +316,7 @@ def test_killed_at_any_moment_it_loses_nothing(triton: Fake, uploads: Path) -> N
     quarantine, chance = uploads.parent / "quarantine", random.Random(0)
     kills = 0
     for _ in range(6):
-        with subprocess.Popen(command(uploads, triton[1], "--once")) as process:
+        with started(command(uploads, triton[1], "--once")) as process:
             records = len(audit(uploads)) if (quarantine / "audit.jsonl").exists() else 0
             eventually(lambda: process.poll() is not None or _lines(quarantine) > records)  # noqa: B023
             time.sleep(chance.random() * 0.02)

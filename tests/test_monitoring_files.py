@@ -1,20 +1,21 @@
 """What examples/monitoring holds, in a real Prometheus that watches the real server."""
 
 import json
-import os
 import re
-import shutil
 import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 from gateways import gateway
+from processes import started
 from ruamel.yaml import YAML
+from tools import program
 
 from builder.pictures import SAMPLES
 from builder.types import Endpoints
@@ -33,17 +34,17 @@ def names(text: str) -> set[str]:
     return set(re.findall(r"\b(?:nv|gateway)_\w+", text))
 
 
-def program(name: str) -> str:
-    found = shutil.which(name)
-    if not found:
-        message = f"no {name} to test with: apt-get install prometheus"
-        pytest.fail(message) if os.environ.get("CI") else pytest.skip(message)
-    return found
+def of_prometheus(name: str) -> str:
+    return program(name, "apt-get install prometheus", "prometheus")
 
 
+@pytest.mark.prometheus
 def test_the_alerts_own_tests() -> None:
     result = subprocess.run(
-        [program("promtool"), "test", "rules", FILES / "alerts_test.yml"], capture_output=True, text=True
+        [of_prometheus("promtool"), "test", "rules", FILES / "alerts_test.yml"],
+        capture_output=True,
+        text=True,
+        timeout=120,
     )
     assert result.returncode == 0, result.stdout + result.stderr
 
@@ -129,7 +130,7 @@ def configured(folder: Path, targets: dict[str, list[str]]) -> Path:
 def prometheus(server: Endpoints, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
     """Watches the server, a gateway before it, and a server that is not there; both have been asked something."""
     executable, folder, address = (
-        program("prometheus"),
+        of_prometheus("prometheus"),
         tmp_path_factory.mktemp("prometheus"),
         f"127.0.0.1:{free_port()}",
     )
@@ -142,9 +143,7 @@ def prometheus(server: Endpoints, tmp_path_factory: pytest.TempPathFactory) -> I
             executable, f"--config.file={config}", f"--storage.tsdb.path={folder / 'data'}",
             f"--web.listen-address={address}", "--log.level=error",
         ]  # fmt: skip
-        process = subprocess.Popen(command)
-        running = Prometheus(address)
-        try:
+        with started(command), closing(Prometheus(address)) as running:
             assert eventually(running.is_ready)
             work(
                 server,
@@ -152,10 +151,6 @@ def prometheus(server: Endpoints, tmp_path_factory: pytest.TempPathFactory) -> I
                 lambda: all(running.query(served(query)) for query in QUERIES if not names(query) & OF_GPUS),
             )
             yield running
-        finally:
-            running.close()
-            process.terminate()
-            process.wait(60)
 
 
 def work(server: Endpoints, url: str, done: Callable[[], bool]) -> None:
@@ -179,16 +174,19 @@ def served(query: str) -> str:
     return query.replace("$__rate_interval", "5s").replace("$instance", ".*").replace("$model", ".*")
 
 
+@pytest.mark.prometheus
 def test_targets_are_watched(prometheus: Prometheus) -> None:
     up = {(item["metric"]["job"], item["value"][1]) for item in prometheus.query("up")}
     assert up == {("triton", "1"), ("triton", "0"), ("gateway", "1")}
 
 
+@pytest.mark.prometheus
 def test_every_metric_that_is_named_exists(prometheus: Prometheus) -> None:
     there = set(prometheus.ask("/api/v1/label/__name__/values"))
     assert names(ALERTS) | names(json.dumps(DASHBOARD)) <= there | OF_GPUS
 
 
+@pytest.mark.prometheus
 @pytest.mark.parametrize("query", QUERIES)
 def test_panels_show_something(query: str, prometheus: Prometheus) -> None:
     assert names(query)
@@ -196,6 +194,7 @@ def test_panels_show_something(query: str, prometheus: Prometheus) -> None:
     assert shown or names(query) <= OF_GPUS
 
 
+@pytest.mark.prometheus
 @pytest.mark.parametrize("variable", [item for item in DASHBOARD["templating"]["list"] if item["type"] == "query"])
 def test_variables_have_values(variable: dict[str, Any], prometheus: Prometheus) -> None:
     match = re.fullmatch(r"label_values\((.*), (\w+)\)", variable["definition"])
@@ -203,6 +202,7 @@ def test_variables_have_values(variable: dict[str, Any], prometheus: Prometheus)
     assert prometheus.ask(f"/api/v1/label/{match[2]}/values", **{"match[]": served(match[1])})
 
 
+@pytest.mark.prometheus
 def test_a_server_that_is_down_raises_the_alarm_and_one_that_is_up_does_not(prometheus: Prometheus) -> None:
     def firing() -> list[dict[str, str]]:
         alerts = prometheus.ask("/api/v1/alerts")["alerts"]

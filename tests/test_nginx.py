@@ -4,13 +4,11 @@ import http.client
 import os
 import pwd
 import re
-import shutil
 import socket
 import ssl
 import subprocess
 import tempfile
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -24,13 +22,18 @@ import tritonclient.grpc as triton_grpc
 import trustme
 from conftest import ANY_PORTS, build
 from gateways import gateway
+from processes import started
 from test_security import CLOSED, OPEN
+from tools import program
 from tritonclient.utils import InferenceServerException
+from waiting import until
 
 from builder.launchers import LAUNCHERS
 from builder.pictures import SAMPLES
 from builder.types import Endpoints
 from client import Client, ClientError, InvalidInput, NotAllowed, ServerUnavailable, Tls
+
+pytestmark = pytest.mark.nginx
 
 FILES = Path(__file__).parent.parent / "examples" / "nginx"
 PHOTO = SAMPLES / "coffee.jpg"
@@ -131,10 +134,7 @@ def free_port() -> int:
 @contextmanager
 def nginx(file: str, changes: dict[str, str], clients: trustme.CA | None = None) -> Iterator[Nginx]:
     """The example with other ports, run by a user who may do nothing else."""
-    program = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin")
-    if not program:
-        message = "no nginx to test with: apt-get install nginx-light"
-        pytest.fail(message) if os.environ.get("CI") else pytest.skip(message)
+    found = program("nginx", "apt-get install nginx-light", "nginx")
     port, plain_port = free_port(), free_port()
     text = (FILES / file).read_text(encoding="utf-8")
     changes = changes | {"127.0.0.1:8443": f"127.0.0.1:{port}", "$host:8443": f"$host:{port}"}
@@ -157,29 +157,24 @@ def nginx(file: str, changes: dict[str, str], clients: trustme.CA | None = None)
         authority.cert_pem.write_to_path(str(folder / "authority.pem"))
         if clients:
             clients.cert_pem.write_to_path(str(folder / "clients.pem"))
-        stack.enter_context(running(program, folder, folder / file, port))
+        stack.enter_context(running(found, folder, folder / file, port))
         yield Nginx(port, plain_port, folder / "authority.pem")
 
 
 @contextmanager
-def running(program: str, folder: Path, file: Path, port: int) -> Iterator[None]:
+def running(nginx: str, folder: Path, file: Path, port: int) -> Iterator[None]:
     user: dict[str, Any] = {}
     if os.getuid() == 0:
         nobody = pwd.getpwnam("nobody")
         user = {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": ()}
         for path in (folder, *folder.iterdir()):
             os.chown(path, nobody.pw_uid, nobody.pw_gid)
-    command = [program, "-e", "stderr", "-p", folder, "-c", file, "-g", "daemon off;"]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, **user)
-    assert process.stderr is not None
-    try:
-        for _ in range(1200):
-            if process.poll() is not None or accepts(port):
-                break
-            time.sleep(0.05)
+    command = [nginx, "-e", "stderr", "-p", folder, "-c", file, "-g", "daemon off;"]
+    with started(command, stderr=subprocess.PIPE, text=True, **user) as process:
+        assert process.stderr is not None
+        until(lambda: process.poll() is not None or accepts(port))
         assert process.poll() is None, process.stderr.read()
         yield
-    finally:
         process.terminate()
         said = process.communicate(timeout=30)[1]
     assert not re.search(r"\[(emerg|alert|crit)\]|deprecated", said), said

@@ -143,7 +143,7 @@ def answers(repository: Path, name: str = "m") -> str:
 def killed(script: str, source: Path, repository: Path, fatal: int) -> bool:
     """Whether the run was killed at its `fatal`-th rename; False if it ended well before that."""
     arguments = [sys.executable, "-c", script, str(source), str(repository), str(fatal)]
-    run = subprocess.run(arguments, capture_output=True, text=True, check=False)
+    run = subprocess.run(arguments, capture_output=True, text=True, check=False, timeout=240)
     assert run.returncode in (0, -signal.SIGKILL), run.stderr
     return run.returncode != 0
 
@@ -263,10 +263,14 @@ def _build(folder: Path, seed: int) -> None:
 def test_builds_at_the_same_time_get_versions_of_their_own(tmp_path: Path) -> None:
     context = multiprocessing.get_context("spawn")
     builds = [context.Process(target=_build, args=(tmp_path / f"b{i}", i)) for i in range(3)]
-    for process in builds:
-        process.start()
-    for process in builds:
-        process.join()
+    try:
+        for process in builds:
+            process.start()
+        for process in builds:
+            process.join(240)
+    finally:
+        for process in builds:
+            process.kill()
     assert [process.exitcode for process in builds] == [0, 0, 0]
     served(tmp_path / "repository")
     versions = [p.name for p in (tmp_path / "repository" / "m").iterdir() if p.name.isdecimal()]

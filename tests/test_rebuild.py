@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import rebuilding
 from conftest import ANY_PORTS, build
+from processes import started
 
 from builder.launchers import LAUNCHERS, newer
 from client import Client
@@ -54,14 +55,10 @@ def test_serve_tells_that_something_newer_is_published(tmp_path: Path) -> None:
     repository = tmp_path / "repository"
     command = [sys.executable, "-m", "builder", "serve", "-r", str(repository), "--json"]
     ports = ["--http-port=0", "--grpc-port=0", "--metrics-port=0"]
-    process = subprocess.Popen([*command, *ports], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    try:
-        assert process.stdout
-        assert process.stderr
+    with started([*command, *ports], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert json.loads(process.stdout.readline())["ready"]
         build(tmp_path, "models:\n" + rebuilding.entry(seed="1") + rebuilding.entry("another"))
         told = next(line for line in process.stderr if "new: another" in line)
-    finally:
         process.terminate()
         process.communicate(timeout=60)
     assert "m 2 (served: 1), new: another; stop this server and start it again to serve that" in told

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ import trustme
 from conftest import build
 from cryptography.hazmat.primitives import serialization
 from PIL import Image
+from processes import started
 from test_hidden import forbidding_ptrace
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 from tritonclient.utils import InferenceServerException
@@ -427,16 +429,14 @@ def test_keys_that_are_refused(tmp_path: Path) -> None:
     assert access.read_key(None, {access.ENVIRONMENT: KEY}) == KEY
 
 
-def build_repo(*arguments: str, code: str = "", **environment: str) -> subprocess.Popen[str]:
+@contextmanager
+def build_repo(*arguments: str, code: str = "", **environment: str) -> Iterator[subprocess.Popen[str]]:
     """`build-repo serve`; the code runs before it, in its process."""
     run = f"{code}\nimport sys\nfrom builder.cli import main\nsys.argv[0] = 'build-repo'\nmain()"
-    return subprocess.Popen(
-        [sys.executable, "-c", run, "serve", *arguments],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=os.environ | environment,
-    )
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    command = [sys.executable, "-c", run, "serve", *arguments]
+    with started(command, text=True, env=os.environ | environment, **pipes) as process:
+        yield process
 
 
 FREE_PORTS = ("--http-port", "0", "--grpc-port", "0", "--metrics-port", "0")
@@ -456,7 +456,7 @@ class Watch:
 
     def __exit__(self, *_: object) -> None:
         self._stop.set()
-        self._thread.join()
+        self._thread.join(30)
 
     def _look(self) -> None:
         while not self._stop.is_set():
@@ -473,8 +473,8 @@ def descendants(pid: int) -> list[int]:
 
 
 def test_the_key_is_seen_nowhere(tiny: Path) -> None:
-    with Watch() as watch:
-        process = build_repo("-r", str(tiny), "--json", "--verbose", *FREE_PORTS, BUILD_REPO_ADMIN_KEY=KEY)
+    loud = ("-r", str(tiny), "--json", "--verbose", *FREE_PORTS)
+    with Watch() as watch, build_repo(*loud, BUILD_REPO_ADMIN_KEY=KEY) as process:
         assert process.stdout is not None
         ready = json.loads(process.stdout.readline())
         below = descendants(process.pid)
@@ -493,10 +493,8 @@ def test_the_key_is_seen_nowhere(tiny: Path) -> None:
 
 
 def test_where_the_key_cannot_be_hidden_nothing_is_served(tiny: Path) -> None:
-    with Watch() as watch:
-        process = build_repo(
-            "-r", str(tiny), *FREE_PORTS, code=forbidding_ptrace(), BUILD_REPO_ADMIN_KEY=KEY
-        )  # fmt: skip
+    closed = {"code": forbidding_ptrace(), "BUILD_REPO_ADMIN_KEY": KEY}
+    with Watch() as watch, build_repo("-r", str(tiny), *FREE_PORTS, **closed) as process:
         _, said = process.communicate(timeout=90)
     assert process.returncode == LaunchError.exit_code
     assert "ptrace(2) is forbidden" in said
@@ -506,8 +504,8 @@ def test_where_the_key_cannot_be_hidden_nothing_is_served(tiny: Path) -> None:
 
 
 def refused(*arguments: str) -> str:
-    process = build_repo(*arguments)
-    _, said = process.communicate(timeout=90)
+    with build_repo(*arguments) as process:
+        _, said = process.communicate(timeout=90)
     assert process.returncode == LaunchError.exit_code, said
     assert "Traceback" not in said
     return said

@@ -26,6 +26,7 @@ import tritonclient.http as triton_http
 from conftest import ANY_PORTS, LABELS, VARIANTS, build, model_of
 from load import BATCH, in_flight, over_grpc
 from PIL import Image
+from processes import started
 from tritonclient.utils import InferenceServerException
 
 from builder import config
@@ -284,12 +285,10 @@ def serving(tiny: Path, tmp_path: Path) -> Iterator["Serving"]:
     """`build-repo serve` as a process, from another working directory; and the files that are its own."""
     ports = ["--http-port", "0", "--grpc-port", "0", "--metrics-port", "0"]
     command = [sys.executable, "-m", "builder", "serve", "-r", str(tiny), "--json", *ports]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path)
-    assert process.stdout
-    ready = json.loads(process.stdout.readline())
-    yield process, ready, set().union(*map(of_process, descendants(process.pid)))
-    process.kill()
-    process.communicate()
+    with started(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path) as process:
+        assert process.stdout
+        ready = json.loads(process.stdout.readline())
+        yield process, ready, set().union(*map(of_process, descendants(process.pid)))
 
 
 Serving = tuple[subprocess.Popen[str], dict[str, Any], set[Path]]
@@ -317,7 +316,7 @@ def test_stops_cleanly_and_answers_what_is_in_flight(number: signal.Signals, ser
         assert until(lambda: received(ready["metrics"]) >= 8)
         process.send_signal(number)
         for thread in threads:
-            thread.join()
+            thread.join(60)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 0, errors
     assert answered == [8] * 8
@@ -332,6 +331,19 @@ def test_a_stop_fails_no_request_that_is_between_two_steps(serving: Serving) -> 
     assert process.wait(60) == 0
     assert answers
     assert set(answers) == {BATCH}
+
+
+def test_temporary_files_of_models_go_with_a_server_that_is_killed(serving: Serving) -> None:
+    process, _, _ = serving
+    servers = [pid for pid in descendants(process.pid) if "stub\0" in Path(f"/proc/{pid}/cmdline").read_text()]
+    assert servers
+    for pid in servers:
+        given = dict(one.split("=", 1) for one in Path(f"/proc/{pid}/environ").read_text().split("\0") if one)
+        (Path(given["TMPDIR"]) / f"of {pid}").touch()
+        os.kill(pid, signal.SIGKILL)
+    process.terminate()
+    process.communicate(timeout=90)
+    assert not Path(given["TMPDIR"]).exists()
 
 
 def received(metrics: str) -> int:

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from conftest import build
 from docker.types import Mount
-from engines import base_image, engine, nearly_privileged
+from engines import OWN, base_image, engine, nearly_privileged
 from load import BATCH
 
 from builder.deploy import systemd, units
@@ -100,6 +100,7 @@ def empty(models: Path) -> Iterator[Machine]:
         base_image(client, (*PACKAGES, *python)),
         ["sh", "-c", "mount --make-rshared / && exec /sbin/init"],  # which systemd does itself outside containers
         detach=True,
+        name=f"{OWN}-systemd",
         network_mode="none",
         mounts=[*mounts, Mount(str(MODELS), str(models), "bind", read_only=True)],
         tmpfs={"/run": "exec", "/run/lock": "", "/tmp": "exec"},

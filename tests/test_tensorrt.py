@@ -4,7 +4,6 @@ import ast
 import ctypes
 import json
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -22,6 +21,7 @@ from docker.errors import APIError, DockerException, ImageNotFound
 from hypothesis import given
 from hypothesis import strategies as st
 from onnx import TensorProto
+from tools import which
 from torch import nn
 
 from builder import engine
@@ -128,7 +128,7 @@ def check_quantization(model: Any) -> None:
 
 @pytest.fixture(scope="module", params=[10, 11])
 def real(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    if not bindings.folder(request.param).is_dir() or not shutil.which("gcc"):
+    if not bindings.folder(request.param).is_dir() or not which("gcc"):
         pytest.fail(f"needs gcc and {bindings.folder(request.param)}; run: make test")
     found = bindings.dump(request.param, tmp_path_factory.mktemp("bindings"))
     assert found["version"].startswith(f"{request.param}.")
@@ -308,7 +308,7 @@ def test_runtime_finds_the_plan_of_its_gpu(tmp_path: Path) -> None:
     (tmp_path / "triton_python_backend_utils.py").write_text("class TritonModelException(Exception): pass\n")
     environment = os.environ | {"PYTHONPATH": str(tmp_path)}
     command = [sys.executable, "-c", PROBE, str(RUNTIME)]
-    run = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    run = subprocess.run(command, env=environment, capture_output=True, text=True, check=True, timeout=240)
     assert run.stdout.splitlines() == [
         "model-8.9.plan",
         "there is no plan for GPUs of compute capability 12.0; there are plans for 8.9, 9.0",
@@ -653,7 +653,7 @@ except Exception as error:
 def test_real_client_without_an_engine(package: str, message: str, tmp_path: Path) -> None:
     environment = os.environ | {"DOCKER_HOST": f"unix://{tmp_path / 'no.sock'}", "PYTHONPATH": str(bindings.ROOT)}
     command = [sys.executable, "-c", CONNECT, package]
-    run = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    run = subprocess.run(command, env=environment, capture_output=True, text=True, check=True, timeout=240)
     assert run.stdout.startswith(message)
 
 

@@ -15,7 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from types import SimpleNamespace
@@ -25,6 +25,7 @@ import pytest
 from fake_triton import FakeTriton, serving
 from hypothesis import given
 from hypothesis import strategies as st
+from processes import started
 from rich.console import Console
 
 from builder.pictures import SAMPLES
@@ -218,7 +219,7 @@ def web(answer: Callable[[BaseHTTPRequestHandler], None]) -> Iterator[str]:
         thread.start()
         yield f"http://127.0.0.1:{running.server_port}/metrics"
         running.shutdown()
-        thread.join()
+        thread.join(30)
 
 
 def lies(handler: BaseHTTPRequestHandler) -> None:
@@ -292,13 +293,14 @@ def test_server_may_go_and_come_back() -> None:
         pass
     command = [sys.executable, "-m", "client.cli", "top", "--url", url, "--json", "--interval", "0.1", "--count", "4"]
     port = int(url.rpartition(":")[2])
-    with serving(port=port):
-        process = subprocess.Popen([*command, "--timeout", "2"], stdout=subprocess.PIPE, text=True)
-        assert process.stdout is not None
-        assert "models" in json.loads(process.stdout.readline())
-    assert any("error" in json.loads(line) for line in iter(process.stdout.readline, ""))
-    with serving(port=port):
-        rest = process.communicate(timeout=60)[0]
+    with ExitStack() as stack:
+        with serving(port=port):
+            process = stack.enter_context(started([*command, "--timeout", "2"], stdout=subprocess.PIPE, text=True))
+            assert process.stdout is not None
+            assert "models" in json.loads(process.stdout.readline())
+        assert any("error" in json.loads(line) for line in iter(process.stdout.readline, ""))
+        with serving(port=port):
+            rest = process.communicate(timeout=60)[0]
     assert process.returncode == 0
     assert "models" in json.loads(rest.splitlines()[-1])
 

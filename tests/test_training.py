@@ -22,8 +22,10 @@ from conftest import NETWORKS
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from processes import started
 from safetensors.torch import load_file
 from training_sets import SHAPES, idx, shape, write_fashion, write_shapes
+from waiting import until
 
 from builder.build import build_repository, plan
 from builder.card import Card
@@ -280,10 +282,8 @@ def test_a_run_that_is_killed_goes_on(number: int, shapes: Path, uninterrupted: 
     said = {key: value for key, value in EVENTFUL.items() if "." not in key}
     said |= {"data": {"root": str(shapes), "workers": 0}, "out": "run"}
     config.write_text(json.dumps(said), encoding="utf-8")
-    with subprocess.Popen(command(config), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        deadline = time.monotonic() + 60
-        while not (tmp_path / "run" / "last.pt").exists() and time.monotonic() < deadline:
-            time.sleep(0.005)
+    with started(command(config), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        until(lambda: process.poll() is not None or (tmp_path / "run" / "last.pt").exists(), 120, pause=0.005)
         time.sleep(random.random() * 0.2)
         process.send_signal(number)
         _, errors = process.communicate(timeout=60)
@@ -303,7 +303,10 @@ def test_two_processes_learn_what_one_does(tmp_path: Path) -> None:
     assert finished.returncode == 0, finished.stderr
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"]
     both = subprocess.run(
-        [*torchrun, "builder", "train", *options, "--out", str(tmp_path / "two")], capture_output=True, text=True
+        [*torchrun, "builder", "train", *options, "--out", str(tmp_path / "two")],
+        capture_output=True,
+        text=True,
+        timeout=300,
     )
     assert both.returncode == 0, both.stderr
     assert both.stdout.count("best: epoch 1") == 1  # one of them speaks

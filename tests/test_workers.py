@@ -18,6 +18,8 @@ import numpy as np
 import pytest
 import rebuilding
 from conftest import ANY_PORTS, build
+from processes import started
+from waiting import until
 
 from builder.errors import ServerEnded
 from builder.launchers import LAUNCHERS, workers
@@ -163,15 +165,6 @@ def is_ready(http: str, what: str = "") -> bool:
         return False
 
 
-def until(condition: Callable[[], bool], seconds: float = 120) -> bool:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.05)
-    return True
-
-
 @pytest.mark.parametrize("role", ["network", "preprocess"])
 def test_a_killed_worker_is_brought_back(role: str, server: EmbeddedServer, repository: Path) -> None:
     """Requests come to it all the while; until it is back, the server says that it is not ready."""
@@ -179,12 +172,12 @@ def test_a_killed_worker_is_brought_back(role: str, server: EmbeddedServer, repo
     with Client(server.endpoints.grpc, retries=0, timeout=30) as client:
         before = client.probabilities([rebuilding.PHOTO], "m")
         kill_worker(os.getpid(), step)
-        assert until(lambda: not answers(client, "m"))
-        assert until(lambda: not is_ready(server.endpoints.http) and not is_ready(server.endpoints.http, "models/m"))
+        until(lambda: not answers(client, "m"))
+        until(lambda: not is_ready(server.endpoints.http) and not is_ready(server.endpoints.http, "models/m"))
         if role == "network":
             assert answers(client, "gone")  # the other model of the same server goes on
-        assert until(lambda: answers(client, "m"))
-        assert until(lambda: is_ready(server.endpoints.http))
+        until(lambda: answers(client, "m"), 120)
+        until(lambda: is_ready(server.endpoints.http))
         np.testing.assert_array_equal(client.probabilities([rebuilding.PHOTO], "m"), before)
 
 
@@ -200,9 +193,7 @@ def test_a_server_whose_workers_die_again_and_again_ends(moment: str, repository
     """With an exit code of its own, so that systemd, Docker or Kubernetes start it anew; also if it is stuck."""
     command = [sys.executable, "-m", "builder", "serve", "-r", str(repository), "--json"]
     ports = ["--http-port=0", "--grpc-port=0", "--metrics-port=0"]
-    process = subprocess.Popen([*command, *ports], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    try:
-        assert process.stdout
+    with started([*command, *ports], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         ready = json.loads(process.stdout.readline())
 
         def is_over() -> bool:
@@ -210,11 +201,8 @@ def test_a_server_whose_workers_die_again_and_again_ends(moment: str, repository
                 kill_worker(process.pid, "m_onnx")
             return process.poll() is not None
 
-        assert until(is_over, seconds=240)
+        until(is_over, seconds=240)
         _, said = process.communicate(timeout=60)
-    finally:
-        process.kill()
-        process.communicate(timeout=60)
     assert process.returncode == ServerEnded.exit_code, said
     expected = {"served": f"the worker of m_onnx died {MOST_DEATHS + 1} times", "loaded": "while the model was loaded"}
     assert expected[moment] in said

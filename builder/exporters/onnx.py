@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from builder.exporters import onnx_file, onnx_int8
 from builder.exporters.half import in_precision
 from builder.exporters.memory import weights_released
-from builder.exporters.quiet import quiet
+from builder.exporters.quiet import quiet, tell_nobody
 from builder.types import NETWORK_INPUT, NETWORK_OUTPUT, ExportRequest, Predict, Target
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ def refusal(target: Target) -> str:
 
 
 def export(request: ExportRequest) -> dict[str, str]:
+    tell_nobody()
     with tempfile.TemporaryDirectory(dir=request.path.parent, prefix=".onnx-") as folder:
         graph = Path(folder, FILENAME)
         write_graph(in_precision(request.module, request.target.precision), request.example, graph)
@@ -65,6 +66,7 @@ def write_graph(module: nn.Module, example: torch.Tensor, path: Path) -> None:
 
 
 def load(path: Path, target: Target) -> Predict:
+    tell_nobody()
     import onnxruntime
     import torch
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from builder.exporters.quiet import quiet
+from builder.exporters.quiet import quiet, tell_nobody
 from builder.types import NETWORK_INPUT
 
 if TYPE_CHECKING:
@@ -48,6 +48,7 @@ def quantize(graph: Path, images: Iterable[torch.Tensor], scheme: Scheme) -> Pat
     """A quantised graph beside `graph`, whose weights are in a file of their own."""
     import onnx
 
+    tell_nobody()
     with quiet():
         inferred = graph.with_name("inferred.onnx")
         onnx.shape_inference.infer_shapes_path(str(graph), str(inferred))

@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import io
 import logging
+import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
+
+
+def tell_nobody() -> None:
+    """Before ONNX Runtime is imported, which from 1.29 on reports its use to its makers unless it is told not to."""
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 
 @contextmanager

@@ -56,6 +56,7 @@ def make_runtime(repository: Path, check: bool = True) -> Runtime:
         laid_out = os.environ.get(BACKENDS_VARIABLE)
         backends = Path(laid_out) if laid_out else lay_out_backends(folder / "backends")
         (folder / "lib").mkdir()
+        (folder / "tmp").mkdir()
         (folder / "lib" / _libpython_name()).symlink_to(find_libpython())
         snapshot = take_snapshot(repository.absolute(), folder / "models")
         if check:
@@ -206,5 +207,7 @@ def _environment(folder: Path, wheel: Path) -> dict[str, str]:
     own = {
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
         "LD_LIBRARY_PATH": os.pathsep.join(filter(None, libraries)),
+        # What models' code makes there, as AOTInductor's unpacks itself, goes with the rest when it is killed.
+        "TMPDIR": str(folder / "tmp"),
     }
     return {name: value for name, value in (defaults | os.environ | own).items() if name not in SECRETS}

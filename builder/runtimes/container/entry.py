@@ -180,7 +180,8 @@ def _secret(key: str | None) -> list[str]:
 
 
 def _environment() -> dict[str, str]:
-    return {name: value for name, value in os.environ.items() if name != KEY_VARIABLE}
+    told = {name: value for name, value in os.environ.items() if name != KEY_VARIABLE}
+    return {"ORT_DISABLE_TELEMETRY": "1"} | told  # ONNX Runtime would report its use to its makers
 
 
 class Server:

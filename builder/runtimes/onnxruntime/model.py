@@ -8,6 +8,8 @@ import json
 import os
 from typing import Any
 
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # it would report its use to its makers
+
 import numpy as np
 import onnxruntime
 import triton_python_backend_utils as pb_utils
