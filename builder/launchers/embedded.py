@@ -6,8 +6,10 @@ import collections
 import contextlib
 import http.client
 import json
+import os
 import re
 import secrets
+import signal
 import socket
 import subprocess
 import sys
@@ -17,7 +19,7 @@ import urllib.request
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from builder import lock
+from builder import lock, signals
 from builder.errors import LaunchError, ModelLoadError, ServerEnded
 from builder.launchers import access, guard
 from builder.launchers.certificates import require_usable
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
 
 GRACE_SECONDS = 30
 POLL_SECONDS = 0.1
+STOP_POLL_SECONDS = 0.02
 KEPT_LINES = 40
 # A batch of images in and a batch of tensors out pass through each stub's region.
 SHARED_MEMORY_BYTES = 64 * 1024 * 1024
@@ -62,11 +65,14 @@ def launch(repository: Path, options: LaunchOptions) -> EmbeddedServer:
     if options.tls:
         require_usable(options.tls)
     key, ports = access.key_of(options), choose_ports(options)
-    server = EmbeddedServer(repository, make_runtime(repository), options, ports, key)
+    server = None
     try:
+        with signals.held():  # until the guard has the folder to remove
+            server = EmbeddedServer(repository, make_runtime(repository), options, ports, key)
         server.wait_until_ready()
     except BaseException:
-        server.stop()
+        if server:
+            server.stop()
         raise
     return server
 
@@ -174,12 +180,17 @@ class EmbeddedServer:
         names = {folder.rename(taken / folder.name).name for folder in ensembles(self._models)}
         deadline = time.monotonic() + GRACE_SECONDS
         while not names <= self._unloaded and time.monotonic() < deadline and self._process.poll() is None:
+            if signals.is_urgent():
+                break
             time.sleep(POLL_SECONDS)
 
     def _end(self) -> None:
         assert self._process.stdin is not None  # opened as a pipe above
         self._process.stdin.close()
-        self._process.wait()
+        while self._process.poll() is None:
+            if signals.is_urgent():  # nobody waits for what is in flight any more
+                os.killpg(self._process.pid, signal.SIGKILL)
+            time.sleep(STOP_POLL_SECONDS)
         self._reader.join(1)
         # The guard has done so, unless something killed it.
         guard.remove_leftovers(self._prefix, self._folder)
