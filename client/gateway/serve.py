@@ -78,6 +78,11 @@ class Server(uvicorn.Server):
             await asyncio.sleep(POLL_SECONDS)
         self.should_exit = self.force_exit = True
 
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().shutdown(sockets)
+        if self.force_exit:  # uvicorn leaves this out then, and the connection to Triton open
+            await self.lifespan.shutdown()
+
     def _stop(self) -> None:
         self.should_exit = True
 
