@@ -77,6 +77,20 @@ def until(condition: Callable[[], bool], seconds: float = 30) -> bool:
     return condition()
 
 
+@pytest.mark.parametrize("program", ["client", "first_process"])
+def test_waits(program: str, tmp_path: Path) -> None:
+    imports = ["client.signals", "waiting", "http.client", "argparse", "urllib.request"]
+    for run in storm(tmp_path, f"waiting:{program}", [], imports=imports, before=0.05, gap=0.0005, most=4):
+        assert run["code"] == 0
+        assert said(run, "stdout") == "waiting\nstopped\n"
+
+
+def test_what_is_raised_is_raised_once(tmp_path: Path) -> None:
+    for run in storm(tmp_path, "waiting:builder", [], imports=["waiting"], before=0.05, gap=0.0005, most=4):
+        assert run["code"] in {128 + number for number in run["sent"]}
+        assert said(run, "stdout") == "cleaned\n"
+
+
 def records(text: str) -> list[dict[str, Any]]:
     assert not text or text.endswith("\n")
     return [json.loads(line) for line in text.splitlines()]
@@ -164,7 +178,7 @@ def test_gateway(triton: str, tmp_path: Path) -> None:
 def test_classify(triton: str, pictures: Path, tmp_path: Path) -> None:
     arguments = ["classify", pictures, "--csv", "{run}/out.csv", "--url", triton, "--concurrency", 2, "--batch-size", 1]
     imports = [*CLIENT, "client.batch.run"]
-    runs = storm(tmp_path, "client.cli:main", arguments, imports=imports, before=0.5)
+    runs = storm(tmp_path, "client.cli:main", arguments, imports=imports, before=0.5, most=12)
     for run in runs:
         table, journal = (Path(run["folder"]) / name for name in ("out.csv", "out.csv.partial"))
         if run["code"] == 0:
@@ -235,7 +249,7 @@ def test_serve(tmp_path: Path) -> None:
     temporary = tmp_path / "temporary"
     temporary.mkdir()
     settings: dict[str, Any] = {"imports": ["builder.cli", "numpy", "builder.launchers.embedded"], "most": 60}
-    settings |= {"environment": {"TMPDIR": str(temporary)}, "before": 1, "gap": 0.05, "at_once": 2}
+    settings |= {"environment": {"TMPDIR": str(temporary)}, "before": 1, "at_once": 2}
     runs = storm(tmp_path, "builder.cli:main", arguments, **settings)
     for run in runs:
         printed = records(said(run, "stdout"))
