@@ -77,18 +77,23 @@ def test_the_rule_refuses(handler: str) -> None:
 # --- what builder's handler raises, and when ---
 
 
+def cleaning(came: Signals) -> None:
+    """Interrupted, and again in the cleanup, where another error is handled."""
+    try:
+        came.note(signal.SIGINT, None)
+    finally:
+        with contextlib.suppress(ZeroDivisionError):
+            try:
+                print(1 / 0)
+            finally:
+                came.note(signal.SIGINT, None)
+                came.note(signal.SIGTERM, None)
+
+
 def test_nothing_is_raised_into_the_cleanup() -> None:
     came = Signals()
     with pytest.raises(Interrupted):
-        try:
-            came.note(signal.SIGINT, None)
-        finally:
-            with contextlib.suppress(ZeroDivisionError):
-                try:
-                    print(1 / 0)
-                finally:
-                    came.note(signal.SIGINT, None)
-                    came.note(signal.SIGTERM, None)
+        cleaning(came)
     assert came.urged_at
 
 

@@ -39,7 +39,7 @@ def storm(
     path = folder / "plan.json"
     path.write_text(json.dumps(asdict(plan)))
     before = shared()
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "GRPC_ENABLE_FORK_SUPPORT": "0"} | (environment or {})
+    environment = os.environ | {"PYTHONPATH": f"{ROOT}:{HERE}", "GRPC_ENABLE_FORK_SUPPORT": "0"} | (environment or {})
     done = subprocess.run(
         [sys.executable, HERE / "signalled.py", path], capture_output=True, text=True, timeout=500, env=environment
     )
@@ -56,7 +56,7 @@ def storm(
             assert not said(run, "stderr")
     begun = [run for run in runs if run["code"] not in BEFORE_IT_BEGAN]
     print(f"{len(runs)} runs, {len(begun)} begun, slowest end {max(run['seconds'] for run in runs):.2f} s")
-    assert len(begun) >= len(runs) / 2
+    assert len(begun) >= len(runs) // 2
     return begun
 
 
@@ -80,15 +80,17 @@ def until(condition: Callable[[], bool], seconds: float = 30) -> bool:
 @pytest.mark.parametrize("program", ["client", "first_process"])
 def test_waits(program: str, tmp_path: Path) -> None:
     imports = ["client.signals", "waiting", "http.client", "argparse", "urllib.request"]
-    for run in storm(tmp_path, f"waiting:{program}", [], imports=imports, before=0.05, gap=0.0005, most=4):
+    for run in storm(tmp_path, f"waiting:{program}", [], imports=imports, signals=600, before=0.05, gap=0.0005, most=4):
         assert run["code"] == 0
         assert said(run, "stdout") == "waiting\nstopped\n"
 
 
 def test_what_is_raised_is_raised_once(tmp_path: Path) -> None:
-    for run in storm(tmp_path, "waiting:builder", [], imports=["waiting"], before=0.05, gap=0.0005, most=4):
+    for run in storm(
+        tmp_path, "waiting:builder", [], imports=["waiting"], signals=600, before=0.05, gap=0.0005, most=4
+    ):
         assert run["code"] in {128 + number for number in run["sent"]}
-        assert said(run, "stdout") == "cleaned\n"
+        assert said(run, "stdout") in ("waiting\ncleaned\n", "cleaned\n")
 
 
 def records(text: str) -> list[dict[str, Any]]:

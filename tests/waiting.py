@@ -41,6 +41,7 @@ def builder() -> None:
     signals.listen()
     lock = threading.Condition()
     try:
+        print("waiting", flush=True)
         while True:
             with signals.held(), lock:
                 lock.wait(SECONDS)
