@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 NUMBERS = (signal.SIGINT, signal.SIGTERM)
-PR_SET_CHILD_SUBREAPER = 36
+PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
 
 
 @dataclass
@@ -111,6 +111,7 @@ def begin(plan: Plan, chance: random.Random, number: int, signals: int) -> Run:
 
 def execute(plan: Plan, folder: Path) -> None:
     """In the fork."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     status = 70
     try:
         for descriptor, name in ((1, "stdout"), (2, "stderr")):

@@ -1,6 +1,7 @@
 """Signals at random moments: every program ends in time, with its report and nothing half written."""
 
 import csv
+import functools
 import json
 import os
 import random
@@ -9,7 +10,7 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -24,24 +25,38 @@ ROOT = Path(__file__).parent.parent
 HERE = Path(__file__).parent
 Fake = tuple[FakeTriton, str]
 Runs = list[dict[str, Any]]
+Storm = Callable[..., Runs]
+pytestmark = pytest.mark.timeout(1600)
 SEED = int(os.environ.get("SIGNALS_SEED", random.randrange(10**6)))
 BEFORE_IT_BEGAN = (-signal.SIGINT, -signal.SIGTERM)
 """Statuses of a program that had no handler yet. It has done and said nothing then."""
 CLIENT = ["client.cli", "tritonclient.grpc", "numpy", "rich.live", "rich.table"]
 
 
-def storm(
-    folder: Path, program: str, arguments: list[object], environment: dict[str, str] | None = None, **settings: Any
+@pytest.fixture(params=[200, pytest.param(1000, marks=pytest.mark.slow)])
+def storm(request: pytest.FixtureRequest, tmp_path: Path) -> Storm:
+    """Runs a program again and again until it was sent so many signals."""
+    return functools.partial(run_storm, tmp_path, request.param)
+
+
+def run_storm(
+    folder: Path,
+    signals: int,
+    program: str,
+    arguments: Sequence[object],
+    times: int = 1,
+    environment: dict[str, str] | None = None,
+    **settings: Any,
 ) -> Runs:
     """Each run ended by itself in time, and left no process and no shared memory."""
-    plan = Plan(program, list(map(str, arguments)), str(folder / "runs"), SEED, **settings)
+    plan = Plan(program, list(map(str, arguments)), str(folder / "runs"), SEED, signals * times, **settings)
     print(f"seed {SEED}")
     path = folder / "plan.json"
     path.write_text(json.dumps(asdict(plan)))
     before = shared()
     environment = os.environ | {"PYTHONPATH": f"{ROOT}:{HERE}", "GRPC_ENABLE_FORK_SUPPORT": "0"} | (environment or {})
     done = subprocess.run(
-        [sys.executable, HERE / "signalled.py", path], capture_output=True, text=True, timeout=500, env=environment
+        [sys.executable, HERE / "signalled.py", path], capture_output=True, text=True, timeout=1500, env=environment
     )
     runs = load(done.stdout)
     assert done.returncode == 0, done.stderr
@@ -78,17 +93,15 @@ def until(condition: Callable[[], bool], seconds: float = 30) -> bool:
 
 
 @pytest.mark.parametrize("program", ["client", "first_process"])
-def test_waits(program: str, tmp_path: Path) -> None:
+def test_waits(program: str, storm: Storm) -> None:
     imports = ["client.signals", "waiting", "http.client", "argparse", "urllib.request"]
-    for run in storm(tmp_path, f"waiting:{program}", [], imports=imports, signals=600, before=0.05, gap=0.0005, most=4):
+    for run in storm(f"waiting:{program}", [], imports=imports, times=3, before=0.05, gap=0.0005, most=4):
         assert run["code"] == 0
         assert said(run, "stdout") == "waiting\nstopped\n"
 
 
-def test_what_is_raised_is_raised_once(tmp_path: Path) -> None:
-    for run in storm(
-        tmp_path, "waiting:builder", [], imports=["waiting"], signals=600, before=0.05, gap=0.0005, most=4
-    ):
+def test_what_is_raised_is_raised_once(storm: Storm) -> None:
+    for run in storm("waiting:builder", [], imports=["waiting"], times=3, before=0.05, gap=0.0005, most=4):
         assert run["code"] in {128 + number for number in run["sent"]}
         assert said(run, "stdout") in ("waiting\ncleaned\n", "cleaned\n")
 
@@ -116,12 +129,12 @@ def triton(fake: Fake) -> str:
     return url
 
 
-def test_scan_log(triton: str, pictures: Path, tmp_path: Path) -> None:
+def test_scan_log(storm: Storm, triton: str, pictures: Path, tmp_path: Path) -> None:
     log = tmp_path / "access.log"
     line = '203.0.113.5 - - [10/Oct/2026:13:55:36 +0000] "GET /{} HTTP/1.1" 200 12 "-" "curl/8.0"\n'
     log.write_text("".join(line.format(path.name) for path in sorted(pictures.iterdir())))
     arguments = ["scan-log", "--url", triton, "--root", pictures, "-f", "--json", log]
-    runs = storm(tmp_path, "client.cli:main", arguments, imports=[*CLIENT, "client.access_log.run"])
+    runs = storm("client.cli:main", arguments, imports=[*CLIENT, "client.access_log.run"])
     for run in runs:
         assert run["code"] == 0
         *found, report = records(said(run, "stdout"))
@@ -133,13 +146,13 @@ def report_of(run: dict[str, Any]) -> dict[str, Any]:
     return records(said(run, "stdout"))[-1]
 
 
-def test_moderate(triton: str, pictures: Path, tmp_path: Path) -> None:
+def test_moderate(storm: Storm, triton: str, pictures: Path) -> None:
     names = {path.name for path in pictures.iterdir()}
     arguments = ["moderate", "{run}/uploads", "--quarantine", "{run}/quarantine", "--forbid", "cat", "--url", triton]
     arguments += ["--settle", "0", "--interval", "0.05", "--json"]
     imports = [*CLIENT, "client.moderation.run", "client.moderation.rules", "PIL.Image", "sqlite3"]
     template = str(pictures.parent)
-    runs = storm(tmp_path, "client.cli:main", list(arguments), imports=imports, template=template)
+    runs = storm("client.cli:main", list(arguments), imports=imports, template=template)
     for run in runs:
         assert run["code"] == 0
         uploads, quarantine = (Path(run["folder"]) / name for name in ("uploads", "quarantine"))
@@ -156,9 +169,9 @@ def test_moderate(triton: str, pictures: Path, tmp_path: Path) -> None:
     assert any(said(run, "stdout") for run in runs)
 
 
-def test_top(triton: str, tmp_path: Path) -> None:
+def test_top(storm: Storm, triton: str) -> None:
     arguments = ["top", "--url", triton, "--interval", "0.05", "--csv", "{run}/top.csv", "--metrics-url", "none"]
-    runs = storm(tmp_path, "client.cli:main", list(arguments), imports=[*CLIENT, "client.monitoring.reading", "psutil"])
+    runs = storm("client.cli:main", list(arguments), imports=[*CLIENT, "client.monitoring.reading", "psutil"])
     for run in runs:
         assert run["code"] == 0
         text = (Path(run["folder"]) / "top.csv").read_text() if (Path(run["folder"]) / "top.csv").exists() else ""
@@ -169,34 +182,35 @@ def test_top(triton: str, tmp_path: Path) -> None:
     assert any("CPU" in said(run, "stdout") for run in runs)
 
 
-def test_gateway(triton: str, tmp_path: Path) -> None:
+def test_gateway(storm: Storm, triton: str) -> None:
     arguments = ["gateway", "--url", triton, "--port", "0", "--json"]
     imports = [*CLIENT, "tritonclient.grpc.aio", "client.gateway.app", "client.gateway.serve", "uvicorn"]
-    for run in storm(tmp_path, "client.cli:main", list(arguments), imports=imports):
+    for run in storm("client.cli:main", list(arguments), imports=imports):
         assert run["code"] == 0
         assert [set(record) for record in records(said(run, "stdout"))] == [{"url"}]
 
 
-def test_classify(triton: str, pictures: Path, tmp_path: Path) -> None:
+def test_classify(storm: Storm, triton: str, pictures: Path) -> None:
+    (pictures / "large.jpg").write_bytes(bytes(700_000))  # by shared memory
     arguments = ["classify", pictures, "--csv", "{run}/out.csv", "--url", triton, "--concurrency", 2, "--batch-size", 1]
     imports = [*CLIENT, "client.batch.run"]
-    runs = storm(tmp_path, "client.cli:main", arguments, imports=imports, before=0.5, most=12)
+    runs = storm("client.cli:main", arguments, imports=imports, before=0.5, most=12)
     for run in runs:
         table, journal = (Path(run["folder"]) / name for name in ("out.csv", "out.csv.partial"))
         if run["code"] == 0:
-            assert len(table.read_text().splitlines()) == 13
+            assert len(table.read_text().splitlines()) == 14
             assert not journal.exists()
         else:
             assert run["code"] in {128 + number for number in run["sent"]}
             assert not table.exists()
-            assert len(records(journal.read_text() if journal.exists() else "")) <= 13
+            assert len(records(journal.read_text() if journal.exists() else "")) <= 14
         assert {path.name for path in Path(run["folder"]).iterdir()} <= {
             "stdout", "stderr", "uploads", table.name, journal.name,
         }  # fmt: skip
     assert any(run["code"] != 0 for run in runs)
 
 
-def test_first_process_of_a_container(tmp_path: Path) -> None:
+def test_first_process_of_a_container(storm: Storm, tmp_path: Path) -> None:
     """With a stand-in for NVIDIA's tritonserver: once it was ready, no mix of signals loses the drain."""
     server = tmp_path / "bin" / "tritonserver"
     server.parent.mkdir()
@@ -206,7 +220,7 @@ def test_first_process_of_a_container(tmp_path: Path) -> None:
     arguments = ["--unrestricted", "--linger", 0.05, "--http-port", "{port}", "--", "--stand-in-log={run}/server.log"]
     path = f"{server.parent}{os.pathsep}{os.environ['PATH']}"
     hidden = str(ROOT / "builder" / "launchers")
-    runs = storm(tmp_path, str(entry), arguments, environment={"PATH": path, "PYTHONPATH": hidden}, ready="stderr")
+    runs = storm(str(entry), arguments, environment={"PATH": path, "PYTHONPATH": hidden}, ready="stderr")
     for run in runs:
         assert run["code"] == 0
         lines = [line for line in said(run, "stderr").splitlines() if line.startswith("build-repo: ")]
@@ -216,7 +230,7 @@ def test_first_process_of_a_container(tmp_path: Path) -> None:
     assert any("build-repo: ready" in said(run, "stderr") for run in runs)
 
 
-def test_train(tmp_path: Path) -> None:
+def test_train(storm: Storm, tmp_path: Path) -> None:
     """What is there is whole, and a run that says so can be resumed."""
     import torch
 
@@ -227,9 +241,7 @@ def test_train(tmp_path: Path) -> None:
     arguments += ["--set", "preprocess={channels: 3, resize: 36, crop: 32}"]
     imports = ["builder.cli", "torch", "builder.training.run", "torchmetrics.classification", "matplotlib.figure"]
     imports += ["torch.utils.tensorboard", "safetensors.torch", "PIL.Image", "torchvision.transforms.v2"]
-    runs = storm(
-        tmp_path, "builder.cli:main", arguments, imports=imports, before=2, at_once=2, most=20, ready="out/last.pt"
-    )
+    runs = storm("builder.cli:main", arguments, imports=imports, before=2, at_once=2, most=20, ready="out/last.pt")
     for run in runs:
         out = Path(run["folder"]) / "out"
         assert run["code"] in {128 + number for number in run["sent"]}
@@ -243,7 +255,7 @@ def test_train(tmp_path: Path) -> None:
     assert any("stopped; the same command" in said(run, "stderr") for run in runs)
 
 
-def test_serve(tmp_path: Path) -> None:
+def test_serve(storm: Storm, tmp_path: Path) -> None:
     """The real server: a storm while it starts, and storms when it is ready."""
     build(tmp_path, "models:\n  lenet: {weights: random, format: onnx}\n")
     ports = ["--http-port", 0, "--grpc-port", 0, "--metrics-port", 0, "--linger", 0.1]
@@ -252,7 +264,7 @@ def test_serve(tmp_path: Path) -> None:
     temporary.mkdir()
     settings: dict[str, Any] = {"imports": ["builder.cli", "numpy", "builder.launchers.embedded"], "most": 60}
     settings |= {"environment": {"TMPDIR": str(temporary)}, "before": 1, "at_once": 2}
-    runs = storm(tmp_path, "builder.cli:main", arguments, **settings)
+    runs = storm("builder.cli:main", arguments, **settings)
     for run in runs:
         printed = records(said(run, "stdout"))
         if printed:
