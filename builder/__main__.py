@@ -1,3 +1,21 @@
-from builder.cli import main
+"""The program's first steps: a signal finds a handler while the rest is imported."""
 
-main()
+import sys
+
+from builder import signals
+
+
+def main() -> None:
+    signals.listen()
+    try:
+        from builder.cli import main as run
+
+        run()
+    except KeyboardInterrupt:
+        sys.exit(130)
+    finally:
+        signals.hold()
+
+
+if __name__ == "__main__":
+    main()

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import signal
 import sys
-from types import FrameType
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
+from builder import signals
 from builder.commands.build import build
 from builder.commands.compare import compare
 from builder.commands.deploy import deploy
@@ -75,20 +74,22 @@ app.command()(schema)
 app.add_typer(deploy)
 
 
-def _end(number: int, _: FrameType | None) -> None:
-    sys.exit(128 + number)
-
-
 def main() -> None:
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # scripts start us with it ignored, behind a `&`
-    signal.signal(signal.SIGTERM, _end)  # as an exception, so that staged files and servers are cleaned up
+    signals.listen()
+    try:
+        _run()
+    except KeyboardInterrupt:
+        sys.exit(130)
+    finally:
+        signals.hold()
+
+
+def _run() -> None:
     try:
         app()
     except BuilderError as error:
         say(str(error))
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        sys.exit(130)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -13,9 +14,9 @@ from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
+from builder import signals
 from builder.build import Outcome, attempt
 from builder.errors import BuilderError, WorkerError
 from builder.plan import Plan
@@ -24,6 +25,7 @@ from builder.types import BuiltModel, Report
 
 GRACE_S = 20
 """How long a process may take to clean up once it is told to end; it cannot while native code runs."""
+POLL_S = 0.2
 
 
 @dataclass(frozen=True)
@@ -43,8 +45,9 @@ def build_in_processes(plans: Sequence[Plan], repository: Path, jobs: int, repor
     try:
         while waiting or running:
             while waiting and len(running) < jobs:
-                worker = _start(*waiting.popleft(), repository)
-                running[worker.inbox] = worker
+                with signals.held():  # a worker that is started is one that is ended
+                    worker = _start(*waiting.popleft(), repository)
+                    running[worker.inbox] = worker
             for inbox in wait(list(running)):
                 worker = running[inbox]  # type: ignore[index]
                 message = _received(worker, plans[worker.number].name)
@@ -87,7 +90,7 @@ def _work(plan: Plan, repository: Path, outbox: Connection) -> None:
     # Not left blocked: while one is pending, SIGTERM does not wake the process (seen).
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-    signal.signal(signal.SIGTERM, _leave)  # as an exception, so that staged files are cleaned up
+    signals.listen((signal.SIGTERM,))
     os.environ["OMP_NUM_THREADS"] = str(plan.build_threads)  # before the frameworks are imported
 
     def tell(message: Any) -> None:
@@ -97,10 +100,6 @@ def _work(plan: Plan, repository: Path, outbox: Connection) -> None:
             sys.exit(1)
 
     tell(attempt(plan, repository, tell))
-
-
-def _leave(number: int, _: FrameType | None) -> None:
-    sys.exit(128 + number)
 
 
 def _received(worker: Worker, name: str) -> str | BuiltModel | BuilderError:
@@ -134,7 +133,9 @@ def _end(workers: Sequence[Worker]) -> None:
     for worker in workers:
         worker.process.terminate()
     for worker in workers:
-        worker.process.join(GRACE_S)
+        deadline = time.monotonic() + GRACE_S
+        while worker.process.is_alive() and time.monotonic() < deadline and not signals.is_urgent():
+            worker.process.join(POLL_S)
         if worker.process.is_alive():
             worker.process.kill()
         _finish(worker)

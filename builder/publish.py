@@ -26,7 +26,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from builder import config, lock
+from builder import config, lock, signals
 from builder.errors import ConfigError, PublishError
 
 VERSION_FOLDER = "version"
@@ -106,8 +106,9 @@ def staging(repository: Path) -> Iterator[Path]:
         _require_one_filesystem(folder, repository)
         yield folder
     finally:
-        lock.release()
-        shutil.rmtree(folder, ignore_errors=True)
+        with signals.held():
+            lock.release()
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _require_one_filesystem(folder: Path, repository: Path) -> None:

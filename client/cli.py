@@ -6,6 +6,7 @@ import sys
 
 import typer
 
+from client import signals
 from client.commands.classify import classify
 from client.commands.gateway import gateway
 from client.commands.models import models
@@ -13,7 +14,7 @@ from client.commands.moderate import moderate
 from client.commands.output import print_error
 from client.commands.scan_log import scan_log
 from client.commands.top import top
-from client.errors import ClientError
+from client.errors import Cancelled, ClientError
 
 app = typer.Typer(
     name="repo-client",
@@ -32,15 +33,17 @@ app.command()(top)
 
 
 def main() -> None:
+    stop = signals.of_process()
+    stop.listen()
     for stream in (sys.stdout, sys.stderr):  # file names that are not UTF-8 are printed as the bytes that they are
         stream.reconfigure(errors="surrogateescape")  # type: ignore[union-attr]
     try:
         app()
     except ClientError as error:
+        if stop.number and isinstance(error, Cancelled):
+            sys.exit(128 + stop.number)
         print_error(str(error))
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        sys.exit(130)
 
 
 if __name__ == "__main__":

@@ -49,6 +49,8 @@ class Client:
         self._flows = Flows(self.endpoint, timeout, retries, shared_memory)
         self._transport = KINDS[self.endpoint.scheme].connect(self.endpoint)
         self._calls = Calls()
+        self._streams: set[Calls] = set()
+        """Those of `classify_many`."""
 
     def __enter__(self) -> Client:
         return self
@@ -121,16 +123,21 @@ class Client:
 
         def generate() -> Iterator[Classified[AnyImage]]:
             groups = grouped(images, info.batch(batch_size))
-            with closing(map_bounded(outcomes, groups, concurrency, calls.cancel)) as found:
-                for group in found:
-                    yield from group
+            self._streams.add(calls)
+            try:
+                with closing(map_bounded(outcomes, groups, concurrency, calls.cancel)) as found:
+                    for group in found:
+                        yield from group
+            finally:
+                self._streams.discard(calls)
 
         return generate()
 
     def cancel(self) -> None:
         """End the calls that other threads wait for; they raise Cancelled."""
         calls, self._calls = self._calls, Calls()
-        calls.cancel()
+        for one in (calls, *self._streams):
+            one.cancel()
 
     def _run(self, flow: Flow[Result], calls: Calls | None = None) -> Result:
         calls = calls or self._calls

@@ -13,7 +13,7 @@
     ├── CannotListen        12   the address to listen on is taken, or not this machine's
     └── ForbiddenContent    13   `moderate --once` found some
 
-2 is the command line's own (unknown option, missing argument); 130 is Ctrl-C.
+2 is the command line's own (unknown option, missing argument); 130 is Ctrl-C, 143 SIGTERM (README has the table).
 """
 
 from __future__ import annotations

@@ -143,9 +143,8 @@ def by_another_user(folder: Path, repository: Path) -> None:
     if os.geteuid():
         weights(folder, repository)  # nobody else can be had
         return
-    subprocess.run(
-        ["chmod", "-R", "a+rwX", folder, repository, publish.staging_root(repository)], check=True, timeout=60
-    )
+    opened = [folder, repository, publish.staging_root(repository)]
+    subprocess.run(["chmod", "-R", "a+rwX", *opened], check=True, timeout=60)
     write_manifest(folder, "models:\n" + entry(seed="6"))
     done = _run(BY_ANOTHER, folder, repository, NOBODY)
     assert done.returncode == 0, done.stderr[-2000:]

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from conftest import build
+from tools import missing
 
 from builder import advisories, images
 from builder.advisories import ADVISORIES, CALLERS, CLOSERS, EMBEDDED, EVERYBODY, NEEDS, Advisory, Exposure, open_in
@@ -226,14 +227,9 @@ print(json.dumps(found | {"said": server.communicate(timeout=90)[1]}))
 
 @pytest.fixture(scope="module")
 def alone() -> Callable[..., dict[str, object]]:
-    isolated = (
-        ["unshare", "--net"]
-        if subprocess.run(["unshare", "--net", "true"], check=False, timeout=60).returncode == 0
-        else []
-    )
-    isolated = isolated or ["unshare", "--net", "--map-root-user"]
-    if subprocess.run([*isolated, "true"], check=False, timeout=60).returncode:
-        missing("no network namespace may be made here, and no test listens beyond loopback")
+    ways = (["unshare", "--net"], ["unshare", "--net", "--map-root-user"])
+    found = [way for way in ways if subprocess.run([*way, "true"], check=False, timeout=60).returncode == 0]
+    isolated = found[0] if found else missing("no network namespace can be made, and no test listens beyond loopback")
 
     def run(*arguments: str) -> dict[str, object]:
         command = [*isolated, sys.executable, "-c", textwrap.dedent(INSIDE), *arguments]

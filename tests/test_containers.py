@@ -254,9 +254,8 @@ def test_an_image_is_labelled_with_its_server(kind: str, base: str, tmp_path: Pa
 def test_the_command_says_what_is_open_in_an_image(arguments: list[str], said: str, tmp_path: Path) -> None:
     onnx(tmp_path / "models")
     command = [sys.executable, "-m", "builder", "image", "-r", str(tmp_path / "models"), *arguments]
-    done = subprocess.run(
-        [*command, "--output", str(tmp_path)], capture_output=True, text=True, timeout=120
-    )  # it exists
+    command += ["--output", str(tmp_path)]  # it exists
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert done.returncode == ImageError.exit_code
     first, *rest = done.stderr.splitlines()
     assert first.startswith(f"build-repo: {said}") if said else "holes" not in done.stderr

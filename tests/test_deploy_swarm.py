@@ -16,11 +16,13 @@ from typing import Any
 import httpx
 import pytest
 import standin
+import tools
 import yaml
 from conftest import build
 from engines import OWN, base_image, engine
 from hypothesis import given
 from hypothesis import strategies as st
+from processes import started
 from published import publish_model, publish_plan
 from test_nginx import accepts, free_port, recorder
 

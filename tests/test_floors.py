@@ -8,7 +8,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 FLOORS = [
-    {"errors", "resources", "recipe", "reasons", "settings", "hardware", "images", "notify", "rendering"},
+    {"errors", "resources", "recipe", "reasons", "settings", "hardware", "images", "notify", "rendering", "signals"},
     {"types", "config", "usercode", "documents", "engine", "lock", "advisories"},
     {"manifest", "pictures", "publish", "card"},
     {"networks", "exporters", "preprocessors", "verify", "served"},
@@ -22,7 +22,7 @@ FLOORS = [
 ]
 CLIENT_FLOORS = [
     {"errors", "notify"},
-    {"types"},
+    {"types", "signals"},
     {"endpoint", "images", "shared_memory"},
     {"transports"},
     {"flows"},
@@ -30,6 +30,7 @@ CLIENT_FLOORS = [
     {"batch", "gateway", "moderation", "access_log", "monitoring"},
     {"commands"},
     {"cli"},
+    {"__main__"},
 ]
 FLOOR = {
     package: {room: floor for floor, rooms in enumerate(floors) for room in rooms}

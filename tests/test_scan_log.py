@@ -29,6 +29,7 @@ from client.access_log.entries import Entry, parse
 from client.access_log.fetching import Folder, Site
 from client.access_log.reading import followed
 from client.access_log.selecting import Asked, Selection, image_of
+from client.signals import Stop
 
 Fake = tuple[FakeTriton, str]
 
@@ -335,7 +336,7 @@ def following(tmp_path: Path) -> Iterator[tuple[Path, Callable[[], str]]]:
     """A log that is followed, and a function that waits for its next line."""
     log = tmp_path / "access.log"
     log.write_text("first\n")
-    stop = threading.Event()
+    stop = Stop()
     lines = followed(str(log), stop)
 
     def take() -> str:
@@ -349,6 +350,7 @@ def following(tmp_path: Path) -> Iterator[tuple[Path, Callable[[], str]]]:
     yield log, take
     stop.set()
     assert [got for got in lines if got is not None] == []
+    stop.close()
 
 
 def test_growth_and_half_lines(following: Any) -> None:

@@ -350,15 +350,15 @@ def test_plain_lines_leave_out_what_is_not_known() -> None:
     assert line == "alexnet: req/s 123, img/s 988, queue ms 1.2, compute ms 20.0, batch 7.8"
 
 
-@pytest.mark.parametrize("leave", ["q", "Ctrl-C"])
-def test_in_a_terminal(leave: str, fake: Fake) -> None:
+@pytest.mark.parametrize("leave", ["q", signal.SIGINT, signal.SIGTERM])
+def test_in_a_terminal(leave: Any, fake: Fake) -> None:
     """Live, until the user leaves; the terminal is as it was, then."""
     process, terminal = pty.fork()
     if process == 0:
         os.environ.update(TERM="xterm", COLUMNS="80", LINES="24")
         os.execv(sys.executable, [sys.executable, "-m", "client.cli", "top", "--url", fake[1], "--interval", "0.1"])
     seen = until(terminal, "pets.*req/s|req/s.*pets")
-    os.write(terminal, b"q") if leave == "q" else os.kill(process, signal.SIGINT)
+    os.write(terminal, b"q") if leave == "q" else os.kill(process, leave)
     seen += until(terminal, None)
     assert os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == 0
     assert "\x1b[?1049h" in seen

@@ -13,6 +13,7 @@ from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, field
 from typing import Any
 
+from builder import signals
 from builder.cluster.options import Options
 from builder.cluster.tasks import Node, Task, described, missing
 from builder.cluster.worker import Built, Job
@@ -45,6 +46,8 @@ def _connect(ray: Any, address: str) -> None:
     try:
         with _own_signals():
             ray.init(address=address, logging_level=logging.CRITICAL, log_to_driver=False)
+    except signals.Ended:
+        raise
     # Where something else listens there, Ray tries for two minutes, and ends the process then.
     except (ConnectionError, RuntimeError, ValueError, OSError, SystemExit) as error:
         raise ClusterError(

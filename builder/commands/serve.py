@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import signal
 import threading
-import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from builder import signals
 from builder.commands.options import (
     ContainerName,
     Cpus,
@@ -141,11 +141,13 @@ def _attend(
             status = server.wait()
         raise ServerEnded(f"the server ended by itself with status {status}; its last words are above")
     except (KeyboardInterrupt, SystemExit) as end:
+        signals.hold()
         notify.stopping("answering what is in flight")
         if isinstance(end, SystemExit):
-            time.sleep(linger)
+            signals.wait(linger)
         say("stopping: answering what is in flight ...")
     finally:
+        signals.hold()
         server.stop()
 
 

@@ -6,8 +6,10 @@ import collections
 import contextlib
 import http.client
 import json
+import os
 import re
 import secrets
+import signal
 import socket
 import subprocess
 import sys
@@ -18,7 +20,7 @@ import urllib.request
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from builder import advisories
+from builder import advisories, signals
 from builder.errors import LaunchError, ModelLoadError, ServerEnded
 from builder.launchers import access, guard, workers
 from builder.launchers.certificates import require_usable
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 GRACE_SECONDS = 30
 POLL_SECONDS = 0.1
+STOP_POLL_SECONDS = 0.02
 KEPT_LINES = 40
 # A batch of images in and a batch of tensors out pass through each stub's region.
 SHARED_MEMORY_BYTES = 64 * 1024 * 1024
@@ -71,11 +74,14 @@ def launch(repository: Path, options: LaunchOptions) -> EmbeddedServer:
         require_usable(options.tls)
     options = access.judged(options, advisories.EMBEDDED)
     key, ports = access.key_of(options), choose_ports(options)
-    server = EmbeddedServer(repository, make_runtime(repository, options.check), options, ports, key)
+    server = None
     try:
+        with signals.held():  # until the guard has the folder to remove
+            server = EmbeddedServer(repository, make_runtime(repository, options.check), options, ports, key)
         server.wait_until_ready()
     except BaseException:
-        server.stop()
+        if server:
+            server.stop()
         raise
     return server
 
@@ -251,6 +257,8 @@ class EmbeddedServer:
         names = {folder.rename(taken / folder.name).name for folder in ensembles(self._models)}
         deadline = time.monotonic() + self._grace
         while not names <= self._unloaded(heard) and time.monotonic() < deadline and self._process.poll() is None:
+            if signals.is_urgent():
+                break
             time.sleep(POLL_SECONDS)
 
     def _unloaded(self, since: int) -> set[str]:
@@ -262,7 +270,10 @@ class EmbeddedServer:
             with contextlib.suppress(OSError):
                 self._process.stdin.write(guard.HURRY if self._is_maimed else b"")
                 self._process.stdin.close()
-        self._process.wait()
+        while self._process.poll() is None:
+            if signals.is_urgent():  # nobody waits for what is in flight any more
+                os.killpg(self._process.pid, signal.SIGKILL)
+            time.sleep(STOP_POLL_SECONDS)
         self._reader.join(1)
         self._snapshot.close()
         # The guard has done so, unless something killed it.

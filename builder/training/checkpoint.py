@@ -24,8 +24,10 @@ def write(path: Path, writer: Callable[[Path], object]) -> None:
         with partial.open("rb") as file:
             os.fsync(file.fileno())
         partial.replace(path)
-    except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
+    except BaseException as error:
         partial.unlink(missing_ok=True)
+        if not isinstance(error, OSError | RuntimeError):  # torch reports a full disk as a RuntimeError
+            raise
         kept = "; the one before it is kept" if path.exists() else ""
         raise TrainingError(f"{path} cannot be written: {_reason(error)}{kept}; make room and start again") from None
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
 
+from builder import signals
 from builder.errors import DataError, ManifestError, TrainingError
 from builder.recipe import PreprocessRecipe
 from builder.training import augment, checkpoint, data, datasets, loop, products, records, student
@@ -121,8 +121,8 @@ def _epochs(job: Job, progress: Progress, sums: Sums, around: _Around) -> None:
             sums = Sums.none(job.machine)
             add_event(record)
             around.watcher.epoch(record)
-            if around.asked and progress.epoch <= config.epochs:
-                raise Stopped(around.asked[0])
+            if around.asked.number and progress.epoch <= config.epochs:
+                raise Stopped(around.asked.number)
 
 
 @contextlib.contextmanager
@@ -146,28 +146,16 @@ def _folder(out: Path, place: Machine) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def stop_asked(place: Machine) -> Iterator[list[int]]:
-    """The signal that came, once one has; the second ends the process at once.
+def stop_asked(place: Machine) -> Iterator[signals.Signals]:
+    """The signal that came, once one has; a second SIGINT ends the process at once.
 
     Several processes cannot agree on a step to stop at, so there the first does.
     """
-    came: list[int] = []
     if place.world > 1 or threading.current_thread() is not threading.main_thread():
-        yield came
+        yield signals.Signals()
         return
-    before = {int(number): signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-
-    def note(number: int, _: object) -> None:
-        came.append(number)
-        signal.signal(number, before[number])
-
-    for number in before:
-        signal.signal(number, note)
-    try:
+    with signals.asked() as came:
         yield came
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def load_data(run: Run, watcher: Watcher) -> Split:
@@ -285,7 +273,7 @@ class _Around:
     split: Split
     pupil: Student
     watcher: Watcher
-    asked: list[int]
+    asked: signals.Signals
 
 
 def one_epoch(job: Job, progress: Progress, sums: Sums, around: _Around) -> dict[str, float]:
@@ -340,10 +328,11 @@ class _Care:
         if self._job.machine.world > 1:
             return
         minutes = (time.perf_counter() - self._saved) / 60
-        if self._around.asked or minutes >= self._job.config.checkpoint_minutes:
+        number = self._around.asked.number
+        if number or minutes >= self._job.config.checkpoint_minutes:
             self._save()
-        if self._around.asked:
-            raise Stopped(self._around.asked[0])
+        if number:
+            raise Stopped(number)
 
     def _save(self) -> None:
         loop.require_number(self._sums, self._progress)

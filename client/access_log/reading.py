@@ -7,11 +7,11 @@ import gzip
 import io
 import os
 import sys
-import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
+from client import signals
 from client.errors import InvalidInput, UnreadableFile
 
 GZIP = b"\x1f\x8b"
@@ -34,7 +34,7 @@ def lines(path: str) -> Iterator[str]:
 @contextlib.contextmanager
 def _opened(path: str) -> Iterator[IO[bytes]]:
     if path == "-":
-        yield sys.stdin.buffer
+        yield io.BufferedReader(_Input())
         return
     with Path(path).open("rb") as file:
         packed = file.read(2) == GZIP
@@ -42,7 +42,18 @@ def _opened(path: str) -> Iterator[IO[bytes]]:
         yield io.BufferedReader(gzip.GzipFile(fileobj=file)) if packed else file
 
 
-def followed(path: str, stop: threading.Event) -> Iterator[str | None]:
+class _Input(io.RawIOBase):
+    """The standard input, which ends when the program is to."""
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        descriptor = sys.stdin.fileno()
+        return os.readv(descriptor, [buffer]) if signals.of_process().readable(descriptor) else 0
+
+
+def followed(path: str, stop: signals.Stop) -> Iterator[str | None]:
     """What is there, then what comes, until `stop` is set; None whenever there is nothing new.
 
     The name is followed, not the file: after a rotation the new one is read from its start, and a file that
@@ -57,7 +68,7 @@ def followed(path: str, stop: threading.Event) -> Iterator[str | None]:
             *complete, rest = (rest + block).split(b"\n")
             rest = rest if len(rest) <= LONGEST else b""
             yield from (line.decode("utf-8", "surrogateescape") for line in complete)
-            if block:
+            if block and not stop.is_urgent:
                 continue
             if stop.is_set():
                 return
@@ -76,7 +87,7 @@ def followed(path: str, stop: threading.Event) -> Iterator[str | None]:
             file.close()
 
 
-def _waited_for(path: str, stop: threading.Event) -> IO[bytes] | None:
+def _waited_for(path: str, stop: signals.Stop) -> IO[bytes] | None:
     """Between the two halves of a rotation there is no file."""
     while not stop.is_set():
         try:

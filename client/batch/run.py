@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from client import signals
 from client.batch import sources
 from client.batch.journal import Journal
 from client.batch.rows import Row, row_of
@@ -70,7 +71,8 @@ def classify_into(table: Table, client: Client, question: Question, progress: Pr
     _refuse_existing(table)
     name = client.classifier(question.model).name
     with Journal(table.partial, {"model": name, "top": question.top}) as journal:
-        images = journal.remaining(sources.find(question.sources, question.null))
+        found = sources.find(question.sources, question.null)
+        images = signals.of_process().until(journal.remaining(found))
         counts = Counts(journal.done)
         results = client.classify_many(images, name, question.top, question.concurrency, question.batch_size)
         for result in outcomes(results):

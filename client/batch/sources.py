@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from client import signals
 from client.errors import InvalidInput, UnreadableFile
 from client.images import SUFFIXES
 
@@ -68,7 +69,8 @@ def _nonempty(paths: Iterator[str], message: str) -> Iterator[str]:
 def _listed(null: bool) -> Iterator[str]:
     end = b"\0" if null else b"\n"
     rest = b""
-    while chunk := os.read(sys.stdin.fileno(), 65536):
+    descriptor, stop = sys.stdin.fileno(), signals.of_process()
+    while stop.readable(descriptor) and (chunk := os.read(descriptor, 65536)):
         *paths, rest = (rest + chunk).split(end)
         yield from (os.fsdecode(path) for path in paths if path)
     if rest:

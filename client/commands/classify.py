@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from client import signals
 from client.commands.options import Concurrency, Connection, Json, Model, Top, connects
 from client.commands.output import print_error, print_json
 from client.errors import ClientError, InvalidInput
@@ -83,7 +84,7 @@ def _to_terminal(connection: Connection, question: Any, as_json: bool) -> int:
 
     failed: ClientError | None = None
     with connection.client() as client:
-        images = find(question.sources, question.null)
+        images = signals.of_process().until(find(question.sources, question.null))
         asked = (question.model, question.top, question.concurrency, question.batch_size)
         for result in outcomes(client.classify_many(images, *asked)):
             failed = failed or result.error

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import signal
-import threading
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from client import signals
 from client.commands.options import Connection, Json, Model, connects
 from client.commands.output import print_error, print_json
 from client.errors import ForbiddenContent, InvalidInput
@@ -80,19 +79,14 @@ def moderate(
         concurrency=concurrency,
     )
     with connection.client() as client:
-        moderator = Moderator(client, orders, print_json if as_json else _print, print_error)
-        _stop_on_signals(moderator.stop)
-        counts = moderator.run()
+        stop = signals.of_process()
+        counts = Moderator(client, orders, print_json if as_json else _print, print_error, stop).run()
+    if once and stop.number:
+        raise typer.Exit(128 + stop.number)  # not all is judged
     if once and counts.forbidden:
         raise typer.Exit(ForbiddenContent.exit_code)
     if once and counts.unjudged:
         raise typer.Exit(InvalidInput.exit_code)
-
-
-def _stop_on_signals(stop: threading.Event) -> None:
-    """A move that is under way is finished."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
 
 
 def _print(record: dict[str, Any]) -> None:

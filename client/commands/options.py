@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from client import signals
 from client.endpoint import DEFAULT_URL
 from client.errors import InvalidInput, UnreadableFile
 from client.types import Tls
@@ -70,10 +72,14 @@ class Connection:
     tls: Tls = field(default_factory=Tls)
     admin_key: str | None = field(default=None, repr=False)
 
-    def client(self) -> Client:
+    @contextlib.contextmanager
+    def client(self, patient: bool = False) -> Iterator[Client]:
+        """Its calls are cancelled when the end is asked for; `patient`: only if that is asked for twice."""
         from client.client import Client
 
-        return Client(self.url, **self._keywords())
+        stop = signals.of_process()
+        with Client(self.url, **self._keywords()) as client, stop.ends(client.cancel, urgent=patient):
+            yield client
 
     def async_client(self) -> AsyncClient:
         from client.aio import AsyncClient

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import signal
+import contextlib
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from client import signals
 from client.commands.options import Connection, Json, Model, connects
 from client.commands.output import print_error, print_json
-from client.errors import InvalidInput
+from client.errors import Cancelled, InvalidInput
 
 if TYPE_CHECKING:
     from client.access_log.report import Picture, Report
@@ -67,22 +67,14 @@ def scan_log(
     store: Any = fetching.Folder(root, max_bytes) if root else None
     store = store or fetching.Site(base_url or "", allow_host or (), max_bytes, fetch_timeout)
     selection = Selection(frozenset(word.strip().upper() for word in method.split(",") if word.strip()), prefix)
-    stop, report = _stopping(follow), Report()
+    stop, report = signals.of_process(), Report()
     lines: Iterator[str | None]
-    lines = reading.followed(logs[0], stop) if follow else all_lines(logs, reading.lines)
-    with connection.client() as client:
+    lines = reading.followed(logs[0], stop) if follow else stop.until(all_lines(logs, reading.lines))
+    # Followed until a signal comes, with what was read asked about and the report given then.
+    with contextlib.suppress(*((Cancelled,) if follow else ())), connection.client(patient=follow) as client:
         name = client.classifier(model).name
         scan(lines, selection, store, client, name, report, _announcing(follow, as_json))
     _print(report, csv, as_json)
-
-
-def _stopping(follow: bool) -> threading.Event:
-    """Ctrl-C ends the following, and the report is still given."""
-    stop = threading.Event()
-    if follow:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, lambda *_: stop.set())
-    return stop
 
 
 def _announcing(follow: bool, as_json: bool) -> Callable[[Picture], None]:

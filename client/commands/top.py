@@ -15,7 +15,7 @@ import typer
 
 from client.commands.options import Connection, Json, connects
 from client.commands.output import print_error, print_json
-from client.errors import DeadlineExceeded, ServerUnavailable
+from client.errors import Cancelled, DeadlineExceeded, ServerUnavailable
 
 if TYPE_CHECKING:
     from client.monitoring.frames import Frame
@@ -53,7 +53,7 @@ def top(
         reader = Reader(client, metrics_url, model, steps)
         stack.callback(reader.close)
         show = stack.enter_context(_shower(connection.url, as_json, once))
-        with contextlib.suppress(KeyboardInterrupt):
+        with contextlib.suppress(Cancelled):  # by Ctrl-C or SIGTERM
             for frame, trouble in _frames(reader, interval, count, patient=not once):
                 show(frame, trouble)
                 if log and frame:

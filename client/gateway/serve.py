@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import ssl
 from collections.abc import Callable
-from typing import Any
 
 import uvicorn
 
-from client import notify
+from client import notify, signals
 from client.errors import CannotListen, UnreadableFile
 from client.gateway.app import Gateway, make_app
 from client.gateway.settings import Listening
 
 BACKLOG = 2048
+POLL_SECONDS = 0.05
 # Longer than a request may take, so that what is in flight when a stop is asked for is answered.
 GRACE_SECONDS = 60
 
@@ -44,31 +45,43 @@ def serve(gateway: Gateway, listening: Listening, announce: Callable[[str], None
 
 
 class Server(uvicorn.Server):
-    """Not ready at the first signal, no more connections after `drain` seconds, and at once at the second."""
+    """Not ready at the first signal, no more connections after `drain` seconds, and at once at a second SIGINT."""
 
     def __init__(self, config: uvicorn.Config, gateway: Gateway, drain: float, address: str) -> None:
         super().__init__(config)
         self._gateway, self._drain, self._address = gateway, drain, address
+        self._watching: asyncio.Task[None] | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         notify.ready(f"listening on {self._address}")
         if seconds := notify.watchdog_seconds():
             self._ping(seconds / 3)
+        self._watching = asyncio.create_task(self._watch(signals.of_process()))
+
+    def capture_signals(self) -> contextlib.AbstractContextManager[None]:  # type: ignore[override]
+        """Left to the process's own: uvicorn's would run between any two steps of the event loop, and so spoil it."""
+        return contextlib.nullcontext()
 
     def _ping(self, seconds: float) -> None:
         """From the event loop, so that a watchdog hears nothing of one that hangs."""
         notify.alive()
         asyncio.get_running_loop().call_later(seconds, self._ping, seconds)
 
-    def handle_exit(self, sig: int, frame: Any) -> None:
-        del sig, frame
-        if self._gateway.draining:
-            self.should_exit = self.force_exit = True
-            return
+    async def _watch(self, stop: signals.Stop) -> None:
+        while not stop.is_set():
+            await asyncio.sleep(POLL_SECONDS)
         self._gateway.draining = True
         notify.stopping("answering what is in flight")
         asyncio.get_running_loop().call_later(self._drain, self._stop)
+        while not stop.is_urgent:
+            await asyncio.sleep(POLL_SECONDS)
+        self.should_exit = self.force_exit = True
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().shutdown(sockets)
+        if self.force_exit:  # uvicorn leaves this out then, and the connection to Triton open
+            await self.lifespan.shutdown()
 
     def _stop(self) -> None:
         self.should_exit = True

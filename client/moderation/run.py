@@ -6,12 +6,12 @@ import contextlib
 import datetime
 import json
 import os
-import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from client import signals
 from client.errors import ClientError, InvalidInput, NotAllowed, UnwritableFile
 from client.moderation import hooks, moving
 from client.moderation.journal import Journal, Move
@@ -62,7 +62,7 @@ class Moderator:
     orders: Orders
     tell: Callable[[dict[str, Any]], None]
     warn: Say
-    stop: threading.Event = field(default_factory=threading.Event)
+    stop: signals.Stop = field(default_factory=signals.Stop)
     counts: Counts = field(default_factory=Counts)
     _stuck: dict[Path, str] = field(default_factory=dict)
     """Files that could not be moved, and why."""
@@ -70,7 +70,10 @@ class Moderator:
     _complained: bool = False
 
     def run(self) -> Counts:
-        """Until `stop` is set, or, with `once`, until every file is judged. Raises ClientError."""
+        """Until `stop` is set, or, with `once`, until every file is judged. Raises ClientError.
+
+        A move that is under way when `stop` is set is finished, its record and its hook with it.
+        """
         orders = self.orders
         self._judge = Judge(self.client, orders.model, orders.forbidden, orders.threshold)
         self._seen: set[Found] = set()
@@ -108,6 +111,8 @@ class Moderator:
         except (InvalidInput, NotAllowed):
             raise
         except ClientError as error:
+            if self.stop.is_set():
+                return False  # it was cancelled
             if self._judge.model == "" and self._is_up():
                 raise  # the model was never there
             self._wait(str(error))
@@ -141,7 +146,8 @@ class Moderator:
                 again |= verdict.kind in ("changed", "unsettled")
                 self._act(verdict)
         except Outage as outage:
-            self._wait(str(outage))
+            if not self.stop.is_set():
+                self._wait(str(outage))
             return True
         if self._complained:
             self.warn("the server is back")

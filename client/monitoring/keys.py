@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import select
+import os
 import sys
 import time
 from collections.abc import Iterator
 
-QUIT = ("q", "Q")
+from client import signals
+
+QUIT = (b"q", b"Q", b"")
+"""Or a terminal that is gone."""
 
 
 @contextlib.contextmanager
@@ -30,11 +33,11 @@ def unbuffered() -> Iterator[None]:
 
 def wait(seconds: float) -> bool:
     """Whether the user asked to leave meanwhile."""
+    stop = signals.of_process()
     if not sys.stdin.isatty():
-        time.sleep(seconds)
-        return False
+        return stop.wait(seconds)
     deadline = time.monotonic() + seconds
-    while (left := deadline - time.monotonic()) > 0:
-        if select.select([sys.stdin], [], [], left)[0] and sys.stdin.read(1) in QUIT:
+    while (left := deadline - time.monotonic()) > 0 and not stop.is_set():
+        if stop.readable(sys.stdin.fileno(), left) and os.read(sys.stdin.fileno(), 1) in QUIT:
             return True
-    return False
+    return stop.is_set()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 from concurrent.futures import Future, InvalidStateError
 from typing import Any
 
@@ -59,12 +60,20 @@ class Grpc:
         from tritonclient.utils import InferenceServerException
 
         answer: Future[Any] = Future()
-        try:
-            answer.set_result(getattr(self._stub, ask.method)(**_keywords(self._endpoint, ask, seconds)))
-        except InferenceServerException as error:
-            answer.set_exception(_mapped(self._endpoint, error, seconds))
-        except ValueError as error:
-            answer.set_exception(self._endpoint.error("CANCELLED", str(error)))
+
+        def work() -> None:
+            with contextlib.suppress(InvalidStateError):  # the caller cancelled and has gone
+                try:
+                    answer.set_result(getattr(self._stub, ask.method)(**_keywords(self._endpoint, ask, seconds)))
+                except InferenceServerException as error:
+                    answer.set_exception(_mapped(self._endpoint, error, seconds))
+                except ValueError as error:
+                    answer.set_exception(self._endpoint.error("CANCELLED", str(error)))
+                except Exception as error:
+                    answer.set_exception(error)
+
+        # tritonclient has no other way to give up an answer that does not come.
+        threading.Thread(target=work, daemon=True).start()
         return answer
 
     def close(self) -> None:

@@ -10,11 +10,13 @@ library alone, with `hidden.py`, `snapshot.py` and `workers.py` beside it. What 
 from __future__ import annotations
 
 import argparse
+import atexit
 import http.client
 import json
 import os
 import re
 import secrets
+import select
 import shutil
 import signal
 import subprocess
@@ -25,6 +27,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -51,13 +54,54 @@ LINGER_SECONDS = 1.0
 SHARED_MEMORY_BYTES = 64 * 1024 * 1024
 STUB_TIMEOUT_SECONDS = 300
 CANNOT_LAUNCH, CANNOT_LOAD, ENDED = 10, 11, 21
-PIPED: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+# Of a session of its own: Ctrl-C at a container's terminal is for the first process alone, which then drains it.
+PIPED: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "start_new_session": True}
 UNLOADED = re.compile(r"successfully unloaded '(.+)' version")
 LOCAL = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}
 DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
+class Stop:
+    """Whether the end is asked for. The handler takes no lock, which the thread that it interrupts may hold."""
+
+    def __init__(self) -> None:
+        self._is_set = False
+        self._reader, self._writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+
+    def listen(self) -> None:
+        # The interpreter's own handler writes a byte, too, so that none comes too late to wake a wait that begins.
+        signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._note)
+        atexit.register(_ignore_signals)
+
+    def _note(self, *_: int | FrameType | None) -> None:
+        self._is_set = True
+
+    def set(self) -> None:
+        """By a thread."""
+        self._is_set = True
+        with suppress(BlockingIOError):
+            os.write(self._writer, b"!")
+
+    def wait(self, seconds: float) -> bool:
+        poll = select.poll()
+        poll.register(self._reader, select.POLLIN)
+        if not self._is_set and poll.poll(seconds * 1000) and not self._is_set:
+            os.read(self._reader, 4096)  # of other signals
+        return self._is_set
+
+
+def _ignore_signals() -> None:
+    """While the interpreter ends, they could only spoil the exit code."""
+    signal.set_wakeup_fd(-1)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
+
+
 def main() -> int:
+    stopping = Stop()
+    stopping.listen()  # before all else: the kernel keeps signals without a handler from a container's first process
     options = _options()
     try:
         key = _key(options)
@@ -66,19 +110,13 @@ def main() -> int:
     except (OSError, hidden.NotHidden) as error:
         _say(f"{error}; --unrestricted does without a key" if isinstance(error, hidden.NotHidden) else str(error))
         return CANNOT_LAUNCH
-    stopping = threading.Event()
-
-    def stop(*_: int | FrameType | None) -> None:
-        stopping.set()
-
-    signal.signal(signal.SIGTERM, stop)
-    signal.signal(signal.SIGINT, stop)
     if options.until_input_closes:
         threading.Thread(target=_wait_for_end_of_input, args=(stopping,), daemon=True).start()
     host = options.http_host or options.host
     try:
         return _run(server, Api(f"http://{LOCAL.get(host, host)}:{options.http_port}", key), stopping, options.linger)
     finally:
+        server.finish()
         if taken:
             taken.close()
             shutil.rmtree(taken.folder.parent, ignore_errors=True)
@@ -98,7 +136,7 @@ def _snapshot(options: argparse.Namespace) -> Any:
     return taken
 
 
-def _wait_for_end_of_input(stopping: threading.Event) -> None:
+def _wait_for_end_of_input(stopping: Stop) -> None:
     while os.read(0, 4096):  # not sys.stdin, whose lock this would hold when the process ends
         pass
     stopping.set()
@@ -196,6 +234,10 @@ class Server:
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
 
+    def finish(self) -> None:
+        """Pass the last words on: a thread that still writes when the interpreter ends can hang it."""
+        self._reader.join(1)
+
     def quiet(self) -> None:
         """From here on, pass nothing on that is not asked for: the log is made to tell more than it did."""
         self._is_quiet = not self._verbose
@@ -288,7 +330,7 @@ class Care:
             raise workers.NotRevived(str(error)) from None
 
 
-def _run(started: Server, api: Api, stopping: threading.Event, linger: float) -> int:
+def _run(started: Server, api: Api, stopping: Stop, linger: float) -> int:
     server, care = started.process, None
     reasons: list[str] = []
     while server.poll() is None and not reasons and not stopping.wait(POLL_SECONDS):
