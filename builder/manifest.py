@@ -13,6 +13,7 @@ from builder.errors import ManifestError
 from builder.recipe import RecipeOverrides
 from builder.settings import ImageSet, PlanSettings, Tolerance
 from builder.types import WeightsSource
+from builder.yamltree import Node
 
 # Triton takes the directory's name as the model's; these survive paths, URLs and shells everywhere.
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
@@ -98,7 +99,7 @@ class Manifest:
 
     path: Path
     models: dict[str, ModelSpec]
-    _tree: Any = field(repr=False, default=None)
+    _tree: Node | None = field(repr=False, default=None)
 
     def error(self, message: str, *keys: str | int) -> ManifestError:
         """A ManifestError that names the file, line and key."""
@@ -106,8 +107,9 @@ class Manifest:
 
     def says(self, name: str, key: str) -> bool:
         """Whether the entry itself gives the key."""
-        written = self._tree["models"][name] if self._tree else self.models[name].model_fields_set
-        return key in (written or ())
+        if self._tree is None:
+            return key in self.models[name].model_fields_set
+        return documents.has_key(self._tree, "models", name, key)
 
     def weights_source(self, name: str, override: str | None = None) -> WeightsSource | None:
         """Where the entry's weights come from; None if nothing says so. Files are not read yet."""

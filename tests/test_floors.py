@@ -8,7 +8,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 FLOORS = [
-    {"errors", "resources", "recipe", "reasons", "settings", "hardware", "images", "notify", "rendering"},
+    {"errors", "resources", "recipe", "reasons", "settings", "hardware", "images", "notify", "rendering", "yamltree"},
     {"types", "config", "usercode", "documents", "engine", "lock"},
     {"manifest", "pictures", "publish", "card"},
     {"networks", "exporters", "preprocessors", "verify", "served"},
