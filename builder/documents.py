@@ -93,7 +93,7 @@ def _message(item: Any, keys: list[Any], model: type[BaseModel]) -> str:
         return f"the key {item['loc'][-1]!r} is missing"
     if item["type"] == "string_pattern_mismatch":
         return "a model's name may have letters, digits, '_', '-' and '.', no others"
-    return f"{item['msg']}{_given(item)}"
+    return f"{item['msg'].removeprefix('Value error, ')}{_given(item)}"
 
 
 def _given(item: Any) -> str:

@@ -1,7 +1,7 @@
 """YAML text -> plain values, and the line that each was written in.
 
-Values are those of YAML 1.2's core schema, as editors read them, so that dates are text; and 007 is text, since YAML 1.1
-counts in eights there. Keys are text always. Merge keys (`<<: *name`) are those of YAML 1.1.
+Values are those of YAML 1.2's core schema, as editors read them, so that dates are text; and 007 is text, since
+YAML 1.1 counts in eights there. Keys are text always. Merge keys (`<<: *name`) are those of YAML 1.1.
 """
 
 from __future__ import annotations
@@ -17,10 +17,11 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.events import (
     AliasEvent,
     CollectionEndEvent,
+    CollectionStartEvent,
     DocumentEndEvent,
     DocumentStartEvent,
-    Event,
     MappingStartEvent,
+    NodeEvent,
     ScalarEvent,
     SequenceStartEvent,
     StreamEndEvent,
@@ -121,8 +122,8 @@ class _Reader:
     """One pass over the parser's events. An anchor is known once what it names is complete: nothing holds itself."""
 
     def __init__(self, text: str) -> None:
-        self._events: Iterator[Event] = YAML(typ="safe", pure=True).parse(text)
-        self._anchors: dict[str, Node | None] = {}
+        self._events: Iterator[Any] = YAML(typ="safe", pure=True).parse(text)
+        self._anchors: dict[str | None, Node | None] = {}
         self._brought = 0
 
     def document(self) -> Node:
@@ -137,21 +138,18 @@ class _Reader:
                 raise Mistake(_line(event), "a second document begins here; keep one")
         return root
 
-    def _value(self, event: Event, depth: int) -> Node:
+    def _value(self, event: NodeEvent, depth: int) -> Node:
         """What the event begins, at most so deep."""
-        if isinstance(event, AliasEvent):
-            node = self._alias(event)
+        if isinstance(event, ScalarEvent | CollectionStartEvent):
+            self._anchors[event.anchor] = None
+            node = self._anchors[event.anchor] = self._written(event, depth)
         else:
-            if event.anchor:
-                self._anchors[event.anchor] = None
-            node = self._written(event, depth)
-            if event.anchor:
-                self._anchors[event.anchor] = node
+            node = self._alias(event)
         if node.depth > depth:
             raise Mistake(_line(event), f"more than {MAX_DEPTH} levels of nesting")
         return node
 
-    def _written(self, event: Event, depth: int) -> Node:
+    def _written(self, event: ScalarEvent | CollectionStartEvent, depth: int) -> Node:
         if isinstance(event, ScalarEvent):
             return Node(_line(event), _scalar(event))
         if depth <= 1:
@@ -163,7 +161,7 @@ class _Reader:
         size, deepest = 1 + sum(node.size for node in inner), max((node.depth for node in inner), default=0)
         return Node(_line(event), None, parts, is_list, size, 1 + deepest)
 
-    def _alias(self, event: AliasEvent) -> Node:
+    def _alias(self, event: NodeEvent) -> Node:
         name, line = event.anchor, _line(event)
         if name not in self._anchors:
             raise Mistake(line, f"nothing above is called &{name}")
@@ -195,25 +193,25 @@ class _Reader:
                 own[key] = Entry(self._value(began, depth), line, _via(began))
         return own | {key: entry for key, entry in (merged or {}).items() if key not in own}
 
-    def _key(self, event: Event) -> str:
+    def _key(self, event: NodeEvent) -> str:
         if isinstance(event, MappingStartEvent | SequenceStartEvent):
             raise Mistake(_line(event), "a key is one word, not a list or a mapping; put quotes around { and [")
-        node = self._alias(event) if isinstance(event, AliasEvent) else self._value(event, 1)
+        node = self._value(event, 1) if isinstance(event, ScalarEvent) else self._alias(event)
         text = event.value if isinstance(event, ScalarEvent) else node.scalar
         if not isinstance(text, str):
             raise Mistake(_line(event), "this alias is no key: it names something else than text")
         return text
 
 
-def _line(event: Event) -> int:
+def _line(event: NodeEvent) -> int:
     return int(event.start_mark.line) + 1
 
 
-def _via(event: Event) -> tuple[int, ...]:
+def _via(event: NodeEvent) -> tuple[int, ...]:
     return (_line(event),) if isinstance(event, AliasEvent) else ()
 
 
-def _merges(event: Event) -> bool:
+def _merges(event: NodeEvent) -> bool:
     return isinstance(event, ScalarEvent) and event.value == MERGE and event.implicit[0] and event.tag is None
 
 
@@ -229,7 +227,7 @@ def _merged(node: Node, line: int, via: tuple[int, ...]) -> dict[str | int, Entr
     return parts
 
 
-def _require_tag(event: Event, *names: str) -> None:
+def _require_tag(event: ScalarEvent | CollectionStartEvent, *names: str) -> None:
     if event.tag not in (None, "!", *(TAG + name for name in names)):
         raise Mistake(_line(event), f"the tag {str(event.tag).replace(TAG, '!!')} means nothing here; leave it out")
 

@@ -13,7 +13,7 @@ FLOORS = [
     {"manifest", "pictures", "publish", "card"},
     {"networks", "exporters", "preprocessors", "verify", "served"},
     {"plan", "training", "describe", "containers", "merge", "deploy"},
-    {"stage", "registries", "launchers", "portable"},
+    {"stage", "schemas", "launchers", "portable"},
     {"build"},
     {"compare", "jobs", "cluster"},
     {"commands"},
