@@ -95,8 +95,6 @@ def read(text: str) -> Node:
         raise Mistake(mark.line + 1 if mark else 1, f"not valid YAML: {error.problem}") from None
     except YAMLError as error:
         raise Mistake(1, f"not valid YAML: {str(error).splitlines()[0]}") from None
-    except UnicodeEncodeError:
-        raise Mistake(1, "not valid YAML: half a character (\\uD800 to \\uDFFF) is no text") from None
 
 
 def plain(node: Node) -> Any:
@@ -235,8 +233,8 @@ def _require_tag(event: ScalarEvent | CollectionStartEvent, *names: str) -> None
 def _scalar(event: ScalarEvent) -> Any:
     _require_tag(event, "str", "int", "float", "bool", "null")
     text, line = event.value, _line(event)
-    if "\0" in text:
-        raise Mistake(line, "a zero byte is in no name and in no path; leave it out")
+    if re.search("[\0\ud800-\udfff]", text):
+        raise Mistake(line, "a zero byte or half a character (\\uD800 to \\uDFFF) is in no name and in no path")
     if event.tag in ("!", f"{TAG}str") or not (event.implicit[0] or event.tag):
         return text
     for pattern, made in CORE:

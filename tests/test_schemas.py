@@ -1,0 +1,167 @@
+"""What editors are told: all that is good passes the schemas, and whatever a schema can refuse, it refuses."""
+
+import ast
+import importlib
+import json
+import re
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from editors import KINDS, ROOT, complaints, kind_of, parsed, schema
+from ruamel.yaml.error import YAMLError
+
+from builder import networks
+from builder.errors import BuilderError
+from builder.manifest import load_manifest
+from builder.plan import plan
+from builder.schemas import SCHEMAS
+from builder.training import datasets
+from builder.training.config import load_run
+
+TESTS = ROOT / "tests"
+PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md"))]
+EXAMPLES = [ROOT / "models.yaml", *sorted(ROOT.glob("examples/*.yaml"))]
+BAD = {"models": sorted(TESTS.glob("manifests/*.yaml")), "training": sorted(TESTS.glob("trainings/*.yaml"))}
+ONLY_THE_LOADER = {
+    # Two values are compared.
+    "name_clash", "optimum_beyond_the_one_given", "crop_upside_down", "warmup_beyond",
+    # The machine, the data or the network must be asked.
+    "too_many_threads", "classes_of_others", "labels_of_others", "weights_of_others", "no_such_part",
+    "home_of_nobody", "labels_in_the_home_of_nobody", "images_in_the_home_of_nobody",
+    # JSON has no such values, and takes 0123 for a number.
+    "infinite_tolerance", "mean_is_no_number", "endless_rate", "eights",
+    # YAML is more than JSON.
+    "zero_byte", "half_a_character", "alias_of_itself", "alias_of_itself_merged",
+}  # fmt: skip
+NO_YAML = {
+    "duplicate_name", "duplicate_key_in_quotes", "not_yaml", "second_document", "unknown_tag", "alias_of_nothing",
+    "merged_number", "merged_list_of_numbers", "merged_nothing", "merged_two_times", "key_is_an_alias",
+}  # fmt: skip
+"""What an editor underlines before it asks a schema."""
+
+
+def blocks() -> Iterator[Any]:
+    """The YAML of README and docs."""
+    for page in PAGES:
+        for match in re.finditer(r"^```yaml\n(.*?)^```", page.read_text(encoding="utf-8"), re.M | re.S):
+            line = page.read_text(encoding="utf-8")[: match.start()].count("\n") + 1
+            yield pytest.param(page, match[1], id=f"{page.name}:{line}")
+
+
+SHOWN = [*blocks(), *(pytest.param(path, path.read_text(encoding="utf-8"), id=path.name) for path in EXAMPLES)]
+
+
+def load(kind: str, path: Path) -> None:
+    """As the commands do before they begin. Raises BuilderError."""
+    if kind == "models":
+        plan(load_manifest(path))
+        return
+    run = load_run(path, {})
+    try:
+        networks.find(run.config.network)
+        datasets.find(run.config.data.set)
+    except BuilderError as error:
+        raise run.error(str(error), "network") from None
+
+
+def test_there_is_much_to_see() -> None:
+    kinds = [kind_of(parsed(param.values[1])) for param in SHOWN]
+    assert (kinds.count("models"), kinds.count("training")) >= (6, 2)
+    assert {page.name for page in PAGES} >= {"README.md", "fleet.md"}
+
+
+@pytest.mark.parametrize(("page", "text"), SHOWN)
+def test_what_is_shown_is_good(page: Path, text: str, tmp_path: Path) -> None:
+    del page
+    tree = parsed(text)
+    kind = kind_of(tree)
+    if kind is None:
+        return  # of another program
+    assert complaints(kind, tree) == []
+    (tmp_path / "file.yaml").write_text(text, encoding="utf-8")
+    assert load_manifest(tmp_path / "file.yaml") if kind == "models" else load_run(tmp_path / "file.yaml", {})
+
+
+@pytest.mark.parametrize(("page", "text"), SHOWN)
+def test_editors_find_the_schema_that_is_named(page: Path, text: str) -> None:
+    named = re.search(r"^# yaml-language-server: \$schema=(.*)$", text, re.M)
+    if named is None:
+        assert page not in EXAMPLES
+        return
+    kind = kind_of(parsed(text))
+    assert kind
+    assert (page.parent / named[1]).resolve() == ROOT / "builder" / f"{kind}.schema.json"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_schemas_are_fresh(kind: str) -> None:
+    assert SCHEMAS[kind]() == schema(kind), "run: make schema"
+
+
+# --- the tests' own manifests ---
+
+
+def texts_of(path: Path) -> Iterator[str]:
+    """The manifests that a test file writes, as far as they need nothing that only a test has."""
+    source = path.read_text(encoding="utf-8")
+    tree = ast.parse(source)
+    wanted = [
+        node
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Constant | ast.JoinedStr | ast.BinOp | ast.Name)
+        and re.search(r"models:|MANIFEST", ast.get_source_segment(source, node) or "")
+    ]
+    if not wanted:
+        return
+    names = vars(importlib.import_module(path.stem))
+    for node in wanted:
+        with suppress(Exception):  # it has a value inside of its test alone
+            value = eval(compile(ast.Expression(node), path.name, "eval"), dict(names))
+            if isinstance(value, str) and value.lstrip().startswith("models:"):
+                yield value
+
+
+def test_good_manifests_of_the_tests_are_good(tmp_path: Path) -> None:
+    """Those that can be planned: some are bad on purpose."""
+    texts = {text for path in [TESTS / "conftest.py", *sorted(TESTS.glob("test_*.py"))] for text in texts_of(path)}
+    good = []
+    for number, text in enumerate(sorted(texts)):
+        path = tmp_path / f"{number}.yaml"
+        path.write_text(text, encoding="utf-8")
+        with suppress(BuilderError):
+            load("models", path)
+            good.append(text)
+    found = {text: wrong for text in good if (wrong := complaints("models", parsed(text)))}
+    assert not found
+    assert len(good) > 20
+
+
+# --- bad files ---
+
+
+def refused_by_an_editor(kind: str, path: Path) -> str:
+    try:
+        tree = parsed(path.read_text(encoding="utf-8"))
+    except (YAMLError, UnicodeError):
+        return "YAML"
+    except RecursionError:
+        return "YAML"
+    return "schema" if complaints(kind, tree) else ""
+
+
+BAD_FILES = [pytest.param(kind, path, id=f"{kind}-{path.stem}") for kind, paths in BAD.items() for path in paths]
+
+
+@pytest.mark.parametrize(("kind", "path"), BAD_FILES)
+def test_what_a_schema_can_refuse_it_refuses(kind: str, path: Path) -> None:
+    """That the loader refuses all of them, test_manifest.py and test_training.py see."""
+    expected = "" if path.stem in ONLY_THE_LOADER else "YAML" if path.stem in NO_YAML else "schema"
+    assert refused_by_an_editor(kind, path) == expected
+
+
+def test_the_lists_name_files_that_there_are() -> None:
+    stems = {path.stem for paths in BAD.values() for path in paths}
+    assert stems >= ONLY_THE_LOADER | NO_YAML
