@@ -42,7 +42,7 @@ def load(path: Path, model: type[Parsed], absent: str, expected: str) -> Documen
     try:
         return Document(path, model.model_validate(yamltree.plain(tree)), tree)
     except ValidationError as error:
-        mistakes = [_explain(path, tree, model, item) for item in error.errors()[:MOST_MISTAKES]]
+        mistakes = [_explain(path, tree, model, item) for item in error.errors(include_url=False)[:MOST_MISTAKES]]
         more = error.error_count() - MOST_MISTAKES
         raise ManifestError("\n".join(mistakes) + (f"\nand {more} more" if more > 0 else "")) from None
 

@@ -123,7 +123,10 @@ def _require_card(manifest: Manifest, name: str) -> None:
 def _card(manifest: Manifest, name: str, override: str | None) -> Card | None:
     """That of the weights, or, if random ones are tried in their place, of the entry's own."""
     source = manifest.weights_source(name, None if override == "random" else override)
-    return read_card(source.path) if source and source.path else None
+    try:
+        return read_card(source.path) if source and source.path else None
+    except WeightsError as error:
+        raise WeightsError(str(manifest.error(str(error), "models", name, "weights"))) from None
 
 
 def _as_trained(manifest: Manifest, name: str, card: Card) -> ModelSpec:

@@ -32,7 +32,7 @@ MERGE = "<<"
 TAG = "tag:yaml.org,2002:"
 # Far beyond what a file of ours needs, and read within a second.
 MAX_DEPTH = 100
-MAX_BROUGHT = 200_000
+MAX_BROUGHT = 100_000
 """Values that aliases may bring in, all of them together."""
 MAX_DIGITS = 40
 

@@ -37,7 +37,9 @@ def parsed(text: str) -> Any:
 
 def complaints(kind: str, tree: Any) -> list[str]:
     """What the schema finds wrong."""
-    return [f"{'.'.join(map(str, error.absolute_path))}: {error.message}" for error in validator(kind).iter_errors(tree)]
+    return [
+        f"{'.'.join(map(str, error.absolute_path))}: {error.message}" for error in validator(kind).iter_errors(tree)
+    ]
 
 
 def kind_of(tree: Any) -> str | None:

@@ -2,12 +2,11 @@
 
 import ast
 import importlib
-import json
 import re
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import pytest
 from editors import KINDS, ROOT, complaints, kind_of, parsed, schema
@@ -104,20 +103,17 @@ def test_schemas_are_fresh(kind: str) -> None:
 # --- the tests' own manifests ---
 
 
+def is_text(node: ast.AST) -> TypeGuard[ast.expr]:
+    """Whether an expression may be a manifest."""
+    parts = ast.walk(node) if isinstance(node, ast.Constant | ast.JoinedStr | ast.BinOp) else ()
+    return any(isinstance(part, ast.Constant) and "models:" in str(part.value) for part in parts)
+
+
 def texts_of(path: Path) -> Iterator[str]:
     """The manifests that a test file writes, as far as they need nothing that only a test has."""
-    source = path.read_text(encoding="utf-8")
-    tree = ast.parse(source)
-    wanted = [
-        node
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Constant | ast.JoinedStr | ast.BinOp | ast.Name)
-        and re.search(r"models:|MANIFEST", ast.get_source_segment(source, node) or "")
-    ]
-    if not wanted:
-        return
-    names = vars(importlib.import_module(path.stem))
-    for node in wanted:
+    texts = [node for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if is_text(node)]
+    names = vars(importlib.import_module(path.stem)) if texts else {}
+    for node in texts:
         with suppress(Exception):  # it has a value inside of its test alone
             value = eval(compile(ast.Expression(node), path.name, "eval"), dict(names))
             if isinstance(value, str) and value.lstrip().startswith("models:"):

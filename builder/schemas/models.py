@@ -74,7 +74,7 @@ def _without_weights() -> list[str]:
 
 def _of_networks() -> list[Schema]:
     own, bare = said("network", OWN_CALLABLE), said("network", {"enum": _without_weights()})
-    alone = said("weights", {"enum": ["random", "included"]})
+    alone = said("weights", {"type": "string", "not": {"pattern": FILE_PATTERN}})  # no card comes with them
     return [when({"anyOf": [own, bare]}, said("weights", GIVEN)), when({"allOf": [own, alone]}, whole_recipe())]
 
 
@@ -92,6 +92,9 @@ def _entries() -> Schema:
             for name in networks.all_names()
         },
         "additionalProperties": {
-            "allOf": [ENTRY, {"anyOf": [{"required": ["network"]}, said("weights", {"pattern": FILE_PATTERN})]}],
+            "allOf": [
+                ENTRY,
+                {"anyOf": [{"required": ["network"]}, said("weights", {"type": "string", "pattern": FILE_PATTERN})]},
+            ],
         },
     }
