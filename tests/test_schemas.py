@@ -2,6 +2,7 @@
 
 import ast
 import importlib
+import json
 import re
 from collections.abc import Iterator
 from contextlib import suppress
@@ -98,6 +99,47 @@ def test_editors_find_the_schema_that_is_named(page: Path, text: str) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_schemas_are_fresh(kind: str) -> None:
     assert SCHEMAS[kind]() == schema(kind), "run: make schema"
+
+
+# --- README's tables of keys ---
+
+
+def table(kind: str) -> dict[str, str]:
+    """Cells of the table below the kind's heading, by key."""
+    heading = {"models": "### Describe what to build", "training": "### Train"}[kind]
+    section = (ROOT / "README.md").read_text(encoding="utf-8").split(f"\n{heading}\n")[1].split("\n### ")[0]
+    rows = re.search(r"^\| key \| default \| \|\n.*?\n(.*?)\n\n", section, re.M | re.S)
+    assert rows
+    cells = [row.strip("| ").split(" | ") for row in rows[1].splitlines()]
+    return {key: " ".join(row[1:]) for row in cells for key in re.findall(r"`(\w+)`", row[0])}
+
+
+def keys_below(kind: str, node: dict[str, Any]) -> set[str]:
+    """Of the groups that may stand there, and of the groups in them."""
+    found = set()
+    for reference in re.findall(r'"#/\$defs/(\w+)"', json.dumps(node)):
+        properties = schema(kind)["$defs"][reference]["properties"]
+        found |= set(properties).union(*(keys_below(kind, below) for below in properties.values()))
+    return found
+
+
+def keys_of(kind: str) -> dict[str, Any]:
+    found: dict[str, Any] = (schema(kind) if kind == "training" else schema(kind)["$defs"]["ModelSpec"])["properties"]
+    return found
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_tables_have_the_schemas_keys(kind: str) -> None:
+    assert set(table(kind)) == set(keys_of(kind))
+
+
+@pytest.mark.parametrize(("kind", "key"), [(kind, key) for kind in KINDS for key in keys_of(kind)])
+def test_the_tables_have_the_keys_of_groups(kind: str, key: str) -> None:
+    below, cells = keys_below(kind, keys_of(kind)[key]), table(kind)[key]
+    if below and "as in `models.yaml`" not in cells:
+        assert below <= set(re.findall(r"\w+", " ".join(re.findall(r"`([^`]*)`", cells))))
+        listed = {word for words in re.findall(r"`([a-z_0-9]+(?: [a-z_0-9]+)+)`", cells) for word in words.split()}
+        assert listed <= below | set(re.findall(r'"(\w+)"', json.dumps(schema(kind)["$defs"]))), key
 
 
 # --- the tests' own manifests ---
