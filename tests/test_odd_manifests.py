@@ -89,8 +89,10 @@ def objects(node: dict[str, Any], definitions: dict[str, Any]) -> st.SearchStrat
 
 
 def spoilt(node: dict[str, Any], definitions: dict[str, Any]) -> st.SearchStrategy[Any]:
-    """A value of the schema, seldom another one."""
-    return st.integers(0, 19).flatmap(lambda dice: ODD if dice == 19 else of_schema(node, definitions))
+    """A value of the schema, seldom its text in quotes, or another one."""
+    good = of_schema(node, definitions)
+    others = {18: good.map(lambda value: value if isinstance(value, dict | list) else str(value)), 19: ODD}
+    return st.integers(0, 19).flatmap(lambda dice: others.get(dice, good))
 
 
 ENTRIES = st.one_of(

@@ -142,6 +142,37 @@ def test_the_tables_have_the_keys_of_groups(kind: str, key: str) -> None:
         assert listed <= below | set(re.findall(r'"(\w+)"', json.dumps(schema(kind)["$defs"]))), key
 
 
+# --- values in quotes ---
+
+
+def unquoted(kind: str, properties: dict[str, Any], above: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """Ways to all the keys whose values are numbers or truth values alone."""
+    for key, node in properties.items():
+        options = node.get("anyOf", [node])
+        groups = [option["$ref"].rpartition("/")[2] for option in options if "$ref" in option]
+        types = {option.get("type") for option in options}
+        if types & {"integer", "number", "boolean"} and "string" not in types:
+            yield (*above, key)
+        for group in groups:
+            yield from unquoted(kind, schema(kind)["$defs"][group]["properties"], (*above, key))
+
+
+UNQUOTED = [(kind, keys) for kind in KINDS for keys in unquoted(kind, keys_of(kind))]
+
+
+@pytest.mark.parametrize(("kind", "keys"), UNQUOTED, ids=[f"{kind}-{'.'.join(keys)}" for kind, keys in UNQUOTED])
+def test_what_is_in_quotes_is_text_to_both(kind: str, keys: tuple[str, ...], tmp_path: Path) -> None:
+    for text in ("1", "true"):
+        value: Any = text
+        for key in reversed(keys):
+            value = {key: value}
+        tree = {"models": {"alexnet": value}} if kind == "models" else {"network": "lenet"} | value
+        (tmp_path / "file.yaml").write_text(json.dumps(tree), encoding="utf-8")
+        assert complaints(kind, tree)
+        with pytest.raises(BuilderError, match=r"valid (integer|number|boolean|tuple)|Input should be (1 or 3|True)"):
+            load(kind, tmp_path / "file.yaml")
+
+
 # --- the tests' own manifests ---
 
 
