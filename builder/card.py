@@ -41,7 +41,7 @@ class Card(BaseModel):
 
 
 def card_path(weights: Path) -> Path:
-    return weights.with_suffix(SUFFIX)
+    return weights.parent / f"{weights.stem}{SUFFIX}"
 
 
 def read_card(weights: Path) -> Card | None:

@@ -6,13 +6,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, StrictInt, field_validator
 
 from builder import documents
 from builder.errors import ManifestError
 from builder.recipe import RecipeOverrides
-from builder.settings import ImageSet, PlanSettings, Tolerance
+from builder.settings import ImageSet, Labels, PlanSettings, Text, Tolerance, UserPath, UserText
 from builder.types import WeightsSource
+from builder.yamltree import Node
 
 # Triton takes the directory's name as the model's; these survive paths, URLs and shells everywhere.
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
@@ -25,35 +26,35 @@ class ModelSpec(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    network: str = Field(
+    network: Text = Field(
         "", description="A name from `build-repo networks`, or package.module:callable, or path/file.py:callable."
     )
     arguments: dict[str, Any] = Field(
         default_factory=dict, description="Keyword arguments for the network's constructor."
     )
-    weights: str | None = Field(
+    weights: UserText | None = Field(
         None,
         description="A torchvision weights name (DEFAULT, IMAGENET1K_V1), a state-dict file (.pt, .pth, "
         ".safetensors), random, or, for your own callable, included: it loads them itself. A file that "
         "`build-repo train` wrote brings network, recipe and labels along.",
     )
-    seed: int = Field(0, ge=0, description="Seed of random weights.")
+    seed: StrictInt = Field(0, ge=0, lt=2**63, description="Seed of random weights.")
     activation: Literal["softmax", "none"] = Field(
         "softmax", description="softmax: the network gives logits. none: it already gives probabilities."
     )
     format: str = Field("torchscript", description="How the network is shipped.")
     precision: str = Field("fp32", description="Arithmetic of the shipped network.")
     device: Literal["cpu", "gpu"] = Field("cpu", description="Where the server runs the network.")
-    max_batch_size: int = Field(8, ge=1, le=1024, description="Largest batch the server forms.")
-    instances: int = Field(1, ge=1, le=64, description="Copies of the network, on each GPU or on the CPU.")
-    threads: int | None = Field(
+    max_batch_size: StrictInt = Field(8, ge=1, le=1024, description="Largest batch the server forms.")
+    instances: StrictInt = Field(1, ge=1, le=64, description="Copies of the network, on each GPU or on the CPU.")
+    threads: StrictInt | None = Field(
         None, ge=1, le=1024, description="CPU threads of each instance. Default: granted cores / instances."
     )
     preprocess: RecipeOverrides = Field(
         default_factory=lambda: RecipeOverrides.model_validate({}),
         description="Changes to the recipe that the weights bring along.",
     )
-    labels: Path | tuple[str, ...] | None = Field(
+    labels: UserPath | Labels | None = Field(
         None, description="A text file with one label a line, or a list. Default: those of the weights."
     )
     images: ImageSet | None = Field(
@@ -72,16 +73,10 @@ class ModelSpec(BaseModel):
         default_factory=lambda: PlanSettings.model_validate({}), description="Of `format: tensorrt` alone."
     )
 
-    @field_validator("images", "calibration", mode="before")
+    @field_validator("images", "calibration", mode="before", json_schema_input_type=Text | ImageSet | None)
     @classmethod
     def _images_as_set(cls, value: Any) -> Any:
         return {"data": value} if isinstance(value, str) else value
-
-    @field_validator("labels", mode="before")
-    @classmethod
-    def _labels_as_text(cls, value: Any) -> Any:
-        # A YAML list of digits is a list of labels too.
-        return tuple(str(item) for item in value) if isinstance(value, list | tuple) else value
 
 
 class ManifestFile(BaseModel):
@@ -98,7 +93,7 @@ class Manifest:
 
     path: Path
     models: dict[str, ModelSpec]
-    _tree: Any = field(repr=False, default=None)
+    _tree: Node | None = field(repr=False, default=None)
 
     def error(self, message: str, *keys: str | int) -> ManifestError:
         """A ManifestError that names the file, line and key."""
@@ -106,8 +101,9 @@ class Manifest:
 
     def says(self, name: str, key: str) -> bool:
         """Whether the entry itself gives the key."""
-        written = self._tree["models"][name] if self._tree else self.models[name].model_fields_set
-        return key in (written or ())
+        if self._tree is None:
+            return key in self.models[name].model_fields_set
+        return documents.has_key(self._tree, "models", name, key)
 
     def weights_source(self, name: str, override: str | None = None) -> WeightsSource | None:
         """Where the entry's weights come from; None if nothing says so. Files are not read yet."""
@@ -137,15 +133,3 @@ def load_manifest(path: Path) -> Manifest:
     specs = {name: spec or ModelSpec() for name, spec in parsed.models.items()}
     named = {n: s if s.network else s.model_copy(update={"network": n}) for n, s in specs.items()}
     return Manifest(path, named, document.tree)
-
-
-def json_schema(choices: dict[str, list[str]]) -> dict[str, Any]:
-    """The manifest's JSON Schema; `choices` adds the registered names of `network`, `format` ..."""
-    schema = ManifestFile.model_json_schema()
-    properties = schema["$defs"]["ModelSpec"]["properties"]
-    for key, names in choices.items():
-        names_schema: dict[str, Any] = {"enum": names}
-        if key == "network":  # or the user's own callable
-            names_schema = {"anyOf": [{"enum": names}, {"pattern": ":"}]}
-        properties[key] |= names_schema
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "models.yaml"} | schema

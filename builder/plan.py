@@ -102,7 +102,10 @@ def _plan_one(manifest: Manifest, name: str, override: str | None) -> Plan:
             "threads",
         )
     source = manifest.weights_source(name, override) or _default_weights(manifest, name)
-    return Plan(name, spec, manifest, source, card)
+    planned = Plan(name, spec, manifest, source, card)
+    if networks.callables.matches(spec.network) and not card and not source.path:
+        recipe_with(planned, None)  # nothing will bring one along
+    return planned
 
 
 def _require_card(manifest: Manifest, name: str) -> None:
@@ -120,7 +123,10 @@ def _require_card(manifest: Manifest, name: str) -> None:
 def _card(manifest: Manifest, name: str, override: str | None) -> Card | None:
     """That of the weights, or, if random ones are tried in their place, of the entry's own."""
     source = manifest.weights_source(name, None if override == "random" else override)
-    return read_card(source.path) if source and source.path else None
+    try:
+        return read_card(source.path) if source and source.path else None
+    except WeightsError as error:
+        raise WeightsError(str(manifest.error(str(error), "models", name, "weights"))) from None
 
 
 def _as_trained(manifest: Manifest, name: str, card: Card) -> ModelSpec:
@@ -178,14 +184,21 @@ def resolve_recipe(plan: Plan, network: Network) -> PreprocessRecipe:
     for key in overrides.model_fields_set - SERVERS_OWN if plan.card else ():
         if getattr(overrides, key) != getattr(network.recipe, key):
             raise plan.manifest.error(_contradiction(getattr(network.recipe, key)), *where, key)
-    if network.recipe is None and not overrides.model_fields_set:
+    return recipe_with(plan, network.recipe)
+
+
+def recipe_with(plan: Plan, own: PreprocessRecipe | None) -> PreprocessRecipe:
+    """A network's own recipe, if it has one, with the entry's changes. Raises ManifestError."""
+    overrides = plan.spec.preprocess
+    where = ("models", plan.name, "preprocess")
+    if own is None and not overrides.model_fields_set:
         raise plan.manifest.error(
             "preprocess: is needed, since nothing else tells how your network was trained; ImageNet's is "
             "{channels: 3, resize: 256, crop: 224, mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225]}",
             *where[:-1],
         )
     try:
-        return resolved(network.recipe, overrides)
+        return resolved(own, overrides)
     except ValueError as error:
         raise plan.manifest.error(str(error), *where) from None
 

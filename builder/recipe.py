@@ -8,7 +8,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StrictFloat,
+    StrictInt,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+from pydantic.json_schema import SkipJsonSchema
 
 if TYPE_CHECKING:
     import torch
@@ -18,36 +29,57 @@ Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos", "box", "ham
 
 
 def _as_tuple(value: Any) -> Any:
-    return (value,) if isinstance(value, int) else value
+    return (value,) if isinstance(value, int | float) else value
 
 
 def _as_pair(value: Any) -> Any:
-    return (value, value) if isinstance(value, int) else value
+    return (value, value) if isinstance(value, int | float) else value
 
 
-Side = Annotated[int, Field(ge=1, le=16384)]
-Resize = Annotated[tuple[Side] | tuple[Side, Side], BeforeValidator(_as_tuple)]
-Crop = Annotated[tuple[Side, Side], BeforeValidator(_as_pair)]
-PerChannel = tuple[float, ...]
-PositiveInt = Annotated[int, Field(ge=1)]
+Side = Annotated[StrictInt, Field(ge=1, le=16384)]
+Resize = Annotated[
+    tuple[Side] | tuple[Side, Side],
+    BeforeValidator(_as_tuple, json_schema_input_type=Side | tuple[Side] | tuple[Side, Side]),
+]
+Crop = Annotated[tuple[Side, Side], BeforeValidator(_as_pair, json_schema_input_type=Side | tuple[Side, Side])]
+PerChannel = tuple[StrictFloat, ...]
+Above0 = Annotated[StrictFloat, Field(gt=0)]
+PositiveInt = Annotated[StrictInt, Field(ge=1)]
+# A key of an override is written or left out; null would say nothing.
+Unsaid = SkipJsonSchema[None]
 
 
 class RecipeOverrides(BaseModel):
     """The manifest's `preprocess:`; what it leaves out stays as the weights' own recipe says."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
-    channels: Literal[1, 3] | None = Field(None, description="1: grayscale, 3: RGB.")
+    channels: Literal[1, 3] | Unsaid = Field(None, description="1: grayscale, 3: RGB.")
     resize: Resize | None = Field(None, description="Shorter side in pixels, or [height, width]. null: no resizing.")
     crop: Crop | None = Field(None, description="Centre crop: side, or [height, width]. null: no cropping.")
-    interpolation: Interpolation | None = Field(None, description="Filter of the resizing.")
-    antialias: Literal[True] | None = Field(
+    interpolation: Interpolation | Unsaid = Field(None, description="Filter of the resizing.")
+    antialias: Literal[True] | Unsaid = Field(
         None, description="torchvision always antialiases Pillow images, so only true is possible."
     )
-    mean: PerChannel | None = Field(None, description="Subtracted, one number a channel, of 0..1.")
-    std: PerChannel | None = Field(None, description="Divided by, one number a channel.")
-    max_bytes: PositiveInt | None = Field(None, description="Largest encoded image accepted.")
-    max_pixels: PositiveInt | None = Field(None, description="Largest decoded image accepted.")
+    mean: PerChannel | Unsaid = Field(None, description="Subtracted, one number a channel, of 0..1.")
+    std: tuple[Above0, ...] | Unsaid = Field(None, description="Divided by, one number a channel.")
+    max_bytes: PositiveInt | Unsaid = Field(None, description="Largest encoded image accepted.")
+    max_pixels: PositiveInt | Unsaid = Field(None, description="Largest decoded image accepted.")
+
+    @field_validator("channels", "interpolation", "antialias", "mean", "std", "max_bytes", "max_pixels", mode="before")
+    @classmethod
+    def _said(cls, value: Any) -> Any:
+        if value is None:
+            raise ValueError("null says nothing; leave the key out to keep what the weights bring along")
+        return value
+
+    @model_validator(mode="after")
+    def _one_a_channel(self) -> RecipeOverrides:
+        for name in ("mean", "std"):
+            count = len(getattr(self, name) or ())
+            if count not in ((0, self.channels) if self.channels else (0, 1, 3)):
+                raise ValueError(f"{name} has {count} numbers for {self.channels or '1 or 3'} channels")
+        return self
 
 
 class PreprocessRecipe(BaseModel):
@@ -56,7 +88,7 @@ class PreprocessRecipe(BaseModel):
     Decode, convert to RGB or grayscale, resize, centre crop, scale to 0..1, normalise.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     channels: Literal[1, 3]
     resize: Resize | None = None

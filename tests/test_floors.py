@@ -8,12 +8,24 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 FLOORS = [
-    {"errors", "resources", "recipe", "reasons", "settings", "hardware", "images", "notify", "rendering", "signals"},
+    {
+        "errors",
+        "resources",
+        "recipe",
+        "reasons",
+        "settings",
+        "hardware",
+        "images",
+        "notify",
+        "rendering",
+        "signals",
+        "yamltree",
+    },
     {"types", "config", "usercode", "documents", "engine", "lock", "advisories"},
     {"manifest", "pictures", "publish", "card"},
     {"networks", "exporters", "preprocessors", "verify", "served"},
     {"plan", "training", "describe", "containers", "merge", "deploy"},
-    {"stage", "registries", "launchers", "portable"},
+    {"stage", "schemas", "launchers", "portable"},
     {"build"},
     {"compare", "jobs", "cluster"},
     {"commands"},

@@ -1,4 +1,3 @@
-import json
 from contextlib import suppress
 from pathlib import Path
 
@@ -7,9 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from builder.errors import ManifestError, WeightsError
-from builder.manifest import ModelSpec, json_schema, load_manifest
+from builder.manifest import ModelSpec, load_manifest
 from builder.plan import plan
-from builder.registries import manifest_choices
 
 BAD = Path(__file__).parent / "manifests"
 ROOT = Path(__file__).parent.parent
@@ -98,11 +96,3 @@ def test_weights_that_are_still_to_be_trained_are_told(tmp_path: Path) -> None:
     (tmp_path / "runs/mine/best.safetensors").touch()
     with pytest.raises(WeightsError, match=r"best.card.json is not beside it.*give network:"):
         plan(load_manifest(path))
-
-
-def test_schema_offers_what_is_registered() -> None:
-    choices = manifest_choices()
-    spec = json_schema(choices)["$defs"]["ModelSpec"]["properties"]
-    assert spec["format"]["enum"] == choices["format"]
-    assert "googlenet" in json.dumps(spec["network"])
-    assert set(spec) == set(ModelSpec.model_fields)

@@ -35,9 +35,8 @@ from builder.networks import torchvision
 from builder.networks.alexnet_gray import alexnet_gray
 from builder.networks.weights import file_sha256
 from builder.recipe import PreprocessRecipe
-from builder.registries import training_choices
 from builder.training import augment, data, datasets, loop, student
-from builder.training.config import Augment, Data, TrainingConfig, json_schema, load_run
+from builder.training.config import Augment, Data, TrainingConfig, load_run
 from builder.training.data import Batches, Examples, Pictures, as_mode, stratified
 from builder.training.run import Result, Watcher, is_better, train
 from builder.types import NetworkRequest, WeightsSource
@@ -738,13 +737,6 @@ def test_bad_sets_of_ones_own(name: str, expected: str, own: Path) -> None:
 
     with pytest.raises(DataError, match=expected):
         first()
-
-
-def test_schema_takes_what_is_taken() -> None:
-    found = json_schema(**training_choices())
-    assert {"enum": ["digits", "fashion_mnist", "image_folder"]} in found["$defs"]["Data"]["properties"]["set"]["anyOf"]
-    assert set(found["properties"]) == set(TrainingConfig.model_fields)
-    assert {option.get("type") for option in found["properties"]["optimizer"]["anyOf"]} == {None, "string"}
 
 
 # --- rules that hold for all ---

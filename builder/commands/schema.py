@@ -9,16 +9,11 @@ import typer
 
 from builder.errors import ManifestError
 
-FILES = ("models", "training")
-
 
 def schema(of: Annotated[str, typer.Argument(help="models or training.", metavar="[FILE]")] = "models") -> None:
     """Print the JSON Schema of models.yaml, or of the files of `build-repo train`, for editors."""
-    from builder import manifest
-    from builder.registries import manifest_choices, training_choices
-    from builder.training import config
+    from builder.schemas import SCHEMAS
 
-    if of not in FILES:
-        raise ManifestError(f"there is no schema of {of!r}; choose {', '.join(FILES)}")
-    found = manifest.json_schema(manifest_choices()) if of == "models" else config.json_schema(**training_choices())
-    print(json.dumps(found, indent=2))
+    if of not in SCHEMAS:
+        raise ManifestError(f"there is no schema of {of!r}; choose {', '.join(SCHEMAS)}")
+    print(json.dumps(SCHEMAS[of](), indent=2))

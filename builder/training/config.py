@@ -7,18 +7,30 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StrictBool,
+    StrictFloat,
+    StrictInt,
+    ValidationError,
+    model_validator,
+)
 
 from builder import documents
 from builder.errors import ManifestError
-from builder.recipe import RecipeOverrides
+from builder.recipe import RecipeOverrides, resolved
+from builder.settings import Labels, Text, UserPath, UserText
+from builder.usercode import is_callable_name
 
-Probability = Annotated[float, Field(ge=0, le=1)]
-Positive = Annotated[float, Field(gt=0)]
+Probability = Annotated[StrictFloat, Field(ge=0, le=1)]
+Positive = Annotated[StrictFloat, Field(gt=0)]
 
 
 class Group(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 def _named(key: str) -> BeforeValidator:
@@ -29,19 +41,18 @@ def _named(key: str) -> BeforeValidator:
 class Data(Group):
     """Images and their classes."""
 
-    set: str = Field(
+    set: Text = Field(
         "image_folder",
-        min_length=1,
         description="digits, fashion_mnist, image_folder, or path/file.py:callable that returns a dataset, or one to "
         "train with and one to hold out.",
     )
-    root: Path | None = Field(None, description="Folder of the files.")
-    download: bool = Field(True, description="Whether what is missing may be fetched.")
-    validation: Annotated[float, Field(gt=0, lt=1)] = Field(
+    root: UserPath | None = Field(None, description="Folder of the files.")
+    download: StrictBool = Field(True, description="Whether what is missing may be fetched.")
+    validation: Annotated[StrictFloat, Field(gt=0, lt=1)] = Field(
         0.2, description="Share held out of each class, where the set itself holds none out."
     )
-    check: bool = Field(True, description="Whether every image file is decoded before the first epoch.")
-    workers: int | None = Field(
+    check: StrictBool = Field(True, description="Whether every image file is decoded before the first epoch.")
+    workers: StrictInt | None = Field(
         None, ge=0, le=256, description="Processes that decode. Default: as many as it gains from."
     )
 
@@ -49,10 +60,10 @@ class Data(Group):
 class Colour(Group):
     """By how much a picture may change, as torchvision's ColorJitter takes it."""
 
-    brightness: Annotated[float, Field(ge=0)] = 0
-    contrast: Annotated[float, Field(ge=0)] = 0
-    saturation: Annotated[float, Field(ge=0)] = 0
-    hue: Annotated[float, Field(ge=0, le=0.5)] = 0
+    brightness: Annotated[StrictFloat, Field(ge=0)] = 0
+    contrast: Annotated[StrictFloat, Field(ge=0)] = 0
+    saturation: Annotated[StrictFloat, Field(ge=0)] = 0
+    hue: Annotated[StrictFloat, Field(ge=0, le=0.5)] = 0
 
 
 class Augment(Group):
@@ -63,17 +74,25 @@ class Augment(Group):
     )
     flip: Probability = Field(0, description="Chance of being mirrored.")
     vertical_flip: Probability = Field(0, description="Chance of standing on its head.")
-    rotate: Annotated[float, Field(ge=0, le=180)] = Field(0, description="Degrees, either way.")
-    shift: Annotated[int, Field(ge=0)] = Field(0, description="Pixels of the network's input, in each direction.")
+    rotate: Annotated[StrictFloat, Field(ge=0, le=180)] = Field(0, description="Degrees, either way.")
+    shift: Annotated[StrictInt, Field(ge=0, le=16384)] = Field(
+        0, description="Pixels of the network's input, in each direction."
+    )
     colour: Colour = Field(default_factory=Colour)
     erase: Probability = Field(0, description="Chance of losing a rectangle.")
+
+    @model_validator(mode="after")
+    def _least_first(self) -> Augment:
+        if self.resized_crop and self.resized_crop[0] > self.resized_crop[1]:
+            raise ValueError("resized_crop: the least share comes first")
+        return self
 
 
 class Optimizer(Group):
     """How the weights follow the gradients."""
 
     name: Literal["adam", "adamw", "sgd"] = "adam"
-    weight_decay: Annotated[float, Field(ge=0)] = 0
+    weight_decay: Annotated[StrictFloat, Field(ge=0)] = 0
     momentum: Probability = Field(0.9, description="Of sgd.")
 
 
@@ -81,34 +100,36 @@ class Schedule(Group):
     """The learning rate over the run, as a share of `lr`."""
 
     name: Literal["constant", "cosine", "onecycle", "step"] = "constant"
-    warmup_epochs: Annotated[float, Field(ge=0)] = Field(0, description="Linearly from nothing. Not with onecycle.")
-    step_epochs: Annotated[int, Field(ge=1)] = Field(30, description="Of step: epochs between falls.")
-    gamma: Annotated[float, Field(gt=0, le=1)] = Field(0.1, description="Of step: what is left after each fall.")
+    warmup_epochs: Annotated[StrictFloat, Field(ge=0)] = Field(
+        0, description="Linearly from nothing. Not with onecycle."
+    )
+    step_epochs: Annotated[StrictInt, Field(ge=1)] = Field(30, description="Of step: epochs between falls.")
+    gamma: Annotated[StrictFloat, Field(gt=0, le=1)] = Field(0.1, description="Of step: what is left after each fall.")
 
 
 class Unfreeze(Group):
     """The rest of the network begins to learn, too."""
 
-    epoch: Annotated[int, Field(ge=2)]
+    epoch: Annotated[StrictInt, Field(ge=2)]
     lr: Positive
 
 
 class Samples(Group):
     """Pictures to write beside the weights as PNG, in a folder a class: `images:` and `calibration:` of a manifest."""
 
-    heldout: Annotated[int, Field(ge=0)] = 0
-    calibration: Annotated[int, Field(ge=0)] = Field(0, description="Of those that are trained with.")
+    heldout: Annotated[StrictInt, Field(ge=0)] = 0
+    calibration: Annotated[StrictInt, Field(ge=0)] = Field(0, description="Of those that are trained with.")
 
 
 class TrainingConfig(Group):
     """A whole run. Paths are relative to the file."""
 
-    network: str = Field("", description="A name from `build-repo networks`, or path/file.py:callable.")
+    network: Text = Field("", description="A name from `build-repo networks`, or path/file.py:callable.")
     arguments: dict[str, Any] = Field(default_factory=dict, description="Keyword arguments for its constructor.")
-    weights: str = Field(
+    weights: UserText = Field(
         "random", description="Where training starts: random, torchvision's names (DEFAULT), a file, or included."
     )
-    learn: tuple[str, ...] | Literal["all", "head"] = Field(
+    learn: Annotated[tuple[Text, ...], Field(min_length=1)] | Literal["all", "head"] = Field(
         "all", description="What learns: all, the last layer, or parts by their names, such as [classifier]."
     )
     unfreeze: Unfreeze | None = None
@@ -117,32 +138,36 @@ class TrainingConfig(Group):
         default_factory=lambda: RecipeOverrides.model_validate({}),
         description="Changes to the recipe of the network or of its weights.",
     )
-    labels: tuple[str, ...] | None = Field(None, description="Names of the classes, in their order.")
+    labels: Labels | None = Field(None, description="Names of the classes, in their order.")
     augment: Augment = Field(default_factory=Augment)
-    epochs: Annotated[int, Field(ge=1, le=100_000)] = 5
-    batch_size: Annotated[int, Field(ge=1, le=1_000_000)] = Field(128, description="Of all processes together.")
+    epochs: Annotated[StrictInt, Field(ge=1, le=100_000)] = 5
+    batch_size: Annotated[StrictInt, Field(ge=1, le=1_000_000)] = Field(128, description="Of all processes together.")
     lr: Positive = 0.001
     optimizer: Annotated[Optimizer, _named("name")] = Field(default_factory=Optimizer)
     schedule: Annotated[Schedule, _named("name")] = Field(default_factory=Schedule)
     clip: Positive | None = Field(None, description="Largest norm of the gradients together.")
-    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0
+    label_smoothing: Annotated[StrictFloat, Field(ge=0, lt=1)] = 0
     class_weights: Literal["balanced"] | tuple[Positive, ...] | None = Field(
         None, description="How much each class counts; balanced: the rarer, the more."
     )
     best: Literal["accuracy", "loss"] = Field("accuracy", description="Of the held-out images: which weights to keep.")
-    patience: Annotated[int, Field(ge=1)] | None = Field(
+    patience: Annotated[StrictInt, Field(ge=1)] | None = Field(
         None, description="Epochs without a better result after which the run ends."
     )
-    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
-    deterministic: bool = Field(False, description="Only operations that always give the same bits; slower on a GPU.")
+    seed: Annotated[StrictInt, Field(ge=0, lt=2**32)] = 0
+    deterministic: StrictBool = Field(
+        False, description="Only operations that always give the same bits; slower on a GPU."
+    )
     device: Literal["auto", "cpu", "gpu"] = "auto"
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
         "auto", description="Of the arithmetic; auto: mixed where the device gains. Weights stay fp32."
     )
-    channels_last: bool = Field(True, description="Layout in memory: channels behind rows and columns, or before.")
+    channels_last: StrictBool = Field(
+        True, description="Layout in memory: channels behind rows and columns, or before."
+    )
     checkpoint_minutes: Positive = Field(10, description="Between checkpoints within an epoch; each ends with one.")
     samples: Samples = Field(default_factory=Samples)
-    out: Path | None = Field(None, description="Folder of the run. Default: runs/NAME of the file or network.")
+    out: UserPath | None = Field(None, description="Folder of the run. Default: runs/NAME of the file or network.")
 
     @model_validator(mode="after")
     def _sensible(self) -> TrainingConfig:
@@ -198,8 +223,24 @@ def load_run(path: Path | None, changes: Mapping[str, Any]) -> Run:
     if not config.network:
         where = f"{path}:1: " if path else ""
         raise ManifestError(f"{where}network: is needed, such as `network: alexnet_gray` or --network alexnet_gray")
+    if is_callable_name(config.network):
+        _require_recipe(config, document)
     name = path.stem if path else config.network.rpartition(":")[2]
     return Run(config, base, base / (config.out or Path("runs", name)).expanduser(), document)
+
+
+def _require_recipe(config: TrainingConfig, document: documents.Document[TrainingConfig] | None) -> None:
+    """Raise ManifestError unless `preprocess` is a whole recipe: one's own network brings none."""
+    run = Run(config, Path(), Path(), document)
+    if not config.preprocess.model_fields_set:
+        raise run.error(
+            "preprocess: is needed, since nothing else tells what images your network takes, such as "
+            "{channels: 3, resize: 256, crop: 224}"
+        )
+    try:
+        resolved(None, config.preprocess)
+    except ValueError as error:
+        raise run.error(str(error), "preprocess") from None
 
 
 EXPECTED = "a mapping with `network:` and `data:`; see the README's example"
@@ -215,18 +256,3 @@ def _changed(config: TrainingConfig, changes: Mapping[str, Any]) -> TrainingConf
     except ValidationError as error:
         message = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
         raise ManifestError(f"the command line asks for something impossible: {message}") from None
-
-
-def json_schema(networks: list[str], sets: list[str]) -> dict[str, Any]:
-    """Of the file; one's own callables may stand where registered names do."""
-    schema = TrainingConfig.model_json_schema()
-    own = {"pattern": ":"}
-    schema["properties"]["network"] |= {"anyOf": [{"enum": networks}, own]}
-    schema["$defs"]["Data"]["properties"]["set"] |= {"anyOf": [{"enum": sets}, own]}
-    for key, group in (("data", "Data"), ("optimizer", "Optimizer"), ("schedule", "Schedule")):
-        first = next(iter(schema["$defs"][group]["properties"]))
-        schema["properties"][key] = {
-            "anyOf": [{"$ref": f"#/$defs/{group}"}, schema["$defs"][group]["properties"][first]],
-            "description": schema["$defs"][group]["description"],
-        }
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "build-repo train"} | schema

@@ -72,14 +72,8 @@ def _classes_argument(run: Run, classes: int) -> dict[str, int]:
 
 
 def _recipe(run: Run, network: Network) -> PreprocessRecipe:
-    overrides = run.config.preprocess
-    if network.recipe is None and not overrides.model_fields_set:
-        raise run.error(
-            "preprocess: is needed, since nothing else tells what images your network takes, such as "
-            "{channels: 3, resize: 256, crop: 224}"
-        )
     try:
-        return resolved(network.recipe, overrides)
+        return resolved(network.recipe, run.config.preprocess)
     except ValueError as error:
         raise run.error(str(error), "preprocess") from None
 

@@ -25,11 +25,16 @@ DATASETS: dict[str, Dataset] = {
 }
 
 
+def own_names() -> list[str]:
+    """Those that can be named; the user's own are named as what they are."""
+    return [name for name in DATASETS if name != "callables"]
+
+
 def find(name: str) -> Dataset:
     """Raises ManifestError."""
     if is_callable_name(name):
         return callables
-    if name not in DATASETS or name == "callables":
-        known = ", ".join(key for key in DATASETS if key != "callables")
+    if name not in own_names():
+        known = ", ".join(own_names())
         raise ManifestError(f"there is no data set {name!r}; choose {known}, or your own, path/file.py:callable")
     return DATASETS[name]

@@ -1,0 +1,100 @@
+"""The JSON Schema of models.yaml."""
+
+from __future__ import annotations
+
+from typing import get_args
+
+from builder import networks
+from builder.exporters import EXPORTERS
+from builder.manifest import NAME_PATTERN, WEIGHTS_SUFFIXES, ManifestFile, ModelSpec
+from builder.schemas.parts import GIVEN, OWN_CALLABLE, Schema, of_model, said, when, whole_recipe
+
+FILE_PATTERN = "/|({})$".format("|".join(suffix.replace(".", r"\.") for suffix in WEIGHTS_SUFFIXES))
+"""Of weights: as `manifest.parse_weights` tells a file."""
+DEVICES: tuple[str, ...] = get_args(ModelSpec.model_fields["device"].annotation)
+ENTRY = {"$ref": "#/$defs/ModelSpec"}
+
+
+def schema() -> Schema:
+    found = of_model(ManifestFile, "models.yaml")
+    spec = found["$defs"]["ModelSpec"]
+    spec["properties"]["network"] |= {"anyOf": [{"enum": networks.all_names()}, OWN_CALLABLE]}
+    spec["properties"]["format"] |= {"enum": list(EXPORTERS)}
+    spec["properties"]["precision"] |= {"enum": precisions()}
+    spec["allOf"] = [*_targets(), _calibrated(), _optimum(), *_of_networks()]
+    found["properties"]["models"] = _entries()
+    return found
+
+
+def precisions() -> list[str]:
+    """All that some format has on some device."""
+    known = (some for exporter in EXPORTERS.values() for some in exporter.PRECISIONS.values())
+    return list(dict.fromkeys(precision for some in known for precision in some))
+
+
+def _is(key: str, value: str) -> Schema:
+    """An object with this value, which it has too where it leaves a key to its default."""
+    is_default = ModelSpec.model_fields[key].default == value
+    return {"properties": {key: {"const": value}}} if is_default else said(key, {"const": value})
+
+
+def _targets() -> list[Schema]:
+    """Which precisions a format has on a device."""
+    return [
+        when({"allOf": [_is("format", name), _is("device", device)]}, _possible(name, device))
+        for name in EXPORTERS
+        for device in DEVICES
+    ]
+
+
+def _possible(name: str, device: str) -> Schema:
+    possible = EXPORTERS[name].PRECISIONS.get(device, ())
+    if not possible:
+        return said("format", {"enum": [other for other in EXPORTERS if EXPORTERS[other].PRECISIONS.get(device)]})
+    choice: Schema = {"properties": {"precision": {"enum": list(possible)}}}
+    return choice if ModelSpec.model_fields["precision"].default in possible else choice | {"required": ["precision"]}
+
+
+def _calibrated() -> Schema:
+    return when(said("precision", {"const": "int8"}), said("calibration", GIVEN))
+
+
+def _optimum() -> Schema:
+    """Two numbers cannot be compared, but one with the other's default."""
+    most = {"maximum": ModelSpec.model_fields["max_batch_size"].default}
+    plan = {"properties": {"tensorrt": {"properties": {"optimum_batch_size": most}}}}
+    return when({"not": {"required": ["max_batch_size"]}}, plan)
+
+
+def _without_weights() -> list[str]:
+    """Networks that nothing is published of."""
+    families = [family for family in networks.NETWORKS.values() if family.DEFAULT_WEIGHTS is None]
+    return [name for family in families for name in family.names()]
+
+
+def _of_networks() -> list[Schema]:
+    own, bare = said("network", OWN_CALLABLE), said("network", {"enum": _without_weights()})
+    alone = said("weights", {"type": "string", "not": {"pattern": FILE_PATTERN}})  # no card comes with them
+    return [when({"anyOf": [own, bare]}, said("weights", GIVEN)), when({"allOf": [own, alone]}, whole_recipe())]
+
+
+def _entries() -> Schema:
+    """By their names, which are the networks' where an entry names none."""
+    bare = _without_weights()
+    by_name = [{"required": ["network"]}, said("weights", GIVEN)]
+    return {
+        "title": "Models",
+        "type": "object",
+        "minProperties": 1,
+        "propertyNames": {"pattern": NAME_PATTERN},
+        "properties": {
+            name: {"allOf": [ENTRY, {"anyOf": by_name}]} if name in bare else {"anyOf": [ENTRY, {"type": "null"}]}
+            for name in networks.all_names()
+        },
+        "additionalProperties": {
+            "allOf": [
+                ENTRY,
+                {"anyOf": [{"required": ["network"]}, said("weights", {"type": "string", "pattern": FILE_PATTERN})]},
+            ],
+        },
+    }
