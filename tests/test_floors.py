@@ -22,7 +22,7 @@ FLOORS = [
 ]
 CLIENT_FLOORS = [
     {"errors", "notify"},
-    {"types"},
+    {"types", "processes"},
     {"endpoint", "images", "shared_memory"},
     {"transports"},
     {"flows"},
