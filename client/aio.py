@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable, Mapping, Sequence
+from collections import Counter, deque
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterable,
+    Mapping,
+    Sequence,
+)
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from client import endpoint
-from client.endpoint import DEFAULT_URL
-from client.errors import ClientError
+from client.endpoint import DEFAULT_URL, Endpoint
+from client.errors import Cancelled, ClientError, Forked
 from client.flows import Flow, Flows, Pause, Send, Step
 from client.images import grouped, read_image
+from client.processes import OfProcess, here, refuse_copy
 from client.transports import KINDS, AsyncTransport
 from client.types import AnyImage, Classified, Image, ModelInfo, ModelStatistics, Prediction, Tls
 
@@ -19,12 +29,17 @@ if TYPE_CHECKING:
     from client.types import Array
 
 Result = TypeVar("Result")
+THIS = "this iteration"
 
 
 class AsyncClient:
     """A connection to a Triton server, for the tasks of one event loop; `async with` closes it.
 
     Cancelling a task cancels its request, on the server as well. See `Client` for the arguments.
+
+    In a process that was forked it is a client of its own, as `Client` is, in an event loop of the child's own, such
+    as `asyncio.run` makes. What goes on in the child of the parent's loop, whose sockets are still the parent's, gets
+    Forked, and so does an iterator of `classify_many` that the parent began.
     """
 
     def __init__(
@@ -38,9 +53,10 @@ class AsyncClient:
         shared_memory: bool | None = None,
         admin_key: str | None = None,
     ) -> None:
-        self.endpoint = endpoint.parse(url, headers, tls, admin_key)
-        self._flows = Flows(self.endpoint, timeout, retries, shared_memory)
-        self._connected: AsyncTransport | None = None
+        self.endpoint = place = endpoint.parse(url, headers, tls, admin_key)
+        self._closed = False
+        self._held = OfProcess(lambda: Own(place, Flows(place, timeout, retries, shared_memory)))
+        self._held.get()  # raises ValueError
 
     async def __aenter__(self) -> AsyncClient:
         return self
@@ -49,38 +65,40 @@ class AsyncClient:
         await self.close()
 
     async def close(self) -> None:
-        await self._run(self._flows.close())
-        if self._connected:
-            await self._connected.close()
+        if self._closed:
+            return
+        self._closed = True
+        own = self._held.get()
+        await own.close(lambda: self._steps(own.flows.close(), own))
 
     async def ready(self, model: str | None = None) -> bool:
-        return await self._run(self._flows.ready(model))
+        return await self._run(lambda flows: flows.ready(model))
 
     async def models(self) -> list[ModelInfo]:
-        return await self._run(self._flows.models())
+        return await self._run(lambda flows: flows.models())
 
     async def model(self, name: str) -> ModelInfo:
-        return await self._run(self._flows.model(name))
+        return await self._run(lambda flows: flows.model(name))
 
     async def classifier(self, name: str | None = None) -> ModelInfo:
-        return await self._run(self._flows.classifier(name))
+        return await self._run(lambda flows: flows.classifier(name))
 
     async def statistics(self, model: str | None = None) -> list[ModelStatistics]:
-        return await self._run(self._flows.statistics(model))
+        return await self._run(lambda flows: flows.statistics(model))
 
     async def classify(self, image: Image, model: str | None = None, top: int = 5) -> tuple[Prediction, ...]:
-        return await self._run(self._flows.classify(image, model, top))
+        return await self._run(lambda flows: flows.classify(image, model, top))
 
     async def classify_batch(
         self, images: Sequence[Image], model: str | None = None, top: int = 5
     ) -> list[tuple[Prediction, ...]]:
-        return await self._run(self._flows.classify_batch(images, model, top))
+        return await self._run(lambda flows: flows.classify_batch(images, model, top))
 
     async def probabilities(self, images: Sequence[Image], model: str | None = None) -> Array:
-        return await self._run(self._flows.probabilities(images, model))
+        return await self._run(lambda flows: flows.probabilities(images, model))
 
     async def infer(self, model: str, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        return await self._run(self._flows.infer(model, inputs))
+        return await self._run(lambda flows: flows.infer(model, inputs))
 
     async def classify_many(
         self,
@@ -93,34 +111,45 @@ class AsyncClient:
         """As Client.classify_many; `aclose` cancels what is in flight."""
         if concurrency < 1:
             raise ValueError("concurrency must be at least 1")
-        info = await self.classifier(model)
+        owner, info = here(), await self.classifier(model)
         slots = asyncio.Semaphore(concurrency)
         pending: deque[asyncio.Task[list[Classified[AnyImage]]]] = deque()
 
         async def outcomes(group: Sequence[AnyImage]) -> list[Classified[AnyImage]]:
             async with slots:
-                return await self._run(self._flows.classify_each(group, info.name, top))
+                return await self._run(lambda flows: flows.classify_each(group, info.name, top))
 
         try:
             async for group in _grouped(images, info.batch(batch_size)):
+                refuse_copy(owner, THIS)
                 pending.append(asyncio.create_task(outcomes(group)))
                 if len(pending) >= 2 * concurrency:
                     for result in await pending.popleft():
                         yield result
+                        refuse_copy(owner, THIS)
             while pending:
                 for result in await pending.popleft():
                     yield result
+                    refuse_copy(owner, THIS)
         finally:
-            for task in pending:
-                task.cancel()
-            await asyncio.gather(*pending, return_exceptions=True)
+            if here() == owner:  # the tasks are the parent's
+                for task in pending:
+                    task.cancel()
+                await asyncio.gather(*pending, return_exceptions=True)
 
-    async def _run(self, flow: Flow[Result]) -> Result:
+    async def _run(self, flow: Callable[[Flows], Flow[Result]]) -> Result:
+        own = self._held.get()
+        if self._closed:
+            raise Cancelled("the client was closed")
+        return await self._steps(flow(own.flows), own)
+
+    async def _steps(self, flow: Flow[Result], own: Own) -> Result:
+        task = own.enter()
         try:
             step = next(flow)
             while True:
                 try:
-                    answer = await self._take(step)
+                    answer = await own.take(step)
                 except ClientError as error:
                     step = flow.throw(error)
                 else:
@@ -130,8 +159,36 @@ class AsyncClient:
             return result
         finally:
             flow.close()
+            own.leave(task)
 
-    async def _take(self, step: Step) -> Any:
+
+class Own:
+    """What one process has of a client. It connects at the first call, inside the loop that it belongs to."""
+
+    def __init__(self, place: Endpoint, flows: Flows) -> None:
+        self.flows = flows
+        self._endpoint = place
+        self._connected: AsyncTransport | None = None
+        # So that a child, which keeps what its parent had, does not end their coroutines, and the parent's sockets.
+        self._tasks: Counter[asyncio.Task[Any] | None] = Counter()
+
+    def enter(self) -> asyncio.Task[Any] | None:
+        """Raises Forked."""
+        try:
+            task = asyncio.current_task()
+        except RuntimeError:
+            raise Forked(
+                "this process was forked inside a running event loop, which is its parent's; call asyncio.run() here"
+            ) from None
+        self._tasks[task] += 1
+        return task
+
+    def leave(self, task: asyncio.Task[Any] | None) -> None:
+        self._tasks[task] -= 1
+        if not self._tasks[task]:
+            del self._tasks[task]
+
+    async def take(self, step: Step) -> Any:
         if isinstance(step, Send):
             return await self._transport().send(step.call, step.seconds)
         if isinstance(step, Pause):
@@ -139,10 +196,15 @@ class AsyncClient:
         return step.image if isinstance(step.image, bytes) else await asyncio.to_thread(read_image, step.image)
 
     def _transport(self) -> AsyncTransport:
-        """Made at the first call, inside the loop that it belongs to."""
         if self._connected is None:
-            self._connected = KINDS[self.endpoint.scheme].connect_async(self.endpoint)
+            self._connected = KINDS[self._endpoint.scheme].connect_async(self._endpoint)
         return self._connected
+
+    async def close(self, farewell: Callable[[], Awaitable[None]]) -> None:
+        """`farewell` is what the server is told before."""
+        if self._connected:
+            await farewell()
+            await self._connected.close()
 
 
 async def _grouped(images: Iterable[AnyImage] | AsyncIterable[AnyImage], size: int) -> AsyncIterator[list[AnyImage]]:

@@ -10,11 +10,12 @@ from contextlib import closing
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from client import endpoint
-from client.endpoint import DEFAULT_URL
+from client.endpoint import DEFAULT_URL, Endpoint
 from client.errors import Cancelled, ClientError
 from client.flows import Flow, Flows, Pause, Send, Step
 from client.images import grouped, read_image
-from client.transports import KINDS
+from client.processes import OfProcess, here, refuse_copy
+from client.transports import KINDS, Transport
 from client.types import AnyImage, Classified, Image, ModelInfo, ModelStatistics, Prediction, Tls
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+THIS = "this iteration"
 
 
 class Client:
@@ -32,6 +34,10 @@ class Client:
     stopping, or its queue full), at most `retries` times. `headers` go with every call. `shared_memory`
     carries large inputs to a server on the same host: None where it pays and is let; True, or NotAllowed or
     ServerError. `admin_key` is what a restricted server wants for its index, shared memory and settings.
+
+    A process that is forked has, in its copy of a client, one with a connection, threads and shared memory of its
+    own; closing it leaves the parent's alone. An iterator of `classify_many` that the parent began raises Forked
+    there. Where gRPC was loaded before the fork, calls by gRPC go through a further process, which gRPC needs then.
     """
 
     def __init__(
@@ -45,12 +51,10 @@ class Client:
         shared_memory: bool | None = None,
         admin_key: str | None = None,
     ) -> None:
-        self.endpoint = endpoint.parse(url, headers, tls, admin_key)
-        self._flows = Flows(self.endpoint, timeout, retries, shared_memory)
-        self._transport = KINDS[self.endpoint.scheme].connect(self.endpoint)
-        self._calls = Calls()
-        self._streams: set[Calls] = set()
-        """Those of `classify_many`."""
+        self.endpoint = place = endpoint.parse(url, headers, tls, admin_key)
+        self._closed = False
+        self._held = OfProcess(lambda: Own(place, Flows(place, timeout, retries, shared_memory)))
+        self._held.get()  # raises ValueError
 
     def __enter__(self) -> Client:
         return self
@@ -59,47 +63,50 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        self._calls.cancel()
-        self._run(self._flows.close(), Calls())
-        self._transport.close()
+        if self._closed:
+            return
+        own = self._held.get()
+        own.calls.cancel()
+        self._closed = True
+        own.close(lambda: self._steps(own.flows.close(), own, Calls()))
 
     def ready(self, model: str | None = None) -> bool:
         """Whether the server, or one model, can be asked. Raises ClientError if it says neither yes nor no."""
-        return self._run(self._flows.ready(model))
+        return self._run(lambda flows: flows.ready(model))
 
     def models(self) -> list[ModelInfo]:
         """All models that are ready, by name."""
-        return self._run(self._flows.models())
+        return self._run(lambda flows: flows.models())
 
     def model(self, name: str) -> ModelInfo:
         """What one model takes and gives. Raises ModelNotFound."""
-        return self._run(self._flows.model(name))
+        return self._run(lambda flows: flows.model(name))
 
     def classifier(self, name: str | None = None) -> ModelInfo:
         """The named image classifier; without a name, the only one there is. Raises ModelNotFound."""
-        return self._run(self._flows.classifier(name))
+        return self._run(lambda flows: flows.classifier(name))
 
     def statistics(self, model: str | None = None) -> list[ModelStatistics]:
         """Counters since the server started, of one model or of all."""
-        return self._run(self._flows.statistics(model))
+        return self._run(lambda flows: flows.statistics(model))
 
     def classify(self, image: Image, model: str | None = None, top: int = 5) -> tuple[Prediction, ...]:
         """The `top` most probable classes of one image, the best first. Raises ClientError."""
-        return self._run(self._flows.classify(image, model, top))
+        return self._run(lambda flows: flows.classify(image, model, top))
 
     def classify_batch(
         self, images: Sequence[Image], model: str | None = None, top: int = 5
     ) -> list[tuple[Prediction, ...]]:
         """As `classify`, for several images in one request; one bad image fails them all."""
-        return self._run(self._flows.classify_batch(images, model, top))
+        return self._run(lambda flows: flows.classify_batch(images, model, top))
 
     def probabilities(self, images: Sequence[Image], model: str | None = None) -> Array:
         """float32 [images, classes], unrounded, in one request. Raises ClientError."""
-        return self._run(self._flows.probabilities(images, model))
+        return self._run(lambda flows: flows.probabilities(images, model))
 
     def infer(self, model: str, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Any model's outputs by name, for inputs by name, of the dtypes and shapes that `model()` tells."""
-        return self._run(self._flows.infer(model, inputs))
+        return self._run(lambda flows: flows.infer(model, inputs))
 
     def classify_many(
         self,
@@ -119,33 +126,39 @@ class Client:
         calls = Calls()
 
         def outcomes(group: Sequence[AnyImage]) -> list[Classified[AnyImage]]:
-            return self._run(self._flows.classify_each(group, info.name, top), calls)
+            return self._run(lambda flows: flows.classify_each(group, info.name, top), calls)
 
         def generate() -> Iterator[Classified[AnyImage]]:
-            groups = grouped(images, info.batch(batch_size))
-            self._streams.add(calls)
+            groups, own = grouped(images, info.batch(batch_size)), self._held.get()
+            own.streams.add(calls)
             try:
                 with closing(map_bounded(outcomes, groups, concurrency, calls.cancel)) as found:
                     for group in found:
                         yield from group
             finally:
-                self._streams.discard(calls)
+                own.streams.discard(calls)
 
         return generate()
 
     def cancel(self) -> None:
         """End the calls that other threads wait for; they raise Cancelled."""
-        calls, self._calls = self._calls, Calls()
-        for one in (calls, *self._streams):
+        own = self._held.get()
+        calls, own.calls = own.calls, Calls()
+        for one in (calls, *own.streams):
             one.cancel()
 
-    def _run(self, flow: Flow[Result], calls: Calls | None = None) -> Result:
-        calls = calls or self._calls
+    def _run(self, flow: Callable[[Flows], Flow[Result]], calls: Calls | None = None) -> Result:
+        own = self._held.get()
+        if self._closed:
+            raise Cancelled("the client was closed")
+        return self._steps(flow(own.flows), own, calls or own.calls)
+
+    def _steps(self, flow: Flow[Result], own: Own, calls: Calls) -> Result:
         try:
             step = next(flow)
             while True:
                 try:
-                    answer = self._take(step, calls)
+                    answer = own.take(step, calls)
                 except ClientError as error:
                     step = flow.throw(error)
                 else:
@@ -156,12 +169,36 @@ class Client:
         finally:
             flow.close()
 
-    def _take(self, step: Step, calls: Calls) -> Any:
+
+class Own:
+    """What one process has of a client. It connects at the first call."""
+
+    def __init__(self, place: Endpoint, flows: Flows) -> None:
+        self.flows, self.calls = flows, Calls()
+        self.streams: set[Calls] = set()
+        """Those of `classify_many`."""
+        self._endpoint = place
+        self._lock = threading.Lock()
+        self._connected: Transport | None = None
+
+    def take(self, step: Step, calls: Calls) -> Any:
         if isinstance(step, Send):
-            return calls.result(self._transport.start(step.call, step.seconds))
+            return calls.result(self._transport().start(step.call, step.seconds))
         if isinstance(step, Pause):
             return calls.pause(step.seconds)
         return read_image(step.image)
+
+    def _transport(self) -> Transport:
+        with self._lock:
+            if self._connected is None:
+                self._connected = KINDS[self._endpoint.scheme].connect(self._endpoint)
+            return self._connected
+
+    def close(self, farewell: Callable[[], None]) -> None:
+        """`farewell` is what the server is told before."""
+        if self._connected:
+            farewell()
+            self._connected.close()
 
 
 class Calls:
@@ -210,16 +247,25 @@ def map_bounded(
     """
     if concurrency < 1:
         raise ValueError("concurrency must be at least 1")
+    owner, pool = here(), ThreadPoolExecutor(concurrency)
     pending: deque[Future[Result]] = deque()
-    with ThreadPoolExecutor(concurrency) as pool:
-        try:
-            for item in items:
-                pending.append(pool.submit(function, item))
-                if len(pending) >= 2 * concurrency:
-                    yield pending.popleft().result()
-            while pending:
-                yield pending.popleft().result()
-        finally:
+
+    def first() -> Result:
+        return pending.popleft().result()
+
+    try:
+        for item in items:
+            refuse_copy(owner, THIS)
+            pending.append(pool.submit(function, item))
+            if len(pending) >= 2 * concurrency:
+                yield first()
+                refuse_copy(owner, THIS)
+        while pending:
+            yield first()
+            refuse_copy(owner, THIS)
+    finally:
+        if here() == owner:  # a child has none of the threads, and perhaps their locks
             for future in pending:
                 future.cancel()
             cancel()
+            pool.shutdown()

@@ -12,6 +12,7 @@ from client.errors import (
     InvalidInput,
     ModelNotFound,
     NotAllowed,
+    ServerError,
     ServerUnavailable,
     UnreadableFile,
     from_status,
@@ -21,10 +22,19 @@ from client.types import Tls
 DEFAULT_URL = "localhost:8001"
 SCHEMES = ("grpc", "grpcs", "http", "https")
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
-STEP_PREFIX = re.compile(r"^in ensemble '[^']*', (\[request id: [^\]]*\] )?")
+STEP_PREFIX = re.compile(r"^(in ensemble '[^']*', (\[request id: [^\]]*\] )?)+")
 # What Triton adds to NOT_FOUND for a model that it has, but that is being loaded or unloaded: a
 # server that starts or stops.
-UNLOADED = "has no available versions"
+UNLOADED = re.compile("has no available versions|is not at ready state")
+# INTERNAL by gRPC and 500 by HTTP are also what Triton says of a worker of its Python backend that was killed, or
+# hangs: nobody is answered until it is started anew. The whole message is compared, since a model's own error may
+# hold what somebody wrote into an image.
+DEAD_WORKER = re.compile(
+    r"(Failed to process the request\(s\) for model instance '[^']*', message: )?"
+    r"Stub process ('[^']*' )?is not healthy\.?"
+)
+# Of gRPC's and aiohttp's words for UNAVAILABLE, those for a server that is no longer there.
+LOST = re.compile("connect|socket closed|broken pipe", re.IGNORECASE)
 # Triton says UNAVAILABLE by gRPC, and 403 by HTTP, to callers without the key of a restricted endpoint; asking
 # again is of no use.
 RESTRICTED = re.compile(r"This (protocol|API) is restricted")
@@ -63,10 +73,14 @@ class Endpoint:
         if RESTRICTED.search(message):
             return NotAllowed(self._restriction(message), restricted=True)
         mapped = from_status(status, message)
-        if isinstance(mapped, ModelNotFound) and UNLOADED in message:
+        if isinstance(mapped, ModelNotFound) and UNLOADED.search(message):
             mapped = ServerUnavailable(message)
+        if isinstance(mapped, ServerError) and DEAD_WORKER.fullmatch(message.strip()):
+            told = "a worker process of the server is dead, and until it is back nobody is answered"
+            return ServerUnavailable(f"{self.url} is unavailable: {message}; {told}", gone=True)
         if isinstance(mapped, ServerUnavailable):
-            return ServerUnavailable(f"{self.url} is unavailable: {message}{self._hint(message)}")
+            gone = bool(LOST.search(message))
+            return ServerUnavailable(f"{self.url} is unavailable: {message}{self._hint(message)}", gone)
         if isinstance(mapped, ModelNotFound):
             return ModelNotFound(f"{message}; `repo-client models --url {self.url}` lists what is served")
         if isinstance(mapped, NotAllowed):

@@ -1,7 +1,7 @@
 """What can go wrong between a client and a server, one exit code a class.
 
     ClientError              1
-    ├── ServerUnavailable    3   no server at the address, or it stayed too busy
+    ├── ServerUnavailable    3   no server at the address, it stayed too busy, or a worker of it is dead
     ├── DeadlineExceeded     4   no answer within the timeout
     ├── ModelNotFound        5   the server has no such model, or none that takes images
     ├── InvalidInput         6   the server refused what was sent
@@ -11,7 +11,8 @@
     ├── Cancelled           10   the caller ended the call
     ├── UnwritableFile      11   a result or a record cannot be kept
     ├── CannotListen        12   the address to listen on is taken, or not this machine's
-    └── ForbiddenContent    13   `moderate --once` found some
+    ├── ForbiddenContent    13   `moderate --once` found some
+    └── Forked              14   what a process began before a fork was gone on with in the child
 
 2 is the command line's own (unknown option, missing argument); 130 is Ctrl-C, 143 SIGTERM (README has the table).
 """
@@ -25,6 +26,11 @@ class ClientError(Exception):
 
 class ServerUnavailable(ClientError):
     exit_code = 3
+
+    def __init__(self, message: str, gone: bool = False) -> None:
+        super().__init__(message)
+        self.gone = gone
+        """Whether who was to answer is no longer there, rather than too busy or not there yet."""
 
 
 class DeadlineExceeded(ClientError):
@@ -70,6 +76,10 @@ class CannotListen(ClientError):
 
 class ForbiddenContent(ClientError):
     exit_code = 13
+
+
+class Forked(ClientError):
+    exit_code = 14
 
 
 # gRPC's status names, as tritonclient spells them, and what they mean to a caller.

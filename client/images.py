@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import io
 import itertools
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -26,6 +28,16 @@ def read_image(image: Image) -> bytes:
         raise UnreadableFile(f"{image}: {error.strerror}") from None
     except ValueError as error:  # a NUL in the name
         raise UnreadableFile(f"{str(image)!r}: {error}") from None
+
+
+@functools.cache
+def gray_picture() -> bytes:
+    """A PNG that every image classifier takes: to be told its classes, or whether anybody is answered at all."""
+    from PIL import Image
+
+    file = io.BytesIO()
+    Image.new("RGB", (64, 64), "gray").save(file, "PNG")
+    return file.getvalue()
 
 
 def grouped(images: Iterable[AnyImage], size: int) -> Iterator[list[AnyImage]]:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import secrets
 import struct
 import threading
 from collections.abc import Sequence
 from dataclasses import replace
 from multiprocessing import shared_memory
+from multiprocessing.util import Finalize
 from typing import TYPE_CHECKING
 
+from client.processes import here
 from client.types import Tensor
 
 if TYPE_CHECKING:
@@ -20,13 +24,18 @@ PAYS_FROM_BYTES = 512 * 1024
 SMALLEST_REGION = 1024 * 1024
 LENGTH = struct.Struct("<I")
 """Before each element of a BYTES tensor."""
+# multiprocessing's tracker has a lock that a child would find held for ever, if a thread of the parent was about to
+# make or to unlink a region at the moment of the fork. So a fork waits for that moment to pass.
+_TRACKED = threading.RLock()
+os.register_at_fork(before=_TRACKED.acquire, after_in_parent=_TRACKED.release, after_in_child=_TRACKED.release)
 
 
 class Region:
     """A piece of shared memory of this process, which the server may have been told of."""
 
     def __init__(self, size: int) -> None:
-        self._memory = shared_memory.SharedMemory(create=True, size=size)
+        with _TRACKED:
+            self._memory = shared_memory.SharedMemory(create=True, size=size)
         self.key = self._memory.name
         self.name = f"repo-client-{self.key.strip('/')}-{secrets.token_hex(4)}"
         self.size = size
@@ -56,17 +65,22 @@ class Region:
             offset += LENGTH.size + len(element)
 
     def destroy(self) -> None:
-        self._memory.close()
-        self._memory.unlink()
+        with _TRACKED:
+            self._memory.unlink()
+        with contextlib.suppress(BufferError):  # it is being written to as the process ends
+            self._memory.close()
 
 
 class Regions:
-    """Regions that are lent to one request each, and kept for the next."""
+    """Regions that are lent to one request each, and kept for the next. They belong to the process that made them."""
 
     def __init__(self) -> None:
+        self._owner = here()
         self._free: list[Region] = []
         self._all: list[Region] = []
         self._lock = threading.Lock()
+        # In children of multiprocessing as well, which run nothing of atexit's; a copy in a child does nothing.
+        Finalize(self, _destroy, (self._all,), exitpriority=0)
 
     def take(self, tensors: Sequence[Tensor]) -> Region:
         size = sum(_aligned(byte_size(tensor.data)) for tensor in tensors)
@@ -81,6 +95,8 @@ class Regions:
             return region
 
     def give_back(self, region: Region) -> None:
+        if here() != self._owner:  # a call of the parent's, which ends in a child as memory is cleared
+            return
         with self._lock:
             self._free.append(region)
 
@@ -91,9 +107,13 @@ class Regions:
 
     def destroy(self) -> None:
         with self._lock:
-            for region in self._all:
-                region.destroy()
-            self._all, self._free = [], []
+            _destroy(self._all)
+            self._free.clear()
+
+
+def _destroy(regions: list[Region]) -> None:
+    while regions:
+        regions.pop().destroy()
 
 
 def pays(tensors: Sequence[Tensor]) -> bool:

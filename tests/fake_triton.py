@@ -91,10 +91,10 @@ def _elements(raw: bytes) -> Iterator[bytes]:
         raw = raw[4 + size :]
 
 
-def refuse(status: grpc.StatusCode, times: float = float("inf")) -> Behaviour:
+def refuse(status: grpc.StatusCode, times: float = float("inf"), message: str = "no") -> Behaviour:
     def behave(call: int, _: Any, context: grpc.ServicerContext) -> None:
         if call <= times:
-            context.abort(status, "no")
+            context.abort(status, message)
 
     return behave
 

@@ -34,7 +34,7 @@ FLOORS = [
 ]
 CLIENT_FLOORS = [
     {"errors", "notify"},
-    {"types", "signals"},
+    {"types", "processes", "signals"},
     {"endpoint", "images", "shared_memory"},
     {"transports"},
     {"flows"},

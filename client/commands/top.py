@@ -15,7 +15,7 @@ import typer
 
 from client.commands.options import Connection, Json, connects
 from client.commands.output import print_error, print_json
-from client.errors import Cancelled, DeadlineExceeded, ServerUnavailable
+from client.errors import Cancelled, DeadlineExceeded, ModelNotFound, ServerUnavailable
 
 if TYPE_CHECKING:
     from client.monitoring.frames import Frame
@@ -69,7 +69,7 @@ def _frames(reader: Reader, interval: float, count: int | None, patient: bool) -
         for number in itertools.count():
             try:
                 frame, trouble = reader.frame(), ""
-            except (ServerUnavailable, DeadlineExceeded) as error:
+            except (ServerUnavailable, DeadlineExceeded, ModelNotFound) as error:  # a model may go and come, too
                 if not patient or number == 0:
                     raise
                 frame, trouble = None, str(error)

@@ -15,9 +15,10 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from client.aio import AsyncClient
-from client.errors import ClientError
+from client.errors import ClientError, DeadlineExceeded, ModelNotFound, ServerError, ServerUnavailable
 from client.gateway import documents, problems
 from client.gateway.body import image_of
+from client.gateway.health import Health
 from client.gateway.limits import Slots
 from client.gateway.metrics import Metrics
 from client.gateway.middleware import Around
@@ -27,6 +28,7 @@ from client.gateway.settings import Settings
 from client.types import Prediction
 
 MAX_TOP = 1000
+SERVER_FAULTS = (ServerUnavailable, ServerError, DeadlineExceeded, ModelNotFound)
 
 
 @dataclass
@@ -41,6 +43,7 @@ class Gateway:
     def __post_init__(self) -> None:
         self.slots = Slots(self.settings.concurrency, self.settings.queue)
         self.models = Models(self.client, self.settings.model)
+        self.health = Health(self.client, self.models)
 
 
 def make_app(gateway: Gateway) -> FastAPI:
@@ -104,7 +107,7 @@ def _add_health(app: FastAPI, gateway: Gateway) -> None:
 
     @app.get("/readyz", summary="Whether images can be classified", tags=["operation"], **documents.READY)
     async def readyz() -> Response:
-        reason = "stopping" if gateway.draining else "" if await gateway.models.ready() else "the server is not ready"
+        reason = "stopping" if gateway.draining else "" if await gateway.health.ready() else "the server is not ready"
         return JSONResponse({"status": reason or "ok"}, 503 if reason else 200)
 
     @app.get("/metrics", summary="For Prometheus", tags=["operation"], **documents.TEXT)
@@ -117,8 +120,13 @@ async def _asked(gateway: Gateway, image: bytes, model: str | None, top: int) ->
     name = await gateway.models.chosen(model)
     async with gateway.slots.turn(gateway.settings.body_timeout):
         started = time.perf_counter()
-        predictions = await gateway.client.classify(image, name, top)
+        try:
+            predictions = await gateway.client.classify(image, name, top)
+        except SERVER_FAULTS:
+            gateway.health.failed(name)
+            raise
         seconds = time.perf_counter() - started
+        gateway.health.answered(name)
     gateway.metrics.triton_seconds.labels(name).observe(seconds)
     return predictions, seconds
 

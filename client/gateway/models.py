@@ -31,6 +31,11 @@ class Models:
         names = await self.names()
         return names[0] if len(names) == 1 else None
 
+    async def served(self) -> list[str]:
+        """Those that callers ask: the default one, or, where they have to name one, all. Raises ClientError."""
+        default = await self.default()
+        return [default] if default else await self.names()
+
     async def chosen(self, name: str | None) -> str:
         """Raises Problem 400, ClientError."""
         found = name or await self.default()
@@ -40,6 +45,7 @@ class Models:
         return found
 
     async def ready(self) -> bool:
+        """Whether Triton says that it is."""
         try:
             if not await self._client.ready():
                 return False

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from client.errors import ClientError, DeadlineExceeded, InvalidInput, ServerError
-from client.images import read_image
+from client.errors import ClientError, DeadlineExceeded, InvalidInput, ServerError, ServerUnavailable
+from client.images import gray_picture, read_image
 from client.moderation.rules import Rules, resolve
 from client.moderation.watch import Found, look
 
@@ -17,13 +16,13 @@ if TYPE_CHECKING:
     from client.client import Client
     from client.types import ModelInfo
 
-# An image that fails the server, or keeps it busy past the deadline, so often is not the server's fault.
+# A file that fails so often, asked about alone and after the server had answered for another, is itself to blame.
 ATTEMPTS = 3
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """`forbidden`, `clean`, or `unjudged` with the reason; `changed` if it has to be looked at again."""
+    """`forbidden`, `clean`, or `unjudged` with the reason; `changed` and `suspect` have to be looked at again."""
 
     found: Found
     kind: str
@@ -32,6 +31,8 @@ class Verdict:
     class_id: int | None = None
     label: str = ""
     reason: str = ""
+    harmful: bool = False
+    """Whether it cost the server a worker, or the time of a whole call, again and again: never let through."""
 
 
 class Outage(Exception):
@@ -47,6 +48,7 @@ class Judge:
         self._model: ModelInfo | None = None
         self._rules = Rules({}, threshold)
         self._failures: dict[tuple[int, int, int], int] = {}
+        """Of suspects: files that failed, whether through their own fault or not."""
 
     @property
     def model(self) -> str:
@@ -62,12 +64,20 @@ class Judge:
         if self._model is not None and self._client.model(current.name) == self._model:
             return
         count = current.outputs[0].shape[-1]
-        answers = self._client.classify(_gray_picture(), current.name, max(count, 1))
+        answers = self._client.classify(gray_picture(), current.name, max(count, 1))
         self._rules = resolve(self._forbidden, {answer.class_id: answer.label for answer in answers}, self._threshold)
         self._model = self._client.model(current.name)
 
     def judge(self, found: Found) -> Verdict:
-        """Raises Outage."""
+        """Suspects are for `judge_alone`. Raises Outage."""
+        return Verdict(found, "suspect") if found.identity in self._failures else self._judged(found, alone=False)
+
+    def judge_alone(self, found: Found) -> Verdict:
+        """A suspect, with nothing else in flight, so that what happens to the server is its doing. Raises Outage."""
+        self._raise_if_away()
+        return self._judged(found, alone=True)
+
+    def _judged(self, found: Found, alone: bool) -> Verdict:
         assert self._model is not None  # prepare() was called
         try:
             data = read_image(found.path)
@@ -79,27 +89,32 @@ class Judge:
         try:
             probabilities = self._client.probabilities([data], self._model.name)[0].tolist()
         except InvalidInput as error:
+            self._raise_if_away()  # a server that refuses every image says nothing about this one
             return Verdict(found, "unjudged", sha256, reason=str(error))
         except ClientError as error:
-            return self._failed(found, sha256, error)
+            return self._failed(found, sha256, error, alone)
+        self._failures.pop(found.identity, None)
         worst = self._rules.worst(probabilities)
         score = self._rules.score(probabilities)
         kind = "forbidden" if score >= self._threshold else "clean"
         return Verdict(found, kind, sha256, score, worst, self._rules.classes[worst])
 
-    def _failed(self, found: Found, sha256: str, error: ClientError) -> Verdict:
-        if isinstance(error, ServerError | DeadlineExceeded) and self._client.ready():
-            failures = self._failures[found.identity] = self._failures.get(found.identity, 0) + 1
-            if failures >= ATTEMPTS:
-                del self._failures[found.identity]
-                return Verdict(found, "unjudged", sha256, reason=f"failed {ATTEMPTS} times: {error}")
+    def _failed(self, found: Found, sha256: str, error: ClientError, alone: bool) -> Verdict:
+        harmful = isinstance(error, DeadlineExceeded) or (isinstance(error, ServerUnavailable) and error.gone)
+        if not harmful and not isinstance(error, ServerError):
+            raise Outage(str(error)) from None
+        failures = self._failures[found.identity] = self._failures.get(found.identity, 0) + alone
+        if failures >= ATTEMPTS:
+            del self._failures[found.identity]
+            return Verdict(found, "unjudged", sha256, reason=f"failed {ATTEMPTS} times: {error}", harmful=harmful)
+        if isinstance(error, ServerError):
+            return Verdict(found, "suspect")
         raise Outage(str(error)) from None
 
-
-def _gray_picture() -> bytes:
-    """Something to classify, to be told all classes with their labels."""
-    from PIL import Image
-
-    file = io.BytesIO()
-    Image.new("RGB", (64, 64), "gray").save(file, "PNG")
-    return file.getvalue()
+    def _raise_if_away(self) -> None:
+        """Unless it answers for a picture that was answered for before."""
+        assert self._model is not None
+        try:
+            self._client.probabilities([gray_picture()], self._model.name)
+        except ClientError as error:
+            raise Outage(str(error)) from None

@@ -12,7 +12,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from client import signals
-from client.errors import ClientError, InvalidInput, NotAllowed, UnwritableFile
+from client.errors import (
+    ClientError,
+    DeadlineExceeded,
+    InvalidInput,
+    NotAllowed,
+    ServerUnavailable,
+    UnwritableFile,
+)
 from client.moderation import hooks, moving
 from client.moderation.journal import Journal, Move
 from client.moderation.judging import Judge, Outage, Verdict
@@ -110,6 +117,9 @@ class Moderator:
             self._judge.prepare()
         except (InvalidInput, NotAllowed):
             raise
+        except (ServerUnavailable, DeadlineExceeded) as error:
+            self._wait(str(error))
+            return False
         except ClientError as error:
             if self.stop.is_set():
                 return False  # it was cancelled
@@ -117,7 +127,6 @@ class Moderator:
                 raise  # the model was never there
             self._wait(str(error))
             return False
-        self._waited = FIRST_WAIT
         return True
 
     def _is_up(self) -> bool:
@@ -136,23 +145,35 @@ class Moderator:
 
     def _pass(self) -> bool:
         """One look through the tree; whether something has to be looked at again."""
-        from client.client import map_bounded
-
         again = False
         try:
-            for verdict in map_bounded(self._judged, self._candidates(), self.orders.concurrency):
+            for verdict in self._verdicts():
                 if self.stop.is_set():
                     return True
-                again |= verdict.kind in ("changed", "unsettled")
+                again |= verdict.kind in ("changed", "unsettled", "suspect")
                 self._act(verdict)
         except Outage as outage:
             if not self.stop.is_set():
                 self._wait(str(outage))
             return True
+        self._waited = FIRST_WAIT
         if self._complained:
             self.warn("the server is back")
             self._complained = False
         return again
+
+    def _verdicts(self) -> Iterator[Verdict]:
+        """Suspects, which may be what the server does not survive, come last, one by one."""
+        from client.client import map_bounded
+
+        suspects = []
+        for verdict in map_bounded(self._judged, self._candidates(), self.orders.concurrency):
+            if verdict.kind == "suspect":
+                suspects.append(verdict.found)
+            else:
+                yield verdict
+        for found in suspects:
+            yield self._judge.judge_alone(found)
 
     def _candidates(self) -> Iterator[Found]:
         orders = self.orders
@@ -172,7 +193,8 @@ class Moderator:
     def _act(self, verdict: Verdict) -> None:
         if verdict.kind not in vars(self.counts):
             return
-        leaves = verdict.kind == "forbidden" or (verdict.kind == "unjudged" and not self.orders.fail_open)
+        let_through = verdict.kind == "clean" or (self.orders.fail_open and not verdict.harmful)
+        leaves = verdict.kind == "forbidden" or not let_through
         folder = self.orders.quarantine if leaves else self.orders.release
         target = folder / verdict.found.path.relative_to(self.orders.root) if folder else None
         record = self._record(verdict, target)

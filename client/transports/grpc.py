@@ -7,20 +7,22 @@ import threading
 from concurrent.futures import Future, InvalidStateError
 from typing import Any
 
+from client import processes
 from client.endpoint import Endpoint
 from client.transports import tensors
+from client.transports.relay import AsyncRelay, Relay
 from client.types import Ask, Inference
 
 # Answers of these are no messages.
 PLAIN = ("is_server_ready", "is_model_ready", "register_system_shared_memory", "unregister_system_shared_memory")
 
 
-def connect(endpoint: Endpoint) -> Grpc:
-    return Grpc(endpoint)
+def connect(endpoint: Endpoint) -> Grpc | Relay:
+    return Relay(endpoint) if processes.grpc_was_used() else Grpc(endpoint)
 
 
-def connect_async(endpoint: Endpoint) -> AsyncGrpc:
-    return AsyncGrpc(endpoint)
+def connect_async(endpoint: Endpoint) -> AsyncGrpc | AsyncRelay:
+    return AsyncRelay(endpoint) if processes.grpc_was_used() else AsyncGrpc(endpoint)
 
 
 class Grpc:
