@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,12 +11,20 @@ from pathlib import Path
 import pytest
 from fake_triton import FakeTriton, serving
 from filelock import FileLock
+from scheduling import (  # noqa: F401  what pytest and xdist ask, which is not of fixtures
+    pytest_addoption,
+    pytest_collection_modifyitems,
+    pytest_configure,
+    pytest_configure_node,
+    pytest_xdist_make_scheduler,
+)
 
 from builder.build import build_repository, plan
 from builder.exporters import EXPORTERS
 from builder.launchers import LAUNCHERS, LaunchOptions
 from builder.manifest import load_manifest
 from builder.pictures import SAMPLES
+from builder.recipe import PreprocessRecipe
 from builder.types import BuiltModel, Endpoints, Target
 from client import Client
 
@@ -36,6 +45,9 @@ VARIANTS = [
 def model_of(format_name: str, precision: str) -> str:
     return f"{format_name}_model" if precision == "fp32" else f"{format_name}_{precision}_model"
 
+
+# As the models' entries below say it.
+RECIPE = PreprocessRecipe(channels=3, resize=(40,), crop=(32, 32), mean=(0.5, 0.4, 0.3), std=(0.2, 0.25, 0.3))
 
 # Untrained and calibrated on four photos, int8 is mostly noise; what is asked of these is that they are served.
 ROUGH = "noise: 3, top1_agreement: 0"
@@ -91,9 +103,16 @@ def repository(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path
     with FileLock(f"{folder}.lock"):
         if not (folder / "built").exists():
             folder.mkdir()
-            build(folder, MANIFEST)
-            (folder / "built").touch()
+            built = build(folder, MANIFEST)
+            (folder / "built").write_bytes(pickle.dumps({model.name: model for model in built}))
     return folder / "repository"
+
+
+@pytest.fixture(scope="session")
+def shared_builds(repository: Path) -> dict[str, BuiltModel]:
+    """What the builds of the shared repository told, by name."""
+    found: dict[str, BuiltModel] = pickle.loads((repository.parent / "built").read_bytes())
+    return found
 
 
 @pytest.fixture(scope="session")

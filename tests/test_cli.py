@@ -1,10 +1,10 @@
 """Both programs as a shell sees them: output, exit codes, no tracebacks."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -121,13 +121,14 @@ def test_serve_without_a_repository(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_interrupted_build_leaves_nothing(number: signal.Signals, tmp_path: Path) -> None:
-    write_manifest(tmp_path, "models:\n" + "".join(f"  m{i}: {{network: vgg11, weights: random}}\n" for i in range(3)))
+    keys = "weights: random, preprocess: {channels: 3, resize: 40, crop: 32}"
+    write_manifest(tmp_path, f"models:\n  m: {{network: small.py:Lingering, {keys}}}\n  lenet: {{weights: random}}\n")
     process = subprocess.Popen(
         [sys.executable, "-m", "builder"], cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
     )
     staging = tmp_path / ".model_repository.staging"
     while not list(staging.glob("*/network")) and process.poll() is None:
-        os.sched_yield()
+        time.sleep(0.01)
     process.send_signal(number)
     _, messages = process.communicate()
     assert process.returncode in (130, 128 + signal.SIGTERM)
