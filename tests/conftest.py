@@ -11,13 +11,6 @@ from pathlib import Path
 import pytest
 from fake_triton import FakeTriton, serving
 from filelock import FileLock
-from scheduling import (  # noqa: F401  what pytest and xdist ask, which is not of fixtures
-    pytest_addoption,
-    pytest_collection_modifyitems,
-    pytest_configure,
-    pytest_configure_node,
-    pytest_xdist_make_scheduler,
-)
 
 from builder.build import build_repository, plan
 from builder.exporters import EXPORTERS
@@ -27,6 +20,8 @@ from builder.pictures import SAMPLES
 from builder.recipe import PreprocessRecipe
 from builder.types import BuiltModel, Endpoints, Target
 from client import Client
+
+pytest_plugins = ["scheduling"]
 
 ANY_PORTS = LaunchOptions(http_port=0, grpc_port=0, metrics_port=0)
 NETWORKS = Path(__file__).parent / "networks" / "small.py"

@@ -13,7 +13,8 @@ CONFTEST = """
 import os
 
 import pytest
-from scheduling import *  # what pytest asks of a conftest
+
+pytest_plugins = ["scheduling"]
 
 @pytest.fixture(autouse=True)
 def _noted(request):
