@@ -9,6 +9,7 @@
 #   ARGS="tests/test_cli.py -x"     pytest's arguments
 #   FRESH_FOLDER=/elsewhere         where the system is made
 #   FRESH_PIP_CACHE=~/.cache/pip    lets pip read, but not write, what was downloaded before; it must be root's
+#   FRESH_KEEP=1                    leaves the system, to look into it with chroot
 #
 # Mounts and processes live in namespaces of their own, so that the kernel ends both, whatever ends this.
 set -euo pipefail
@@ -50,7 +51,9 @@ finish() {
     fi
     # Nothing is mounted in this namespace; should it be all the same, what is mounted must not be deleted.
     mounts | while read -r place; do umount -R "$place" || true; done
-    if [ -n "$(mounts)" ]; then
+    if [ -n "${FRESH_KEEP:-}" ]; then
+        echo "kept: $folder/root"
+    elif [ -n "$(mounts)" ]; then
         echo "left as it is, for something is still mounted in it: $folder" >&2
     else
         rm -rf --one-file-system "$folder"
