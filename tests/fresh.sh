@@ -69,6 +69,7 @@ mounts() { # what is mounted in the folder, innermost first
 checkout() { # tracked files as they are now, committed or not, and no others
     local here commit
     here=$(git -C "$(dirname "$0")" rev-parse --show-toplevel)
+    git -C "$here" update-index -q --refresh || true # stash fails, mutely, where files differ in time alone
     commit=$(git -C "$here" -c user.name=fresh -c user.email=fresh@localhost stash create)
     git -C "$here" archive "${commit:-HEAD}"
 }
