@@ -25,7 +25,7 @@ esac
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
-    return copy(tmp_path / "a checkout")
+    return copy(tmp_path / "checkout")
 
 
 def copy(folder: Path) -> Path:
@@ -92,3 +92,11 @@ def test_checkouts_share_what_is_the_same(checkout: Path, tmp_path: Path) -> Non
     assert [path.name for path in (second / ".venv").glob("installed*")] == ["installed-3.11-one"]
     assert install(second, "installed-3.11-other", **kept)[1].endswith("--editable .[dev]")
     assert {path.name for path in (tmp_path / "kept").iterdir()} == {"installed-3.11-one", "installed-3.11-other"}
+
+
+def test_places_that_scripts_cannot_name_share_nothing(tmp_path: Path) -> None:
+    kept = {"BUILD_REPO_VENV": str(tmp_path / "kept")}
+    for name in ("a checkout", "another & one"):
+        (only,) = install(copy(tmp_path / name), "installed-3.11-one", **kept)
+        assert only.endswith("--editable .[dev]")
+    assert not (tmp_path / "kept").exists()
