@@ -128,8 +128,10 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
         def _split_scope(self, nodeid: str) -> str:
             if self.groups is None:
-                path = next(iter(self.nodes)).workerinput["groups"]
-                self.groups = json.loads(Path(path).read_text(encoding="utf-8"))
+                path = Path(next(iter(self.nodes)).workerinput["groups"])
+                if not path.exists():
+                    raise pytest.UsageError("the processes collected nothing; pytest without -n tells why")
+                self.groups = json.loads(path.read_text(encoding="utf-8"))
             return self.groups[nodeid]
 
     if config.getoption("dist") != "loadgroup":
