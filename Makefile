@@ -2,17 +2,24 @@
 
 PYTHON ?= $(firstword $(foreach p,python3.11 python3.12 python3,$(if $(shell $(p) -c 'import sys; sys.exit(not (3,11) <= sys.version_info[:2] <= (3,12))' 2>/dev/null && echo ok),$(p))))
 BIN := .venv/bin
-STAMP := .venv/installed
+# Whether .venv is what it should be is told by contents, not by times, which a checkout renews.
+STAMP := .venv/installed-$(shell $(PYTHON) -c 'import hashlib, pathlib, sys; print("%d.%d" % sys.version_info[:2], hashlib.sha256(b"".join(pathlib.Path(name).read_bytes() for name in ("pyproject.toml", "constraints.txt"))).hexdigest(), sep="-")')
 # TensorRT's Python bindings without its libraries, which the tests hold the builder's calls to.
 BINDINGS := .venv/tensorrt-10 .venv/tensorrt-11
 REPOSITORY ?= model_repository
+# Two workers that compute, and one that mostly waits for containers (tests/scheduling.py).
+PYTEST := $(BIN)/python -m pytest -n 3 --dist loadgroup --durations=10
+# ARGS are pytest's; WITHOUT names markers of tests to leave out: make test WITHOUT=docker ARGS=tests/test_cli.py
+SELECTION := not gpu$(foreach marker,$(WITHOUT), and not $(marker))
 
-.PHONY: help install demo test test-all check format build serve bench schema clean
+.PHONY: help install demo test test-all test-fresh durations check format build serve bench schema clean
 
 help:
 	@echo "demo      train, build, serve and classify handwritten digits"
 	@echo "test      check, then the tests, the real server included"
 	@echo "test-all  also the tests that take minutes: every network, built"
+	@echo "test-fresh  the tests on a minimal system that has nothing yet, in a folder; needs root"
+	@echo "durations  record how long each test takes, by which the tests are spread over processes"
 	@echo "check     ruff, mypy, the JSON Schema's freshness"
 	@echo "build     build-repo on models.yaml"
 	@echo "serve     serve model_repository on loopback"
@@ -21,11 +28,9 @@ help:
 
 install: $(STAMP)
 
-$(STAMP): pyproject.toml constraints.txt
+$(STAMP):
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or 3.12 is needed; name one: make PYTHON=/path/to/python3.11" >&2; exit 1; }
-	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
-	@touch $@
+	.ci/environment $(PYTHON) $(notdir $@)
 
 demo: install
 	$(BIN)/python examples/demo.py
@@ -39,10 +44,16 @@ $(BINDINGS) $(KSERVE): | $(STAMP)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --target $@ $(WHEEL)
 
 test: check $(BINDINGS) $(KSERVE)
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not gpu"
+	$(PYTEST) -m "not slow and $(SELECTION)" $(ARGS)
 
 test-all: check $(BINDINGS) $(KSERVE)
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not gpu"
+	$(PYTEST) -m "$(SELECTION)" $(ARGS)
+
+test-fresh:
+	ARGS='$(ARGS)' tests/fresh.sh
+
+durations: install $(BINDINGS) $(KSERVE)
+	$(PYTEST) -m "$(SELECTION)" --record-durations $(ARGS)
 
 check: install
 	$(BIN)/ruff check .

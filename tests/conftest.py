@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,10 +17,11 @@ from builder.exporters import EXPORTERS
 from builder.launchers import LAUNCHERS, LaunchOptions
 from builder.manifest import load_manifest
 from builder.pictures import SAMPLES
+from builder.recipe import PreprocessRecipe
 from builder.types import BuiltModel, Endpoints, Target
 from client import Client
 
-pytest_plugins = ["leftovers", "limits", "tools"]
+pytest_plugins = ["leftovers", "limits", "scheduling", "tools"]
 
 ANY_PORTS = LaunchOptions(http_port=0, grpc_port=0, metrics_port=0)
 NETWORKS = Path(__file__).parent / "networks" / "small.py"
@@ -38,6 +40,9 @@ VARIANTS = [
 def model_of(format_name: str, precision: str) -> str:
     return f"{format_name}_model" if precision == "fp32" else f"{format_name}_{precision}_model"
 
+
+# As the models' entries below say it.
+RECIPE = PreprocessRecipe(channels=3, resize=(40,), crop=(32, 32), mean=(0.5, 0.4, 0.3), std=(0.2, 0.25, 0.3))
 
 # Untrained and calibrated on four photos, int8 is mostly noise; what is asked of these is that they are served.
 ROUGH = "noise: 3, top1_agreement: 0"
@@ -93,9 +98,16 @@ def repository(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path
     with FileLock(f"{folder}.lock"):
         if not (folder / "built").exists():
             folder.mkdir()
-            build(folder, MANIFEST)
-            (folder / "built").touch()
+            built = build(folder, MANIFEST)
+            (folder / "built").write_bytes(pickle.dumps({model.name: model for model in built}))
     return folder / "repository"
+
+
+@pytest.fixture(scope="session")
+def shared_builds(repository: Path) -> dict[str, BuiltModel]:
+    """What the builds of the shared repository told, by name."""
+    found: dict[str, BuiltModel] = pickle.loads((repository.parent / "built").read_bytes())
+    return found
 
 
 @pytest.fixture(scope="session")

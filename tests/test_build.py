@@ -1,12 +1,14 @@
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from conftest import VARIANTS, build
+from conftest import RECIPE as SHARED_RECIPE
+from conftest import VARIANTS, build, model_of
 from PIL import Image
 
-from builder import config
+from builder import config, networks
 from builder.build import build_repository, plan
 from builder.errors import BuilderError, ExportError, ManifestError, VerificationError, WeightsError
 from builder.exporters import EXPORTERS
@@ -15,10 +17,22 @@ from builder.manifest import load_manifest
 from builder.networks import NETWORKS
 from builder.networks.classifier import as_classifier
 from builder.pictures import SAMPLES, evaluation, find
-from builder.types import NetworkRequest, Target, WeightsSource
+from builder.types import BuiltModel, NetworkRequest, Target, WeightsSource
 
+RANDOM = WeightsSource("random", "random")
 RECIPE = "preprocess: {channels: 3, resize: 40, crop: 32}"
-SMALL_TORCHVISION = ["squeezenet1_1", "shufflenet_v2_x0_5", "mobilenet_v3_small", "resnet18", "googlenet"]
+# Each family once and each format once; the other pairs are among the slow tests.
+PAIRED = {
+    "squeezenet1_1": "torchscript",
+    "shufflenet_v2_x0_5": "openvino",
+    "mobilenet_v3_small": "onnx",
+    "resnet18": "openvino",
+    "googlenet": "torchscript",
+}
+
+
+def paired(name: str, format_name: str) -> Any:
+    return pytest.param(name, format_name, marks=() if PAIRED[name] == format_name else pytest.mark.slow)
 
 
 def entry(network: str, **keys: object) -> str:
@@ -35,17 +49,17 @@ ERRORS = {"fp32": 1e-5, "fp16": 1e-3, "bf16": 1e-2, "int8": 2e-2}
 
 
 @pytest.mark.parametrize(("format_name", "precision"), VARIANTS)
-def test_published_model_computes_what_the_network_computes(format_name: str, precision: str, tmp_path: Path) -> None:
-    """Held to a module made anew, not to what the build itself compared."""
-    keys = f"weights: random, seed: 4, format: {format_name}, precision: {precision}, calibration: {SAMPLES}"
-    (built,) = build(tmp_path, f"models:\n  lenet: {{{keys}}}\n")
-    network = NETWORKS["lenet"].make(NetworkRequest("lenet", WeightsSource("random", "random", seed=4)))
-    assert network.recipe
-    images = next(evaluation(find(None, tmp_path), network.recipe, 5).batches(5))
+def test_published_model_computes_what_the_network_computes(
+    format_name: str, precision: str, repository: Path, shared_builds: dict[str, BuiltModel]
+) -> None:
+    """Held to a module made anew, not to what the build itself compared. The builds are those that others serve."""
+    made = networks.find("small.py:small").make(NetworkRequest("small.py:small", RANDOM, base=repository.parent))
+    images = next(evaluation(find(None, repository.parent), SHARED_RECIPE, 5).batches(5))
     exporter = EXPORTERS[format_name]
-    artifact = tmp_path / "repository" / built.network_model / "1" / exporter.FILENAME
+    built = shared_builds[model_of(format_name, precision)]
+    artifact = repository / built.network_model / "1" / exporter.FILENAME
     with torch.inference_mode():
-        expected = as_classifier(network.module, "softmax")(images)
+        expected = as_classifier(made.module, "softmax")(images)
     probabilities = exporter.load(artifact, Target(precision))(images)
     assert (probabilities - expected).abs().max() <= ERRORS[precision]
     assert torch.allclose(probabilities.sum(1), torch.ones(5), atol=ERRORS[precision])
@@ -60,9 +74,12 @@ def test_published_model_computes_what_the_network_computes(format_name: str, pr
 
 
 # Compiling takes AOTInductor half a minute a network, so that all but one of them are among the slow tests.
-@pytest.mark.parametrize("format_name", ["torchscript", "onnx", "openvino"])
-@pytest.mark.parametrize("name", SMALL_TORCHVISION)
+@pytest.mark.parametrize(
+    ("name", "format_name"),
+    [paired(name, format_name) for name in PAIRED for format_name in ("torchscript", "onnx", "openvino")],
+)
 def test_torchvision_networks_build(name: str, format_name: str, tmp_path: Path) -> None:
+    """A family's layers fail in a format, or a format's writer in whatever network: pairs show either."""
     (built,) = build(tmp_path, f"models:\n  {name}: {{weights: random, format: {format_name}, max_batch_size: 4}}\n")
     assert built.check.top1_agreement == 1
     assert built.classes == 1000

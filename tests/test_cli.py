@@ -135,7 +135,8 @@ def test_serve_without_a_repository(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_interrupted_build_leaves_nothing(number: signal.Signals, tmp_path: Path) -> None:
-    write_manifest(tmp_path, "models:\n" + "".join(f"  m{i}: {{network: vgg11, weights: random}}\n" for i in range(3)))
+    keys = "weights: random, preprocess: {channels: 3, resize: 40, crop: 32}"
+    write_manifest(tmp_path, f"models:\n  m: {{network: small.py:Lingering, {keys}}}\n  lenet: {{weights: random}}\n")
     staging, pipes = tmp_path / ".model_repository.staging", {"stderr": subprocess.PIPE, "stdout": subprocess.DEVNULL}
     with started([sys.executable, "-m", "builder"], cwd=tmp_path, text=True, **pipes) as process:
         until(lambda: list(staging.glob("*/network")) or process.poll() is not None, 120, pause=0)

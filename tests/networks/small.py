@@ -1,6 +1,8 @@
 """Networks that the tests build: one that is sound, and those that a build must refuse."""
 
+import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import torch
 from PIL import Image
@@ -80,6 +82,19 @@ class Shapeless(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.conv(x)
+
+
+class Lingering(nn.Module):
+    """Takes half a minute as soon as something is staged: time for a signal, on any machine."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.network = small()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if any(Path().glob(".*.staging/*/network")):
+            time.sleep(30)
+        return self.network(x)
 
 
 class NotANumber(nn.Module):
