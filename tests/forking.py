@@ -86,7 +86,7 @@ class Busy:
     def __exit__(self, *_: object) -> None:
         self._over.set()
         for thread in self._threads:
-            thread.join()
+            thread.join(60)
 
     def _many(self) -> None:
         def images() -> Any:

@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ import pytest
 from conftest import ANY_PORTS, build
 from fake_triton import FakeTriton, refuse
 from gateways import gateway
+from processes import started
 
 from builder.launchers import LAUNCHERS
 from builder.pictures import SAMPLES
@@ -119,15 +121,16 @@ def refuse_all_but(*good: bytes) -> Callable[[int, Any, grpc.ServicerContext], N
 
 
 class Watched:
-    """A folder that `moderate` watches, with --fail-open and a place for what is clean."""
+    """A folder that `moderate` watches until the stack ends, with --fail-open and a place for what is clean."""
 
-    def __init__(self, base: Path, url: str, forbid: str, *options: str) -> None:
+    def __init__(self, stack: ExitStack, base: Path, url: str, forbid: str, *options: str) -> None:
         self.uploads, self.public, self.quarantine = base / "uploads", base / "public", base / "quarantine"
         self.uploads.mkdir()
         places = ["--quarantine", self.quarantine, "--release", self.public, "--url", url, "--fail-open"]
         timing = ["--settle", "0.1", "--interval", "0.05", "--retries", "0"]
         command = cli("moderate", self.uploads, "--forbid", forbid, *places, *timing, *options)
-        self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
+        self.process = stack.enter_context(started(command, text=True, **pipes))
 
     def waits(self) -> bool:
         assert self.process.stderr is not None
@@ -146,16 +149,8 @@ class Watched:
 
 @pytest.fixture
 def watched(tmp_path: Path) -> Iterator[Callable[..., Watched]]:
-    started: list[Watched] = []
-
-    def start(url: str, forbid: str = "dog: large", *options: str) -> Watched:
-        started.append(Watched(tmp_path, url, forbid, *options))
-        return started[-1]
-
-    yield start
-    for each in started:
-        each.process.kill()
-        each.process.communicate()
+    with ExitStack() as stack:
+        yield lambda url, forbid="dog: large", *options: Watched(stack, tmp_path, url, forbid, *options)
 
 
 def judging(servicer: FakeTriton, trouble: Callable[[bytes, grpc.ServicerContext], None]) -> None:
@@ -347,4 +342,4 @@ def test_worker_of_a_real_server_is_killed(mortal: Endpoints, watched: Callable[
         assert not moderating.public.exists()
     finally:
         over.set()
-        killer.join()
+        killer.join(60)
