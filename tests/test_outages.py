@@ -163,9 +163,6 @@ NOBODY = [
     (grpc.StatusCode.INTERNAL, DEAD),
     (grpc.StatusCode.INTERNAL, "CUDA error: an illegal memory access was encountered"),
     (grpc.StatusCode.INVALID_ARGUMENT, "inference input 'IMAGE' is not an input of the model"),
-    (grpc.StatusCode.NOT_FOUND, "Request for unknown model: 'pets' is not found"),
-    (grpc.StatusCode.UNAVAILABLE, "Exceeds maximum queue size"),
-    (grpc.StatusCode.UNKNOWN, "?"),
 ]
 
 
@@ -183,8 +180,8 @@ def test_where_nobody_is_answered_nothing_is_released(
     (moderating.uploads / "b.jpg").write_bytes(b"dog")
     (moderating.uploads / "c.jpg").write_bytes(b"cat")
     assert moderating.waits()
-    asked = fake[0].calls
-    while fake[0].calls < asked + 2:  # it goes on asking
+    deadline, enough = time.monotonic() + 60, fake[0].calls + 7  # more than the attempts that each file has
+    while fake[0].calls < enough and time.monotonic() < deadline:
         time.sleep(0.05)
     assert {path.name for path in moderating.uploads.iterdir()} == {"b.jpg", "c.jpg"}
     away.clear()
