@@ -28,7 +28,7 @@ from client.moderation.watch import Found, is_complete, walk
 if TYPE_CHECKING:
     from client.client import Client
 
-FIRST_WAIT, LONGEST_WAIT = 0.5, 15.0
+FIRST_WAIT, LONGEST_WAIT = 0.5, 5.0
 HOOK_SECONDS = 30.0
 Say = Callable[[str], None]
 
