@@ -175,7 +175,7 @@ def health(container: Any) -> str:
     return str(container.attrs["State"]["Health"]["Status"])
 
 
-def wait_for(condition: Callable[[], bool], container: Any = None, seconds: float = 90) -> None:
+def wait_for(condition: Callable[[], object], container: Any = None, seconds: float = 90) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         log = container.logs().decode() if container else ""
@@ -337,14 +337,15 @@ def test_a_killed_worker_is_brought_back(docker: Any, image: str | None, onnx: P
     """As the kernel kills one that takes too much memory: by both first processes."""
     server = LAUNCHERS["docker"].launch(onnx, options(image))
     try:
-        first = docker.containers.get(server.name).attrs["State"]["Pid"]
+        container = docker.containers.get(server.name)
+        first = container.attrs["State"]["Pid"]
         with Client(server.endpoints.grpc, retries=0, timeout=10) as client:
             before = client.probabilities([PHOTO], "onnx")
-            (worker,) = [pid for pid in below(first) if is_worker(pid, "preprocess_")]
+            (worker,) = workers_of(first, "preprocess_")
             os.kill(worker, signal.SIGKILL)
-            wait_for(lambda: not answers(f"http://{server.endpoints.http}/v2/health/ready"))
-            wait_for(lambda: answers(f"http://{server.endpoints.http}/v2/health/ready"))
-            wait_for(lambda: answers(f"http://{server.endpoints.http}/v2/models/onnx/ready"))
+            wait_for(lambda: workers_of(first, "preprocess_") - {worker}, container)
+            wait_for(lambda: answers(f"http://{server.endpoints.http}/v2/models/onnx/ready"), container)
+            wait_for(lambda: answers(f"http://{server.endpoints.http}/v2/health/ready"), container)
             np.testing.assert_array_equal(client.probabilities([PHOTO], "onnx"), before)
     finally:
         server.stop()
@@ -355,9 +356,10 @@ def below(process: int) -> list[int]:
     return [pid for child in workers.children(process) for pid in (child, *below(child))]
 
 
-def is_worker(process: int, of: str) -> bool:
-    command = Path(f"/proc/{process}/cmdline").read_bytes().decode().split("\0")
-    return command[0].endswith(workers.STUB) and f"/{of}" in command[1]
+def workers_of(first: int, models: str) -> set[int]:
+    """Of models whose names begin so, below a container's first process."""
+    found = (workers.running(process) for process in (first, *below(first)))
+    return {pid for by_model in found for name in by_model if name.startswith(models) for pid in by_model[name]}
 
 
 def test_a_killed_launcher_leaves_no_container(docker: Any, image: str | None, onnx: Path) -> None:

@@ -167,7 +167,9 @@ class EmbeddedServer:
 
     def _hire(self) -> workers.Nurse:
         (server,) = workers.children(self._process.pid)
-        watch = workers.Watch(lambda: workers.running(server))
+        own = {folder.name for folder in self._models.iterdir() if folder.is_dir()}
+        own -= {folder.name for folder in ensembles(self._models)}  # all others are Python's, in this server
+        watch = workers.Watch(lambda: workers.running(server), own)
         return workers.Nurse(watch, self._revive, self._give_up, self._say)
 
     def _say(self, message: str) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import collections
 import threading
 import time
-from collections.abc import Callable, Mapping, Set
+from collections.abc import Callable, Iterable, Mapping, Set
 from pathlib import Path
 
 PROC = Path("/proc")
@@ -20,6 +20,8 @@ LOOK_SECONDS = 0.5
 MOST_DEATHS = 3
 """Of one model, within DEATHS_SECONDS. One that dies more often dies again."""
 DEATHS_SECONDS = 300.0
+ABSENT_SECONDS = 30.0
+"""How long a model that is loaded anew may be without a worker: the old one's end, and the start of a process."""
 
 
 Running = Mapping[str, Set[int]]
@@ -62,12 +64,13 @@ def _model(process: Path) -> str:
 class Watch:
     """Which models have fewer workers than when everything was ready.
 
-    What is missing must be so at two looks: between fork and exec a process has its parent's name.
+    What is missing must be so at two looks: between fork and exec a process has its parent's name. `models` are those
+    that have a worker each, whose worker may have died before the first look.
     """
 
-    def __init__(self, look: Callable[[], Running]) -> None:
+    def __init__(self, look: Callable[[], Running], models: Iterable[str] = ()) -> None:
         self._look = look
-        self._wanted = {model: len(processes) for model, processes in look().items()}
+        self._wanted = dict.fromkeys(models, 1) | {model: len(processes) for model, processes in look().items()}
         self._missing: set[str] = set()
 
     def fallen(self) -> set[str]:
@@ -93,9 +96,10 @@ class Nurse:
         give_up: Callable[[str, bool], None],
         say: Callable[[str], None],
         interval: float = LOOK_SECONDS,
+        absent: float = ABSENT_SECONDS,
     ) -> None:
         self._watch, self._revive, self._give_up, self._say = watch, revive, give_up, say
-        self._interval = interval
+        self._interval, self._absent = interval, absent
         self._deaths: dict[str, list[float]] = collections.defaultdict(list)
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._attend, daemon=True)
@@ -142,12 +146,15 @@ class Nurse:
                 self._say(f"{model} could not be loaded again: {error}")
 
     def _is_over(self, loading: threading.Thread, model: str, before: Set[int]) -> bool:
-        """Wait; False when the worker that is new died meanwhile, which must be so at two looks."""
+        """Wait; False when the worker that is new died meanwhile, seen so at two looks, or was gone before any."""
         new: set[int] = set()
-        deaths = 0
-        while loading.is_alive() and deaths < 2 and not self.is_leaving:
+        deaths, seen = 0, time.monotonic()
+        while loading.is_alive() and not self.is_leaving:
             loading.join(self._interval)
             now = self._watch.of(model)
             new |= now - before
             deaths = deaths + 1 if new and not new & now else 0
-        return deaths < 2 or not loading.is_alive()
+            seen = time.monotonic() if now else seen
+            if loading.is_alive() and (deaths == 2 or time.monotonic() - seen > self._absent):
+                return False
+        return True

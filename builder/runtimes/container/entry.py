@@ -290,6 +290,11 @@ class Api:
         except urllib.error.HTTPError as error:
             raise OSError(error.read().decode(errors="replace").strip()) from None
 
+    def with_workers(self) -> list[str]:
+        """Models that run in processes of their own."""
+        names = [model["name"] for model in self.index() if model.get("state") == "READY"]
+        return [name for name in names if self._ask(f"/v2/models/{name}/config").get("backend") == "python"]
+
     def tell_more(self) -> None:
         """Have the log tell of models that come and go."""
         self._ask("/v2/logging", {"log_info": True})
@@ -309,7 +314,7 @@ class Care:
 
     def __init__(self, server: int, api: Api, give_up: Callable[[str, bool], None]) -> None:
         self._api, self._ensembles = api, api.ensembles()
-        watch = workers.Watch(lambda: workers.running(server))
+        watch = workers.Watch(lambda: workers.running(server), api.with_workers())
         self._nurse = workers.Nurse(watch, self._revive, give_up, _say)
         self.leave = self._nurse.leave
         self.was_needed = False
