@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from builder import documents
+from builder import documents, labels
 from builder.errors import ManifestError
 from builder.recipe import RecipeOverrides
 from builder.settings import ImageSet, PlanSettings, Tolerance
@@ -53,8 +53,10 @@ class ModelSpec(BaseModel):
         default_factory=lambda: RecipeOverrides.model_validate({}),
         description="Changes to the recipe that the weights bring along.",
     )
-    labels: Path | tuple[str, ...] | None = Field(
-        None, description="A text file with one label a line, or a list. Default: those of the weights."
+    labels: str | tuple[str, ...] | None = Field(
+        None,
+        description="A set's name (imagenet), a text file with one label a line, or a list. A set goes before a file "
+        "of its name, which is written ./imagenet. Default: those of the weights.",
     )
     images: ImageSet | None = Field(
         None,
@@ -71,6 +73,11 @@ class ModelSpec(BaseModel):
     tensorrt: PlanSettings = Field(
         default_factory=lambda: PlanSettings.model_validate({}), description="Of `format: tensorrt` alone."
     )
+
+    @property
+    def labels_file(self) -> Path | None:
+        """The path of the labels, if they are neither a list nor a named set."""
+        return Path(self.labels) if isinstance(self.labels, str) and self.labels not in labels.SETS else None
 
     @field_validator("images", "calibration", mode="before")
     @classmethod
@@ -147,5 +154,7 @@ def json_schema(choices: dict[str, list[str]]) -> dict[str, Any]:
         names_schema: dict[str, Any] = {"enum": names}
         if key == "network":  # or the user's own callable
             names_schema = {"anyOf": [{"enum": names}, {"pattern": ":"}]}
+        elif key == "labels":  # or a file, or a list
+            names_schema = {"anyOf": [{"enum": names}, *properties[key]["anyOf"]]}
         properties[key] |= names_schema
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "models.yaml"} | schema

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from builder import networks
+from builder import labels, networks
 from builder.exporters import EXPORTERS
 from builder.training.datasets import DATASETS
 
@@ -12,6 +12,7 @@ def manifest_choices() -> dict[str, list[str]]:
     return {
         "network": networks.all_names(),
         "format": list(EXPORTERS),
+        "labels": list(labels.SETS),
         "precision": sorted({precision for exporter in EXPORTERS.values() for precision in exporter.PRECISIONS}),
     }
 

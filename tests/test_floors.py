@@ -9,7 +9,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 FLOORS = [
     {"errors", "resources", "recipe", "reasons", "settings", "hardware", "images", "notify", "rendering"},
-    {"types", "config", "usercode", "documents", "engine", "lock"},
+    {"types", "config", "usercode", "documents", "engine", "lock", "labels"},
     {"manifest", "pictures", "publish", "card"},
     {"networks", "exporters", "preprocessors", "verify", "served"},
     {"plan", "training", "describe", "containers", "merge", "deploy"},
