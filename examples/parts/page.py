@@ -35,7 +35,7 @@ def card(one: Asked) -> dict[str, Any]:
     """A photo, and a row for each class that one of the two has among its first."""
     shares = [{p.label: p.probability for p in answer.predictions} for answer in answers(one)]
     labels = dict.fromkeys(p.label for answer in answers(one) for p in answer.best)
-    rows = [(label, shares[0][label], shares[1][label]) for label in labels]
+    rows = [(label, *(share.get(label, 0) for share in shares)) for label in labels]
     return {
         "name": one.photo.name,
         "source": "data:image/jpeg;base64," + base64.b64encode(one.photo.read_bytes()).decode(),
