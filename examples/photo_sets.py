@@ -32,8 +32,8 @@ CREDITS = {
 
 
 def calibration() -> list[Image.Image]:
-    """24 crops of each photo, of which int8 learns its ranges; other ones than those that it is judged by."""
-    return [crop for number, photo in enumerate(PHOTOS) for crop in crops(photo, 24, seed=100 + number)]
+    """16 crops of each photo, of which int8 learns its ranges; other ones than those that it is judged by."""
+    return [crop for number, photo in enumerate(PHOTOS) for crop in crops(photo, 16, seed=100 + number)]
 
 
 def evaluation() -> list[Path | Image.Image]:

@@ -52,7 +52,7 @@ class Asked:
 def show() -> list[str]:
     """What is wrong; nothing, if all is well."""
     shutil.rmtree(REPOSITORY, ignore_errors=True)
-    run("build", "-m", EXAMPLES / "photos.yaml", "-r", REPOSITORY)
+    run("build", "-m", EXAMPLES / "photos.yaml", "-r", REPOSITORY, "--jobs", "2")
     with serving(REPOSITORY) as address, Client(address) as client:
         asked = [ask(client, photo) for photo in photo_sets.PHOTOS]
         same, total = agreement(client)
