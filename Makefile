@@ -15,7 +15,7 @@ SELECTION := not gpu$(foreach marker,$(WITHOUT), and not $(marker))
 .PHONY: help install demo test test-all test-fresh durations check format build serve bench schema clean
 
 help:
-	@echo "demo      train, build, serve and classify handwritten digits"
+	@echo "demo      train, build and serve handwritten digits; then real photos, with a page to look at"
 	@echo "test      check, then the tests, the real server included"
 	@echo "test-all  also the tests that take minutes: every network, built"
 	@echo "test-fresh  the tests on a minimal system that has nothing yet, in a folder; needs root"
@@ -87,4 +87,4 @@ bench: install
 
 clean:
 	rm -rf .venv build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .model_repository.staging
-	find model_repository examples/digits -mindepth 1 ! -name README.md ! -name .gitkeep -delete
+	find model_repository examples/digits examples/photos -mindepth 1 ! -name README.md ! -name .gitkeep -delete

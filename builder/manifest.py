@@ -8,10 +8,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StrictInt, field_validator
 
-from builder import documents
+from builder import documents, labels
 from builder.errors import ManifestError
 from builder.recipe import RecipeOverrides
-from builder.settings import ImageSet, Labels, PlanSettings, Text, Tolerance, UserPath, UserText
+from builder.settings import ImageSet, Labels, PlanSettings, Text, Tolerance, UserText
 from builder.types import WeightsSource
 from builder.yamltree import Node
 
@@ -54,8 +54,10 @@ class ModelSpec(BaseModel):
         default_factory=lambda: RecipeOverrides.model_validate({}),
         description="Changes to the recipe that the weights bring along.",
     )
-    labels: UserPath | Labels | None = Field(
-        None, description="A text file with one label a line, or a list. Default: those of the weights."
+    labels: UserText | Labels | None = Field(
+        None,
+        description="A set's name (imagenet), a text file with one label a line, or a list. A set goes before a file "
+        "of its name, which is written ./imagenet. Default: those of the weights.",
     )
     images: ImageSet | None = Field(
         None,
@@ -72,6 +74,11 @@ class ModelSpec(BaseModel):
     tensorrt: PlanSettings = Field(
         default_factory=lambda: PlanSettings.model_validate({}), description="Of `format: tensorrt` alone."
     )
+
+    @property
+    def labels_file(self) -> Path | None:
+        """The path of the labels, if they are neither a list nor a named set."""
+        return Path(self.labels) if isinstance(self.labels, str) and self.labels not in labels.SETS else None
 
     @field_validator("images", "calibration", mode="before", json_schema_input_type=Text | ImageSet | None)
     @classmethod

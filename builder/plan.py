@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from builder import networks, verify
+from builder import labels, networks, verify
 from builder.card import Card, absolute, card_path, read_card, relative
 from builder.errors import ManifestError, NetworkError, WeightsError
 from builder.exporters import EXPORTERS, Exporter, alternatives
@@ -93,6 +93,7 @@ def _plan_one(manifest: Manifest, name: str, override: str | None) -> Plan:
     if spec.format not in EXPORTERS:
         raise manifest.error(f"there is no format {spec.format!r}; choose {', '.join(EXPORTERS)}", *where, "format")
     _check_precision(manifest, name, spec)
+    _check_labels(manifest, name, spec)
     cores = granted_cores()
     if spec.device == "cpu" and spec.threads and spec.threads * spec.instances > cores:
         raise manifest.error(
@@ -168,6 +169,13 @@ def _check_precision(manifest: Manifest, name: str, spec: ModelSpec) -> None:
         raise manifest.error(message, *where, "tensorrt", "optimum_batch_size")
 
 
+def _check_labels(manifest: Manifest, name: str, spec: ModelSpec) -> None:
+    """Of files only a name without a suffix is looked for: it may be a set's that was misspelt."""
+    file = spec.labels_file
+    if file and labels.is_word(str(spec.labels)) and not manifest.resolve(file).exists():
+        raise manifest.error(labels.unknown(str(spec.labels)), "models", name, "labels")
+
+
 def _default_weights(manifest: Manifest, name: str) -> WeightsSource:
     network = manifest.models[name].network
     default = networks.find(network).DEFAULT_WEIGHTS
@@ -205,23 +213,37 @@ def recipe_with(plan: Plan, own: PreprocessRecipe | None) -> PreprocessRecipe:
 
 def resolve_labels(plan: Plan, network: Network, classes: int) -> tuple[str, ...] | None:
     """One label a class, or None. Raises ManifestError."""
-    labels = plan.spec.labels
     where = ("models", plan.name, "labels")
-    if isinstance(labels, Path):
-        try:
-            labels = tuple(plan.manifest.resolve(labels).read_text(encoding="utf-8").splitlines())
-        except (OSError, UnicodeDecodeError) as error:
-            raise plan.manifest.error(
-                f"the labels cannot be read: {_file_error(error)}; the path is relative to the manifest", *where
-            ) from None
-    labels = labels if labels is not None else network.labels
-    if plan.card and labels != plan.card.labels:
+    given = _labels_given(plan)
+    found = given if given is not None else network.labels
+    if plan.card and found != plan.card.labels:
         raise plan.manifest.error(_contradiction(f"{len(plan.card.labels)} others"), *where)
-    if labels is not None and len(labels) != classes:
-        raise plan.manifest.error(f"there are {len(labels)} labels for {classes} classes; give one a class", *where)
-    if labels is not None and any("\n" in label or not label for label in labels):
+    if found is not None and len(found) != classes:
+        whose = f"; {plan.spec.labels} is a set for other networks" if plan.spec.labels in labels.SETS else ""
+        raise plan.manifest.error(
+            f"there are {len(found)} labels for {classes} classes; give one a class{whose}", *where
+        )
+    if found is not None and any("\n" in label or not label for label in found):
         raise plan.manifest.error("a label is one line of text and not empty", *where)
-    return labels
+    return found
+
+
+def _labels_given(plan: Plan) -> tuple[str, ...] | None:
+    """What the entry itself says, read. Raises ManifestError."""
+    said = plan.spec.labels
+    if not isinstance(said, str):
+        return said
+    if said in labels.SETS:
+        return labels.SETS[said]()
+    try:
+        return tuple(plan.manifest.resolve(Path(said)).read_text(encoding="utf-8").splitlines())
+    except (OSError, UnicodeDecodeError) as error:
+        raise plan.manifest.error(
+            f"the labels cannot be read: {_file_error(error)}; the path is relative to the manifest",
+            "models",
+            plan.name,
+            "labels",
+        ) from None
 
 
 def _file_error(error: Exception) -> str:

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from builder import labels
 from builder.manifest import ModelSpec
 from builder.plan import Plan
 from builder.recipe import PreprocessRecipe
@@ -24,12 +25,17 @@ def portable(plan: Plan) -> ModelSpec:
     spec, base = plan.spec, plan.manifest.path.parent
     weights = relative(plan.weights.name, base) if plan.weights.path else plan.weights.name
     changes: dict[str, Any] = {"network": _callable(spec.network, base), "weights": weights}
-    if isinstance(spec.labels, Path):
-        changes["labels"] = Path(relative(str(spec.labels), base))
+    if spec.labels_file:
+        changes["labels"] = _file_of_labels(relative(str(spec.labels_file), base))
     for key in ("images", "calibration"):
         if images := getattr(spec, key):
             changes[key] = images.model_copy(update={"data": _data(images.data, base)})
     return spec.model_copy(update=changes)
+
+
+def _file_of_labels(path: str) -> str:
+    """A file that is called as a set is keeps the form that tells the two apart."""
+    return f"./{path}" if path in labels.SETS else path
 
 
 def names_callable(data: str, base: Path) -> bool:
@@ -49,7 +55,7 @@ def _callable(name: str, base: Path) -> str:
 def built_from(plan: Plan, recipe: PreprocessRecipe, facts: dict[str, str]) -> dict[str, Any]:
     """For the lock: the entry as it was understood, and what the config records too."""
     entry = portable(plan).model_dump(mode="json", exclude_none=True)
-    if not isinstance(plan.spec.labels, Path):
+    if not isinstance(plan.spec.labels, str):
         entry.pop("labels", None)  # they are a file of the version
     resolved = {
         "preprocess": recipe.model_dump(mode="json"),

@@ -1,17 +1,112 @@
+import os
 import re
+import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
 
-DEMO = Path(__file__).parent.parent / "examples" / "demo.py"
+import pytest
+from conftest import build
+from processes import started
+from waiting import until
+
+from client import Prediction
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+sys.path.append(str(EXAMPLES))  # where the demo's own modules lie, as Python has it for a script
+
+from parts import digits, page, photos  # noqa: E402
+from parts.photos import Answer, Asked  # noqa: E402
+from photo_sets import PHOTOS  # noqa: E402
+
+SMALL = """
+models:
+  small:
+    network: small.py:small
+    weights: random
+    preprocess: {channels: 3, resize: 40, crop: 32}
+"""
+SERVE_AND_WAIT = """
+import sys, time
+from pathlib import Path
+from builder import signals
+from parts import program
+signals.listen()
+with program.serving(Path(sys.argv[1])) as address:
+    print(address, flush=True)
+    time.sleep(600)
+"""
 
 
-def test_demo_serves_what_pytorch_computes() -> None:
-    finished = subprocess.run([sys.executable, str(DEMO)], capture_output=True, text=True, check=False, timeout=540)
+def test_demo_serves_what_pytorch_computes_and_names_photos() -> None:
+    finished = subprocess.run(
+        [sys.executable, EXAMPLES / "demo.py"], capture_output=True, text=True, check=False, timeout=540
+    )
     assert finished.returncode == 0, finished.stderr
     served, direct = re.findall(r"accuracy, .*? ([\d.]+)%", finished.stdout)
     assert served == direct
     assert float(served) >= 97
-    assert "p99" in finished.stdout
-    assert "images/s" in finished.stdout
-    assert "is a zero:" in finished.stdout
+    assert len(re.findall(r"^epoch ", finished.stdout, re.MULTILINE)) <= 5
+    for part in ("p99", "images/s", "is a zero:", "chelsea.jpg", "Egyptian cat", "espresso", "daisy"):
+        assert part in finished.stdout
+    same, total = map(int, re.findall(r"on (\d+) of (\d+) photos", finished.stdout)[0])
+    assert 0.75 <= same / total <= 1
+    written = Path(re.findall(r"for a browser: (.*)", finished.stdout)[0]).read_text(encoding="utf-8")
+    assert written.count("data:image/jpeg;base64,") == len(PHOTOS)
+    assert not re.findall(r'(?:src|href)="(?!data:)', written)
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("small")
+    build(folder, SMALL)
+    return folder / "repository"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_no_server_stays_behind(number: int, small: Path) -> None:
+    environment = {**os.environ, "PYTHONPATH": f"{EXAMPLES}{os.pathsep}{EXAMPLES.parent}"}
+    command = [sys.executable, "-c", SERVE_AND_WAIT, str(small)]
+    with started(command, stdout=subprocess.PIPE, text=True, env=environment) as demo:
+        address = demo.stdout.readline().strip()
+        assert is_open(address)
+        demo.send_signal(number)
+        demo.wait(120)
+        until(lambda: not is_open(address), 120)  # a killed one leaves the server to notice
+
+
+def is_open(address: str) -> bool:
+    host, port = address.rsplit(":", 1)
+    with socket.socket() as connection:
+        return connection.connect_ex((host, int(port))) == 0
+
+
+def test_digits_that_are_served_otherwise_are_wrong() -> None:
+    assert digits.faults(0.99, 0.99) == []
+    assert digits.faults(0.98, 0.99) == ["digits: the server's accuracy is 98.00%, the module's 99.00%"]
+    assert digits.faults(0.5, 0.5) == ["digits: the accuracy is 50.00%, below 97%"]
+
+
+def asked(photo: Path, fp32: str, int8: str) -> Asked:
+    def answer(first: str) -> Answer:
+        rest = [label for label in ("tabby", "espresso", "tench") if label != first]
+        shares = zip([first, *rest], (0.5, 0.25, 0.125), strict=False)
+        return Answer(tuple(Prediction(0, label, share) for label, share in shares), 1.0)
+
+    return Asked(photo, answer(fp32), answer(int8))
+
+
+def test_a_cat_that_is_no_cat_is_wrong() -> None:
+    cat = PHOTOS[0]
+    assert photos.faults([asked(cat, "tabby", "tiger cat")], 1) == []
+    (fault,) = photos.faults([asked(cat, "tabby", "espresso")], 1)
+    assert fault.startswith("photos: chelsea.jpg is 'espresso' in int8, none of Egyptian cat")
+    assert photos.faults([], 0.5) == ["photos: int8 agrees with fp32 on 50%, below 75%"]
+
+
+def test_the_page_shows_both_precisions_of_each_class_and_escapes_names() -> None:
+    text = page.render([asked(PHOTOS[0], "tabby", "<b>")], 3, 4)
+    assert "3 of 4" in text
+    assert "&lt;b&gt;" in text
+    assert "width: 50.00%" in text

@@ -21,7 +21,7 @@ FLOORS = [
         "signals",
         "yamltree",
     },
-    {"types", "config", "usercode", "documents", "engine", "lock", "advisories"},
+    {"types", "config", "usercode", "documents", "engine", "lock", "advisories", "labels"},
     {"manifest", "pictures", "publish", "card"},
     {"networks", "exporters", "preprocessors", "verify", "served"},
     {"plan", "training", "describe", "containers", "merge", "deploy"},

@@ -73,8 +73,8 @@ def _files(plan: Plan, also: Sequence[str]) -> Iterator[Path]:
     named = [*_code(spec.network, base)]
     if plan.weights.path:
         named += [plan.weights.path, card_path(plan.weights.path)]
-    if isinstance(spec.labels, Path):
-        named += [plan.manifest.resolve(spec.labels)]
+    if spec.labels_file:
+        named += [plan.manifest.resolve(spec.labels_file)]
     for images in (spec.images, spec.calibration):
         if images:
             named += _images(images, base)

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,6 +11,7 @@ import typer
 
 from builder.commands.options import Json
 from builder.commands.output import print_json, say
+from builder.commands.progress import Shown, watching
 from builder.errors import ManifestError
 
 if TYPE_CHECKING:
@@ -24,7 +23,7 @@ def train(
     network: Annotated[str | None, typer.Option(help="As in `build-repo networks`, or path/file.py:callable.")] = None,
     data: Annotated[str | None, typer.Option(help="digits, fashion_mnist, image_folder, or your own.")] = None,
     root: Annotated[Path | None, typer.Option(help="Folder of the data.", metavar="DIR")] = None,
-    weights: Annotated[str | None, typer.Option(help="Where to start: random, DEFAULT, or a file.")] = None,
+    weights: Annotated[str | None, typer.Option(help="Where to start: random, DEFAULT, a file, or included.")] = None,
     epochs: Annotated[int | None, typer.Option()] = None,
     batch_size: Annotated[int | None, typer.Option(help="Of all processes together.")] = None,
     lr: Annotated[float | None, typer.Option(help="Learning rate.")] = None,
@@ -36,6 +35,9 @@ def train(
         typer.Option("--set", help="Any other key, such as schedule.name=cosine.", metavar="KEY=VALUE"),
     ] = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Begin anew, whatever --out holds.")] = False,
+    progress: Annotated[
+        Shown, typer.Option(help="A row an epoch, one bar (in a file: a few rows), or the result alone.")
+    ] = Shown.ROWS,
     as_json: Json = False,
 ) -> None:
     """Train a network, or go on where a run was cut off; the weights come with a card that builds follow."""
@@ -50,7 +52,7 @@ def train(
     changes = {key: value for key, value in given.items() if value is not None} | _settings(settings or [])
     run = load_run(config, changes)
     try:
-        with _watcher(as_json) as watcher:
+        with _watched(progress, run.config.epochs, as_json) as watcher:
             result = training.train(run, fresh, watcher)
     except training.Stopped as stop:
         say(f"stopped; the same command goes on from the checkpoint in {run.out}")
@@ -81,56 +83,10 @@ def _is_first() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
-@contextmanager
-def _watcher(as_json: bool) -> Iterator[Watcher]:
-    """Epochs on standard output; what is under way on a terminal's standard error."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
-
+def _watched(kind: Shown, epochs: int, as_json: bool) -> AbstractContextManager[Watcher]:
     from builder.training.run import Watcher
 
-    if not _is_first():
-        yield Watcher()
-        return
-    console = Console(stderr=True)
-    columns = (
-        SpinnerColumn(),
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-    )
-    shown: Any = {"console": console, "transient": True, "disable": not console.is_terminal}
-    # rich would print what goes into a file on the terminal.
-    with Progress(*columns, **shown, redirect_stdout=sys.stdout.isatty()) as progress:
-        task = progress.add_task("", total=None)
-
-        class Shown(Watcher):
-            def stage(self, text: str, total: int = 0) -> None:
-                progress.reset(task, description=text, total=total or None)
-
-            def advance(self, done: int) -> None:
-                progress.update(task, completed=done)
-
-            def epoch(self, record: dict[str, float]) -> None:
-                if as_json:
-                    print_json(record)
-                else:
-                    _print_epoch(record)
-
-            def say(self, text: str) -> None:
-                say(text)
-
-        yield Shown()
-
-
-def _print_epoch(record: dict[str, float]) -> None:
-    """As the second article's loop prints it, and the held-out loss."""
-    print(
-        f"epoch {record['epoch']}, loss {record['train_loss']:.4f}, train acc {record['train_accuracy']:.3f}, "
-        f"test loss {record['loss']:.4f}, test acc {record['accuracy']:.3f}, time {record['seconds']:.1f} sec",
-        flush=True,
-    )
+    return watching(kind, epochs, as_json) if _is_first() else nullcontext(Watcher())
 
 
 def _print_result(result: Result, as_json: bool) -> None:

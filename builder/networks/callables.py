@@ -32,7 +32,7 @@ def make(request: NetworkRequest) -> Network:
         return _module(call(function, request.name, NetworkError, **request.arguments), request.name)
 
     if request.weights.kind == "included":
-        module = called().requires_grad_(False)
+        module = weights.make_random(called, request.weights.seed)  # whatever of it is not included is drawn
         return Network(module.eval(), None, None, True, weights.provenance(request))
     return weights.make_network(called, request, None)
 

@@ -121,7 +121,7 @@ def make_with_state(make: Callable[[], nn.Module], state: Mapping[str, torch.Ten
     try:
         with torch.device("meta"):
             module = make()
-    except (RuntimeError, NotImplementedError):
+    except (RuntimeError, NotImplementedError, NetworkError):  # the last is what a user's own callable fails with
         module = make()
     _fit(module, state, origin)
     tensors = [*module.parameters(), *module.buffers()]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import get_args
 
-from builder import networks
+from builder import labels, networks
 from builder.exporters import EXPORTERS
 from builder.manifest import NAME_PATTERN, WEIGHTS_SUFFIXES, ManifestFile, ModelSpec
 from builder.schemas.parts import GIVEN, OWN_CALLABLE, Schema, of_model, said, when, whole_recipe
@@ -21,6 +21,7 @@ def schema() -> Schema:
     spec["properties"]["network"] |= {"anyOf": [{"enum": networks.all_names()}, OWN_CALLABLE]}
     spec["properties"]["format"] |= {"enum": list(EXPORTERS)}
     spec["properties"]["precision"] |= {"enum": precisions()}
+    spec["properties"]["labels"]["anyOf"].insert(0, {"enum": list(labels.SETS)})  # or a file, or a list
     spec["allOf"] = [*_targets(), _calibrated(), _optimum(), *_of_networks()]
     found["properties"]["models"] = _entries()
     return found

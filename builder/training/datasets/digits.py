@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
+from builder import labels
 from builder.errors import DataError
 from builder.training.config import Data
 from builder.training.data import Pictures, Split, as_mode, stratified
 
-LABELS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+LABELS = labels.digits()
 WHITE = 16
 
 

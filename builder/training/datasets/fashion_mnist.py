@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.error import URLError
 
+from builder import labels
 from builder.errors import DataError
 from builder.training.config import Data
 from builder.training.data import Pictures, Split, as_mode
@@ -34,8 +35,7 @@ UNSIGNED_BYTES = 8
 
 def load(data: Data, base: Path, seed: int) -> Split:
     del seed
-    from torchvision.datasets import FashionMNIST
-
+    names = labels.fashion_mnist()
     root = (base / (data.root or DEFAULT_ROOT)).expanduser()
     digests = []
     pictures = {}
@@ -44,13 +44,12 @@ def load(data: Data, base: Path, seed: int) -> Split:
         classes, class_digest = _read(root, f"{prefix}-labels-idx1-ubyte", 1, data.download)
         if len(images) != len(classes):
             raise DataError(f"{root}: {prefix} has {len(images)} images and {len(classes)} labels; fetch them again")
-        if len(classes) == 0 or classes.max() >= len(FashionMNIST.classes):
-            raise DataError(f"{root}: {prefix} has labels beyond the {len(FashionMNIST.classes)} classes, or none")
+        if len(classes) == 0 or classes.max() >= len(names):
+            raise DataError(f"{root}: {prefix} has labels beyond the {len(names)} classes, or none")
         pictures[share] = Pictures(range(len(images)), classes.tolist(), partial(_opened, images))
         digests += [image_digest, class_digest]
     digest = hashlib.sha256("".join(digests).encode()).hexdigest()
-    labels = tuple(FashionMNIST.classes)
-    return Split("fashion_mnist", pictures["train"], pictures["heldout"], labels, digest)
+    return Split("fashion_mnist", pictures["train"], pictures["heldout"], names, digest)
 
 
 def _opened(images: Any, number: int, recipe: PreprocessRecipe) -> Image.Image:

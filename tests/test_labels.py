@@ -1,0 +1,61 @@
+"""`labels:` of a manifest: a named set, a file, or a list."""
+
+from pathlib import Path
+
+import pytest
+from torch import nn
+
+from builder.errors import ManifestError
+from builder.labels import SETS
+from builder.manifest import load_manifest
+from builder.plan import Plan, plan, resolve_labels
+from builder.portable import built_from, portable
+from builder.recipe import PreprocessRecipe
+from builder.types import Network
+
+RECIPE = PreprocessRecipe(channels=1, resize=(28, 28))
+UNLABELLED = Network(nn.Identity(), RECIPE, None, False, {})
+SOME = {
+    "imagenet": (1000, {0: "tench", 285: "Egyptian cat", 967: "espresso"}),
+    "coco": (91, {0: "__background__", 12: "N/A", 17: "cat"}),
+    "fashion_mnist": (10, {0: "T-shirt/top", 9: "Ankle boot"}),
+    "digits": (10, {0: "zero", 9: "nine"}),
+}
+
+
+def planned(folder: Path, labels: str) -> Plan:
+    path = folder / "models.yaml"
+    path.write_text(f"models:\n  m:\n    network: lenet\n    weights: random\n    labels: {labels}\n", encoding="utf-8")
+    return plan(load_manifest(path))[0]
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_a_set_is_named(name: str, tmp_path: Path) -> None:
+    count, some = SOME[name]
+    labels = resolve_labels(planned(tmp_path, name), UNLABELLED, count)
+    assert labels is not None
+    assert len(labels) == count
+    assert {number: labels[number] for number in some} == some
+
+
+def test_a_set_of_other_classes_is_refused_by_its_name(tmp_path: Path) -> None:
+    with pytest.raises(ManifestError, match=r":5: models.m.labels: there are 1000 labels for 10 classes.*imagenet is"):
+        resolve_labels(planned(tmp_path, "imagenet"), UNLABELLED, 10)
+
+
+def test_a_set_goes_before_a_file_of_its_name(tmp_path: Path) -> None:
+    (tmp_path / "digits").write_text("a\nb\n")
+    assert resolve_labels(planned(tmp_path, "digits"), UNLABELLED, 10) == SETS["digits"]()
+    assert resolve_labels(planned(tmp_path, "./digits"), UNLABELLED, 2) == ("a", "b")
+
+
+def test_a_file_is_looked_for_where_no_set_has_the_name(tmp_path: Path) -> None:
+    (tmp_path / "names").write_text("a\nb\n")
+    assert resolve_labels(planned(tmp_path, "names"), UNLABELLED, 2) == ("a", "b")
+
+
+@pytest.mark.parametrize("labels", ["./digits", "digits", "names.txt", "../names"])
+def test_an_entry_means_the_same_elsewhere(labels: str, tmp_path: Path) -> None:
+    moved = planned(tmp_path, labels)
+    assert portable(moved).labels == labels
+    assert built_from(moved, RECIPE, {})["entry"]["labels"] == labels
