@@ -68,5 +68,5 @@ def terminal() -> Iterator[tuple[int, Callable[[], str]]]:
         yield theirs, lambda: b"".join(parts).decode()
     finally:
         os.close(theirs)
-        reader.join()
+        reader.join(60)
         os.close(ours)
