@@ -323,3 +323,28 @@ def test_module_path_callables_are_found_beside_the_manifest() -> None:
     assert parameters(make("small:small", num_classes=7).module) == parameters(
         make("small.py:small", num_classes=7).module
     )
+
+
+def test_own_callable_that_looks_at_its_numbers_takes_a_file(tmp_path: Path) -> None:
+    """On the meta device, where modules for files are made first, there are none to look at."""
+    (tmp_path / "net.py").write_text(
+        "import torch\n"
+        "def make():\n"
+        "    width = int(torch.linspace(0, 4, 5).max().item())\n"
+        "    return torch.nn.Linear(width, 2)\n"
+    )
+    save_file({"weight": torch.ones(2, 4), "bias": torch.zeros(2)}, tmp_path / "w.safetensors")
+    source = WeightsSource("file", "w.safetensors", tmp_path / "w.safetensors")
+    network = networks.find("net.py:make").make(NetworkRequest("net.py:make", source, {}, tmp_path))
+    assert network.module.weight.sum().item() == 8
+
+
+def test_what_own_callable_does_not_include_follows_the_seed(tmp_path: Path) -> None:
+    (tmp_path / "net.py").write_text("import torch\ndef make():\n    return torch.nn.Linear(4, 2)\n")
+
+    def weight(seed: int) -> torch.Tensor:
+        source = WeightsSource("included", "included", seed=seed)
+        return networks.find("net.py:make").make(NetworkRequest("net.py:make", source, {}, tmp_path)).module.weight
+
+    assert torch.equal(weight(1), weight(1))
+    assert not torch.equal(weight(1), weight(2))
