@@ -39,6 +39,8 @@ GRACE_S = 15
 DOCKER = "/var/run/docker.sock"
 CACHE = f"torchinductor_{getpass.getuser()}"
 """PyTorch's compiler keeps it in the folder for temporary files, as the README says."""
+OF_LIBRARIES = ("pymp-", "torchelastic_")
+"""Folders of multiprocessing's and torchrun's, which do not remove them when a test kills their processes."""
 HELPERS = ("multiprocessing.resource_tracker", "torch/_inductor/compile_worker")
 """Processes that end with the one whose children they are."""
 
@@ -120,7 +122,8 @@ def here(run: Run) -> dict[str, Remove]:
     found: dict[str, Remove] = {f"process {pid}: {command(pid)}": lambda: None for pid in processes(run)}
     for name in set() if others_work(run) else in_memory() - run.memory:
         found[f"shared memory: {SHARED_MEMORY / name}"] = partial((SHARED_MEMORY / name).unlink, missing_ok=True)
-    return found | {f"temporary: {path}": lambda: None for path in run.folder.iterdir() if path.name != CACHE}
+    ours = [path for path in run.folder.iterdir() if path.name != CACHE and not path.name.startswith(OF_LIBRARIES)]
+    return found | {f"temporary: {path}": lambda: None for path in ours}
 
 
 def processes(run: Run) -> set[int]:

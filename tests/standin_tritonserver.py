@@ -32,7 +32,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         elif self.path.endswith("/unload"):
             threading.Timer(0.05, unload, [parts[-2]]).start()
         elif self.path.startswith("/v2/models/"):
-            found = {"platform": models[parts[-1]]}
+            found = {"platform": models[parts[3]]}
         body = json.dumps(found).encode()
         self.send_response(200)
         self.send_header("Content-Length", str(len(body)))

@@ -27,7 +27,7 @@ MANIFEST = f"""models:
   lost: {{network: lenet, weights: lost.pth}}
   onnx: {{{SMALL}, format: onnx}}
   openvino: {{{SMALL}, format: openvino}}
-  fails: {{network: small.py:failing, weights: included, preprocess: {{resize: 40, crop: 32}}}}
+  fails: {{network: small.py:failing, weights: included, preprocess: {{channels: 3, resize: 40, crop: 32}}}}
   lenet: {{weights: random, seed: 2}}
 """
 
@@ -77,9 +77,9 @@ def test_process_that_dies_is_one_clear_failure(tmp_path: Path) -> None:
     path = write(
         tmp_path,
         "models:\n"
-        "  killed: {network: ending.py:killed, weights: included, preprocess: {resize: 40, crop: 32}}\n"
+        "  killed: {network: ending.py:killed, weights: included, preprocess: {channels: 3, resize: 40, crop: 32}}\n"
         "  lenet: {weights: random}\n"
-        "  leaves: {network: ending.py:leaving, weights: included, preprocess: {resize: 40, crop: 32}}\n",
+        "  leaves: {network: ending.py:leaving, weights: included, preprocess: {channels: 3, resize: 40, crop: 32}}\n",
     )
     outcome = build_in_processes(plan(load_manifest(path)), tmp_path / "repository", 2)
     assert [model.name for model in outcome.built] == ["lenet"]
@@ -102,7 +102,7 @@ def alive(pid: int) -> bool:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_interrupted_it_ends_its_processes_and_leaves_nothing(number: signal.Signals, tmp_path: Path) -> None:
     begun = [tmp_path / f"begun {i}" for i in range(2)]
-    entry = "network: ending.py:waiting, weights: included, preprocess: {resize: 40, crop: 32}"
+    entry = "network: ending.py:waiting, weights: included, preprocess: {channels: 3, resize: 40, crop: 32}"
     models = [f"  m{i}: {{{entry}, arguments: {{begun: '{file}'}}}}\n" for i, file in enumerate(begun)]
     write(tmp_path, "models:\n" + "".join(models))
     command = [sys.executable, "-m", "builder", "--jobs", "2"]

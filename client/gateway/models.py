@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from client.aio import AsyncClient
-from client.errors import ClientError
+from client.errors import ClientError, ServerUnavailable
 from client.gateway.problems import Problem
 
 REMEMBERED_SECONDS = 5.0
@@ -37,12 +37,13 @@ class Models:
         return [default] if default else await self.names()
 
     async def chosen(self, name: str | None) -> str:
-        """Raises Problem 400, ClientError."""
+        """Raises Problem 400, ClientError; ServerUnavailable where there is none: it may just be loaded anew."""
         found = name or await self.default()
-        if not found:
-            names = ", ".join(await self.names()) or "none, yet"
-            raise Problem(400, "InvalidInput", f"name a model with ?model=NAME; there are: {names}")
-        return found
+        if found:
+            return found
+        if names := await self.names():
+            raise Problem(400, "InvalidInput", f"name a model with ?model=NAME; there are: {', '.join(names)}")
+        raise ServerUnavailable("the server has no image classifier that is ready")
 
     async def ready(self) -> bool:
         """Whether Triton says that it is."""

@@ -102,12 +102,13 @@ def _ignore_signals() -> None:
 def main() -> int:
     stopping = Stop()
     stopping.listen()  # before all else: the kernel keeps signals without a handler from a container's first process
-    options = _options()
+    options, taken = _options(), None
     try:
         key = _key(options)
         taken = _snapshot(options)
         server = Server(hidden.start(_command(options), _secret(key), env=_environment(), **PIPED), options.verbose)
     except (OSError, hidden.NotHidden) as error:
+        _forget(taken)
         _say(f"{error}; --unrestricted does without a key" if isinstance(error, hidden.NotHidden) else str(error))
         return CANNOT_LAUNCH
     if options.until_input_closes:
@@ -116,10 +117,16 @@ def main() -> int:
     try:
         return _run(server, Api(f"http://{LOCAL.get(host, host)}:{options.http_port}", key), stopping, options.linger)
     finally:
+        if server.process.poll() is None:
+            _end(server.process)
         server.finish()
-        if taken:
-            taken.close()
-            shutil.rmtree(taken.folder.parent, ignore_errors=True)
+        _forget(taken)
+
+
+def _forget(taken: Any) -> None:
+    if taken:
+        taken.close()
+        shutil.rmtree(taken.folder.parent, ignore_errors=True)
 
 
 def _snapshot(options: argparse.Namespace) -> Any:
@@ -344,8 +351,9 @@ def _run(started: Server, api: Api, stopping: Stop, linger: float) -> int:
                 _say_reasons(failed)
                 _end(server)
                 return CANNOT_LOAD
-            care = Care(server.pid, api, lambda reason, _: reasons.append(reason))
-            _say("ready")
+            with suppress(OSError, http.client.HTTPException):  # it is busy; the next look asks again
+                care = Care(server.pid, api, lambda reason, _: reasons.append(reason))
+                _say("ready")
     if server.poll() is not None:
         _say(f"the server ended by itself with status {server.returncode}; its last words are above")
         return ENDED
