@@ -28,6 +28,7 @@ PHOTO = SAMPLES / "chelsea.jpg"
 NOBODY = 65534
 MODELS = ("m", "gone")
 PREPROCESS = "{channels: 3, resize: 40, crop: 32, mean: [0.5, 0.4, 0.3], std: [0.2, 0.25, 0.3]}"
+PAUSE_SECONDS = 0.03
 TOLERANCE = 1e-5
 """Batches of other sizes are summed in another order; other weights differ by a hundredth at least."""
 
@@ -182,7 +183,7 @@ class Asked:
 
 @contextmanager
 def asked(servers: Mapping[str, Endpoints]) -> Iterator[list[Asked]]:
-    """While it lasts, every server is asked for every model, by gRPC and by HTTP, without a pause.
+    """While it lasts, every server is asked for every model again and again, by gRPC and by HTTP.
 
     What each answered at first is what it must answer all the time. A request that waits for longer than a minute
     counts as failed.
@@ -205,7 +206,7 @@ def _ask(report: Asked, stop: threading.Event) -> None:
     photo = PHOTO.read_bytes()
     with Client(report.address.rpartition(", ")[2], retries=0, timeout=60) as client:
         first = {model: _answer(client, photo, model) for model in MODELS}
-        while not stop.is_set():
+        while not stop.wait(PAUSE_SECONDS):  # the builds need the machine, too
             for model, (names, probabilities) in first.items():
                 try:
                     again, now = _answer(client, photo, model)
