@@ -264,7 +264,7 @@ class Nodes:
 
     def add(self, **arguments: Any) -> Any:
         """Ray gives a node 30 seconds to begin, which a machine that tests other things too may not have for it."""
-        for _ in range(2):
+        for _ in range(4):
             with contextlib.suppress(Exception):  # Ray's own has no name
                 return self.cluster.add_node(**(self.common | arguments))
         return self.cluster.add_node(**(self.common | arguments))
@@ -299,6 +299,7 @@ def surroundings(folder: Path) -> dict[str, str]:
     return {
         CLUSTER: str(folder),
         "RAY_TMPDIR": str(folder),
+        "TMPDIR": str(folder),  # what a node that is killed had there goes with the cluster
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # loopback only
         "RAY_memory_monitor_refresh_ms": "0",
