@@ -11,6 +11,8 @@ import threading
 from pathlib import Path
 
 import pytest
+from rebuilding import NOBODY, folder_for_all
+from tools import missing
 
 from builder.launchers import snapshot
 from builder.launchers.snapshot import COPIED_BYTES, Changing, Snapshot
@@ -124,6 +126,42 @@ def test_circles_and_what_is_no_file_are_left_out(repository: Path, tmp_path: Pa
     assert {path.name for path in (taken.folder / "m").iterdir()} >= {"1", "2", "config.pbtxt", "linked"}
     assert not {"self", "fifo", "__pycache__"} & {path.name for path in (taken.folder / "m").iterdir()}
     taken.close()
+
+
+def test_models_may_share_a_folder_by_links(repository: Path, tmp_path: Path) -> None:
+    """As in a store of artifacts that several models' versions lead to."""
+    for name in ("a", "b"):
+        (repository / name).mkdir()
+        (repository / name / "1").symlink_to(repository / "m" / "1")
+    taken = Snapshot(repository, tmp_path / "taken")
+    for name in ("a", "b", "m"):
+        assert (taken.folder / name / "1" / "model.onnx").read_bytes() == LARGE
+    taken.close()
+    taken.close()  # whoever else stops the server does so, too
+    assert open_files(repository) == []
+
+
+def test_a_folder_that_cannot_be_read_is_told() -> None:
+    if os.geteuid():
+        missing("a process of another user needs root")
+    with folder_for_all() as base, multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
+        (base / "r" / "m").mkdir(parents=True)
+        (base / "r" / "m").chmod(0o700)
+        (base / "own").mkdir()
+        (base / "own").chmod(0o777)
+        told = pool.apply_async(as_nobody, (base / "r", base / "own" / "taken")).get(120)
+        assert told == f"[Errno 13] Permission denied: '{base / 'r' / 'm'}'"
+        assert list((base / "own").iterdir()) == []
+
+
+def as_nobody(repository: Path, folder: Path) -> str:
+    """Why another user cannot take it."""
+    os.setuid(NOBODY)
+    try:
+        Snapshot(repository, folder).close()
+    except OSError as error:
+        return str(error)
+    return ""
 
 
 def test_more_files_than_a_process_may_open_are_told(repository: Path, tmp_path: Path) -> None:

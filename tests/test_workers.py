@@ -166,17 +166,13 @@ def server(repository: Path) -> Iterator[EmbeddedServer]:
     running.stop()
 
 
-def kill_worker(launcher: int, model: str) -> None:
-    """Of the server below the launcher's guard."""
-    for child in (
-        stub
-        for guard in workers.children(launcher)
-        for server in workers.children(guard)
-        for stub in workers.children(server)
-    ):
-        command = Path(f"/proc/{child}/cmdline").read_bytes().split(b"\0")
-        if len(command) > 1 and Path(command[1].decode()).parent.parent.name == model:
-            os.kill(child, signal.SIGKILL)
+def kill_worker(launcher: int, model: str) -> set[int]:
+    """Of the server below the launcher's guard; who was killed."""
+    servers = [server for guard in workers.children(launcher) for server in workers.children(guard)]
+    found = {worker for server in servers for worker in workers.running(server).get(model, set())}
+    for worker in found:
+        os.kill(worker, signal.SIGKILL)
+    return found
 
 
 def is_ready(http: str, what: str = "") -> bool:
@@ -193,8 +189,9 @@ def test_a_killed_worker_is_brought_back(role: str, server: EmbeddedServer, repo
     step = "m_onnx" if role == "network" else next(repository.glob("preprocess_*")).name
     with Client(server.endpoints.grpc, retries=0, timeout=30) as client:
         before = client.probabilities([rebuilding.PHOTO], "m")
-        kill_worker(os.getpid(), step)
-        until(lambda: not answers(client, "m"))
+        killed = kill_worker(os.getpid(), step)
+        assert len(killed) == 1
+        until(lambda: not answers(client, "m"), told=lambda: (killed, kill_worker(os.getpid(), step)))
         until(lambda: not is_ready(server.endpoints.http) and not is_ready(server.endpoints.http, "models/m"))
         if role == "network":
             assert answers(client, "gone")  # the other model of the same server goes on

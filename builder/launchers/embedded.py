@@ -161,16 +161,23 @@ class EmbeddedServer:
             reasons = {model["name"]: self._reason(model) for model in failed}
             telling = {name: reason for name, reason in reasons.items() if reason} or reasons
             raise ModelLoadError("\n".join(_refusal(name, reason) for name, reason in telling.items()))
-        self._http("/v2/logging", b'{"log_info": true}')  # it tells of models that come and go
         self._nurse = self._hire()
         self._is_ready = self._speaks = True
 
-    def _hire(self) -> workers.Nurse:
-        (server,) = workers.children(self._process.pid)
+    def _hire(self) -> workers.Nurse | None:
+        """None where /proc does not tell which process the server is, or if it has just ended."""
+        server = next((child for child in workers.children(self._process.pid) if workers.is_server(child)), None)
+        if server is None:
+            return None
         own = {folder.name for folder in self._models.iterdir() if folder.is_dir()}
         own -= {folder.name for folder in ensembles(self._models)}  # all others are Python's, in this server
         watch = workers.Watch(lambda: workers.running(server), own)
         return workers.Nurse(watch, self._revive, self._give_up, self._say)
+
+    def _have_it_told(self) -> int:
+        """Have the log tell of models that come and go, whatever others have set; how much of it is old."""
+        self._http("/v2/logging", b'{"log_info": true}')
+        return len(self._heard)
 
     def _say(self, message: str) -> None:
         print(f"build-repo: {message}", file=sys.stderr, flush=True)
@@ -182,6 +189,7 @@ class EmbeddedServer:
         a request came to it, its instance does not end. Raises NotRevived.
         """
         self._is_maimed = True
+        self._have_it_told()
         away = self._folder / "away"
         away.mkdir(exist_ok=True)
         (self._models / model).rename(away / model)
@@ -254,7 +262,7 @@ class EmbeddedServer:
         polls the folder that this launcher laid out, so that a folder removed is a model unloaded.
         When its last request is through, the log alone tells: the index forgets it with its folder.
         """
-        taken, heard = self._folder / "taken", len(self._heard)
+        taken, heard = self._folder / "taken", self._have_it_told()
         taken.mkdir()
         names = {folder.rename(taken / folder.name).name for folder in ensembles(self._models)}
         deadline = time.monotonic() + self._grace

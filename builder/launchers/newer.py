@@ -9,7 +9,6 @@ from pathlib import Path
 
 from builder import config, publish
 from builder.errors import ConfigError
-from builder.served import role_of
 
 LOOK_SECONDS = 2.0
 MOST_NAMED = 5
@@ -28,11 +27,13 @@ def published(repository: Path) -> Published:
 def _versions(path: Path) -> tuple[int, ...]:
     """None of a model that another one asks, and of what is no model of ours."""
     try:
-        if role_of(path.parent) != "ensemble":
+        if b'"ensemble"' not in path.read_bytes():  # most are not, and parsing takes a millisecond
             return ()
-        return tuple(config.read(path).version_policy.specific.versions)
+        found = config.read(path)
     except (OSError, ConfigError):
         return ()
+    is_ours = found.parameters[publish.ROLE].string_value == "ensemble"
+    return tuple(found.version_policy.specific.versions) if is_ours else ()
 
 
 def _configs(repository: Path) -> list[Path]:

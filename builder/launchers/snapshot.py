@@ -52,8 +52,10 @@ class Snapshot:
             time.sleep(PAUSE_SECONDS)
 
     def close(self) -> None:
-        while self._open:
-            os.close(self._open.pop())
+        """By any thread, and as often as one likes."""
+        opened, self._open = self._open, []
+        for descriptor in opened:
+            os.close(descriptor)
 
     def _taken(self) -> bool:
         """Whether nothing changed meanwhile: only then is all of it of one moment, that between the two looks."""
@@ -111,28 +113,32 @@ def listing(repository: Path) -> Listing:
     return found
 
 
-def _entries(repository: Path) -> Iterator[tuple[Path, bool]]:
-    """Every path, and whether it is a folder. Links are followed, but not in circles."""
-    seen: set[tuple[int, int]] = set()
-    for folder, folders, files in os.walk(repository, onerror=_unless_gone, followlinks=True):
-        folders[:] = [name for name in folders if name != CACHE and _is_new(Path(folder) / name, seen)]
-        yield from ((Path(folder) / name, True) for name in folders)
-        yield from ((Path(folder) / name, False) for name in files)
+def _entries(folder: Path, above: frozenset[tuple[int, int]] = frozenset()) -> Iterator[tuple[Path, bool]]:
+    """Every path, and whether it is a folder. Links are followed, of several models to one folder too, but no circles.
+
+    `above` has the folders that this one is in, by device and inode. Raises OSError for a folder that cannot be read.
+    """
+    try:
+        told, inside = folder.stat(), sorted(folder.iterdir())
+    except FileNotFoundError:
+        return
+    within = above | {(told.st_dev, told.st_ino)}
+    for path in inside:
+        is_folder = path.is_dir()
+        if path.name == CACHE or (is_folder and _is_in(path, within)):
+            continue
+        yield path, is_folder
+        if is_folder:
+            yield from _entries(path, within)
 
 
-def _is_new(folder: Path, seen: set[tuple[int, int]]) -> bool:
-    """Whether the walk comes to it for the first time."""
-    with suppress(OSError):
+def _is_in(folder: Path, folders: frozenset[tuple[int, int]]) -> bool:
+    """Whether it is one of them; also if it is gone."""
+    try:
         told = folder.stat()
-        before = len(seen)
-        seen.add((told.st_dev, told.st_ino))
-        return len(seen) > before
-    return False
-
-
-def _unless_gone(error: OSError) -> None:
-    if not isinstance(error, FileNotFoundError):
-        raise error
+    except OSError:
+        return True
+    return (told.st_dev, told.st_ino) in folders
 
 
 def _allow_files(number: int) -> None:

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Mapping, Set
 from pathlib import Path
 
 PROC = Path("/proc")
+SERVER = "tritonserver"
 STUB = "triton_python_backend_stub"
 LOOK_SECONDS = 0.5
 MOST_DEATHS = 3
@@ -50,15 +51,22 @@ def children(process: int, proc: Path = PROC) -> list[int]:
         return []
 
 
+def is_server(process: int, proc: Path = PROC) -> bool:
+    return _command(proc / str(process))[0].endswith(SERVER)
+
+
 def _model(process: Path) -> str:
     """Whose worker it is: it was started with the path of a file in the model's version folder. Dead ones have none."""
+    program, *arguments = _command(process)
+    return Path(arguments[0]).parent.parent.name if program.endswith(STUB) and arguments else ""
+
+
+def _command(process: Path) -> list[str]:
+    """With its arguments; an empty one of a process that is dead, or between fork and exec."""
     try:
-        command = (process / "cmdline").read_bytes().split(b"\0")
+        return (process / "cmdline").read_bytes().decode(errors="surrogateescape").split("\0")
     except OSError:
-        return ""
-    if len(command) < 3 or not command[0].decode(errors="replace").endswith(STUB):
-        return ""
-    return Path(command[1].decode(errors="surrogateescape")).parent.parent.name
+        return [""]
 
 
 class Watch:
@@ -141,7 +149,7 @@ class Nurse:
         try:
             self._revive(model)
             self._say(f"{model} is served again")
-        except NotRevived as error:
+        except (NotRevived, OSError) as error:  # whoever stops the server takes its folders away meanwhile
             if not self.is_leaving:
                 self._say(f"{model} could not be loaded again: {error}")
 

@@ -138,7 +138,11 @@ def _snapshot(options: argparse.Namespace) -> Any:
     except FileNotFoundError as error:
         _say(f"{error}: the server reads the repository itself, so build no other one in its place while it runs")
         return None
-    taken = snapshot.Snapshot(Path(options.repository).absolute(), folder / "models")
+    try:
+        taken = snapshot.Snapshot(Path(options.repository).absolute(), folder / "models")
+    except OSError:
+        folder.rmdir()
+        raise
     options.repository = str(taken.folder)
     return taken
 
