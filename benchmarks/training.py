@@ -1,14 +1,18 @@
 """Images per second of `build-repo train`'s epochs over those of a bare loop, measured in one run.
 
 Both sides have the same network, loader, optimizer and settings, and take turns, an epoch each; the bare loop is
-the one that every tutorial shows. With a GPU, `--article --images 60000` times epochs of the second article's
+the one that every tutorial shows. `--beside N` has N whole runs at once, as build-repo has threads wait and as GNU
+OpenMP has them by itself, in turns. With a GPU, `--article --images 60000` times epochs of the second article's
 network on images made up in the form of Fashion-MNIST.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -19,6 +23,7 @@ from typing import Any
 import numpy as np
 from torch import nn
 
+from builder import resources
 from builder.training import loop, run, student
 from builder.training.config import load_run
 from builder.training.loop import Job, Progress, Sums
@@ -34,6 +39,8 @@ CASES: dict[str, dict[str, Any]] = {
         "network": "resnet18", "data.set": "image_folder", "batch_size": 32, "preprocess": {"resize": 64, "crop": 64},
     },
 }  # fmt: skip
+OWN_SPINS = "300000"
+"""Of GNU OpenMP, where nothing is said."""
 ARTICLE = 128.3
 """Seconds of the article's first epoch, on its GPU."""
 
@@ -43,7 +50,11 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--images", type=int, default=256, help="in the made-up sets")
     parser.add_argument("--article", action="store_true", help="whole epochs of alexnet_gray; give --images 60000")
+    parser.add_argument("--beside", type=int, help="so many whole runs at once")
     options = parser.parse_args()
+    if options.beside:
+        race_waiting(options.beside, options.rounds)
+        return
     with tempfile.TemporaryDirectory() as folder:
         if options.article:
             article(Path(folder), options.images)
@@ -53,6 +64,30 @@ def main() -> None:
         for name, said in CASES.items():
             root = roots[said["data.set"]]
             race(name, {**said, "data.root": root and str(root), "out": folder, "lr": 0.001}, options.rounds)
+
+
+def race_waiting(runs: int, rounds: int) -> None:
+    seconds: dict[str, list[float]] = {resources.SPINS: [], OWN_SPINS: []}
+    for number in range(rounds):
+        for spins in [*seconds][:: 1 if number % 2 else -1]:
+            seconds[spins].append(runs_at_once(runs, spins))
+    ours, bare = (statistics.median(seconds[spins]) for spins in (resources.SPINS, OWN_SPINS))
+    ratio = statistics.median(a / b for a, b in zip(seconds[resources.SPINS], seconds[OWN_SPINS], strict=True))
+    print(f"{runs} at once: {ours:.1f} / {bare:.1f} s = {ratio:.2f}", flush=True)
+
+
+def runs_at_once(runs: int, spins: str) -> float:
+    command = [sys.executable, "-m", "builder", "train", "--network", "lenet", "--data", "digits", "--epochs", "3"]
+    environment = os.environ | {resources.SPIN: spins}
+    with tempfile.TemporaryDirectory() as folder:
+        begun = time.perf_counter()
+        started = [
+            subprocess.Popen([*command, "--out", f"{folder}/{n}"], stdout=subprocess.DEVNULL, env=environment)
+            for n in range(runs)
+        ]
+        codes = [process.wait(600) for process in started]
+        assert not any(codes), codes
+        return time.perf_counter() - begun
 
 
 def race(name: str, said: dict[str, Any], rounds: int) -> None:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from builder import signals
+from builder import resources, signals
 from builder.commands.build import build
 from builder.commands.compare import compare
 from builder.commands.deploy import deploy
@@ -76,6 +76,7 @@ app.add_typer(deploy)
 
 def main() -> None:
     signals.listen()
+    resources.spin_briefly()
     try:
         _run()
     except KeyboardInterrupt:

@@ -12,6 +12,7 @@ import pytest
 from fake_triton import FakeTriton, serving
 from filelock import FileLock
 
+from builder import resources
 from builder.build import build_repository, plan
 from builder.exporters import EXPORTERS
 from builder.launchers import LAUNCHERS, LaunchOptions
@@ -20,6 +21,8 @@ from builder.pictures import SAMPLES
 from builder.recipe import PreprocessRecipe
 from builder.types import BuiltModel, Endpoints, Target
 from client import Client
+
+resources.spin_briefly()  # as build-repo itself; three processes of tests share two cores
 
 pytest_plugins = ["leftovers", "limits", "scheduling", "tools"]
 

@@ -17,6 +17,7 @@ from builder.cluster.parcels import Parcel, unpack
 from builder.cluster.storage import Shipment, Storage, require_reachable
 from builder.errors import BuilderError, ClusterError
 from builder.plan import Plan
+from builder.resources import spin_briefly
 from builder.types import BuiltModel
 
 # What decides, beside the formats' own packages, what a build gives.
@@ -69,6 +70,7 @@ def require_same(expected: dict[str, str], node: str) -> None:
 def run(job: Job) -> Built | BuilderError:
     """What the task ends with. Errors are values, so that only dead nodes are tried again."""
     node = job.node or platform.node()
+    spin_briefly()
     with tempfile.TemporaryDirectory(prefix="build-repo-") as folder:
         root = Path(folder).resolve() / "files"
         try:

@@ -14,7 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from builder import config, lock
+from builder import config, lock, resources
 from builder.errors import ConfigError, LaunchError
 from builder.launchers import access
 from builder.launchers.snapshot import Snapshot
@@ -201,9 +201,8 @@ def find_libpython() -> Path:
 def _environment(folder: Path, wheel: Path) -> dict[str, str]:
     """The stub takes its packages from the first python3 on PATH, so this environment's comes first."""
     libraries = [str(folder / "lib"), str(wheel / "nvidia_pytriton.libs"), os.environ.get("LD_LIBRARY_PATH", "")]
-    # Waiting OpenMP threads that spin for long take the cores from the other steps of the same server;
-    # those that do not spin are woken too late. Measured on two cores with benchmarks/serving.py.
-    defaults = {} if "OMP_WAIT_POLICY" in os.environ else {"GOMP_SPINCOUNT": "10000"}
+    # Threads that spin for long take the cores from the other steps of the same server.
+    defaults = {} if "OMP_WAIT_POLICY" in os.environ else {resources.SPIN: resources.SPINS}
     own = {
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
         "LD_LIBRARY_PATH": os.pathsep.join(filter(None, libraries)),
