@@ -171,7 +171,7 @@ class EmbeddedServer:
             return None
         own = {folder.name for folder in self._models.iterdir() if folder.is_dir()}
         own -= {folder.name for folder in ensembles(self._models)}  # all others are Python's, in this server
-        watch = workers.Watch(lambda: workers.running(server), own)
+        watch = workers.Watch(workers.Workers(server), own)
         return workers.Nurse(watch, self._revive, self._give_up, self._say)
 
     def _have_it_told(self) -> int:

@@ -9,6 +9,7 @@ The standard library alone: the first process of a container uses this, too.
 from __future__ import annotations
 
 import collections
+import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Set
@@ -42,13 +43,34 @@ def running(server: int, proc: Path = PROC) -> dict[str, set[int]]:
     return dict(found)
 
 
+class Workers:
+    """The living workers of one tritonserver, look by look.
+
+    The kernel's list of children may lack some while a thread or another child of the process ends, so those that were
+    seen before and live are not gone.
+    """
+
+    def __init__(self, server: int, proc: Path = PROC) -> None:
+        self._server, self._proc = server, proc
+        self._seen: dict[str, set[int]] = {}
+
+    def __call__(self) -> Running:
+        found = running(self._server, self._proc)
+        for model, processes in self._seen.items():
+            living = {process for process in processes if _model(self._proc / str(process)) == model}
+            found[model] = found.get(model, set()) | living
+        self._seen = {model: set(processes) for model, processes in found.items() if processes}
+        return dict(self._seen)
+
+
 def children(process: int, proc: Path = PROC) -> list[int]:
-    """Process ids of what the process, any thread of it, started and has not collected yet."""
-    tasks = proc / str(process) / "task"
-    try:
-        return [int(child) for task in tasks.iterdir() for child in (task / "children").read_text().split()]
-    except OSError:  # the server, or one of its threads, ended meanwhile
-        return []
+    """Process ids of what the process, any thread of it, started and has not collected yet; see Workers."""
+    found: list[int] = []
+    with contextlib.suppress(OSError):  # it has ended
+        for task in (proc / str(process) / "task").iterdir():
+            with contextlib.suppress(OSError):  # this thread has
+                found += map(int, (task / "children").read_text().split())
+    return found
 
 
 def is_server(process: int, proc: Path = PROC) -> bool:

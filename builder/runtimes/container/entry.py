@@ -325,7 +325,7 @@ class Care:
 
     def __init__(self, server: int, api: Api, give_up: Callable[[str, bool], None]) -> None:
         self._api, self._ensembles = api, api.ensembles()
-        watch = workers.Watch(lambda: workers.running(server), api.with_workers())
+        watch = workers.Watch(workers.Workers(server), api.with_workers())
         self._nurse = workers.Nurse(watch, self._revive, give_up, _say)
         self.leave = self._nurse.leave
         self.was_needed = False
