@@ -291,7 +291,7 @@ def test_a_run_that_is_killed_goes_on(number: int, shapes: Path, uninterrupted: 
     assert "Traceback" not in errors
     if process.returncode > 0:
         assert "goes on from the checkpoint" in errors
-    assert build_repo_train(config).returncode == 0
+    train(load_run(config, {}))
     assert outcome(tmp_path / "run") == uninterrupted
 
 
@@ -598,8 +598,7 @@ def test_a_loss_that_is_no_number_ends_the_run(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_keeps_the_last_checkpoint(tmp_path: Path) -> None:
-    arguments = ["--network", "lenet", "--data", "digits", "--batch-size", "64", "--out", tmp_path / "run", "--epochs"]
-    assert build_repo_train(*arguments, "1").returncode == 0
+    run(tmp_path / "run", epochs=1)
     before = (tmp_path / "run" / "last.pt").read_bytes()
 
     def limit() -> None:
@@ -607,14 +606,15 @@ def test_a_full_disk_keeps_the_last_checkpoint(tmp_path: Path) -> None:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (400_000, 400_000))
 
-    finished = build_repo_train(*arguments, "2", preexec_fn=limit)
+    arguments = [word for key, value in DIGITS.items() for word in ("--set", f"{key}={value}")]
+    finished = build_repo_train(*arguments, "--out", tmp_path / "run", preexec_fn=limit)
     assert finished.returncode == TrainingError.exit_code, finished.stderr
     assert "last.pt cannot be written" in finished.stderr
     assert "the one before it is kept" in finished.stderr
     assert "Traceback" not in finished.stderr
     assert (tmp_path / "run" / "last.pt").read_bytes() == before
     assert not list((tmp_path / "run").glob(".*.partial"))
-    assert build_repo_train(*arguments, "2").returncode == 0
+    assert [record["epoch"] for record in run(tmp_path / "run").history] == [1, 2]
 
 
 def test_a_decoding_process_that_is_killed_is_told(shapes: Path, tmp_path: Path) -> None:
