@@ -41,7 +41,7 @@ class Picture:
         try:
             return recipe.decode(io.BytesIO(self.read()))
         except decoding.UnclearPicture as error:
-            raise ManifestError(f"{self.name} cannot be judged by: {error}") from None
+            raise ManifestError(f"{self.name} cannot be used: {error}") from None
         except UnidentifiedImageError:
             raise ManifestError(f"{self.name} cannot be decoded: no format that Pillow knows; remove it") from None
         except Exception as error:  # Pillow raises whatever a broken file makes it stumble over
@@ -114,12 +114,14 @@ def _picture(item: Any, name: str, base: Path) -> Picture:
 
 def _encoded(image: Image.Image) -> bytes:
     """Without loss, of what tells how people see it, too: orientation, and whether there are further frames."""
-    from PIL import Image
+    from PIL import Image, ImageSequence
 
     buffer, exif = io.BytesIO(), Image.Exif()
     exif[decoding.EXIF_ORIENTATION] = decoding.orientation_of(image)
+    several = decoding.has_frames(image)
+    first, *more = [frame.copy() for frame in ImageSequence.Iterator(image)] if several else [image]
     is_png = image.mode in PNG_MODES or decoding.is_sixteen_bits(image)
-    image.save(buffer, "PNG" if is_png else "TIFF", exif=exif, save_all=decoding.has_frames(image))
+    first.save(buffer, "PNG" if is_png else "TIFF", exif=exif, save_all=several, append_images=more)
     return buffer.getvalue()
 
 

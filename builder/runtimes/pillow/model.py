@@ -113,6 +113,8 @@ class Preprocess:
         flat = _eight_bits(image)
         if self._background and flat.has_transparency_data:
             flat = _composed(flat, self._background)
+        elif isinstance(flat.info.get("transparency"), bytes):
+            flat = flat.convert("RGBA")  # Pillow warns of the direct way
         plain = flat.convert(self._mode)
         turn = _turn(image) if self._recipe["orientation"] == "exif" else None
         return plain if turn is None else plain.transpose(turn)
