@@ -325,7 +325,7 @@ FRAMES: dict[str, dict[str, Any]] = {
 def test_several_frames_are_refused_or_the_first_is_taken(name: str, tmp_path: Path) -> None:
     form = name.partition(" ")[0]
     first, second = (image.convert("P") if form == "GIF" else image for image in (PICTURE, SECOND))
-    data = file(first, form, save_all=True, append_images=[second], **FRAMES[name])
+    data = file(first, form, save_all=True, append_images=[second.copy()], **FRAMES[name])
     assert_refused(data, rf"several frames \({form}\)", tmp_path)
     expected = np.asarray(first.convert("RGB")).astype(int)
     near = 8 if form == "AVIF" else 0
@@ -336,7 +336,7 @@ def test_several_frames_are_refused_or_the_first_is_taken(name: str, tmp_path: P
 
 def test_what_a_photo_brings_beside_itself_is_no_frame() -> None:
     """Cameras put previews behind a JPEG, and phones a map of its brightness (MPO)."""
-    data = file(PICTURE, "MPO", save_all=True, append_images=[SECOND])
+    data = file(PICTURE, "MPO", save_all=True, append_images=[SECOND.copy()])
     assert Image.open(io.BytesIO(data)).format == "MPO"
     assert np.array_equal(seen(data), np.asarray(Image.open(io.BytesIO(data)).convert("RGB")))
 
@@ -365,7 +365,7 @@ def test_a_dataset_of_opened_pictures_is_as_its_files(form: str, tmp_path: Path)
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # the data set leaves its file open
 def test_frames_of_opened_pictures_are_not_forgotten(form: str, tmp_path: Path) -> None:
     path = tmp_path / f"two.{form.lower()}"
-    path.write_bytes(file(PICTURE, form, save_all=True, append_images=[SECOND]))
+    path.write_bytes(file(PICTURE, form, save_all=True, append_images=[SECOND.copy()]))
     found = dataset(tmp_path, f"Image.open({str(path)!r})")
     with pytest.raises(ManifestError, match="several frames"):
         found.decode(recipe())
