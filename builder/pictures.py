@@ -116,6 +116,7 @@ def _encoded(image: Image.Image) -> bytes:
     """Without loss, of what tells how people see it, too: orientation, and whether there are further frames."""
     from PIL import Image, ImageSequence
 
+    decoding.mend_transparent_colour(image)
     buffer, exif = io.BytesIO(), Image.Exif()
     exif[decoding.EXIF_ORIENTATION] = decoding.orientation_of(image)
     several = decoding.has_frames(image)

@@ -17,6 +17,7 @@ from builder.preprocessors import PREPROCESSORS, pillow, proof
 from builder.recipe import PreprocessRecipe, RecipeOverrides
 from builder.recipe.decoding import UnclearPicture
 from builder.settings import ImageSet
+from builder.stage import stage_preprocess
 from builder.training.data import Pictures, as_mode, check, from_file
 
 HEIGHT, WIDTH = 6, 7
@@ -211,19 +212,18 @@ def test_colours_of_sixteen_bits() -> None:
     assert np.array_equal(seen(png(16, 2, (WIDTH, HEIGHT), rows)), COLOURS)
 
 
-def tiff(bits: int, photometric: int, strip: bytes, size: tuple[int, int]) -> bytes:
-    """Pillow writes neither 12 bits nor 0 for white."""
-    tags = {
-        256: size[0],
-        257: size[1],
-        258: bits,
-        259: 1,
-        262: photometric,
-        273: 122,
-        277: 1,
-        278: size[1],
-        279: len(strip),
-    }
+@pytest.mark.parametrize(("channels", "colour"), [(1, 4), (3, 6)], ids=["gray", "colours"])
+def test_sixteen_bits_with_alpha(channels: int, colour: int) -> None:
+    levels = np.concatenate([COLOURS[..., :channels], COLOURS[..., 1:2]], axis=2).astype(np.uint16) * 257
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in levels)
+    expected = over(np.broadcast_to(COLOURS[..., :channels], COLOURS.shape), (255, 255, 255))
+    assert np.array_equal(seen(png(16, colour, (WIDTH, HEIGHT), rows)), expected)
+
+
+def tiff(bits: int, photometric: int, strip: bytes, size: tuple[int, int], sample_format: int = 1) -> bytes:
+    """Pillow writes neither 12 bits, nor signed ones, nor 0 for white."""
+    tags = {256: size[0], 257: size[1], 258: bits, 259: 1, 262: photometric, 273: 134, 277: 1, 278: size[1]}
+    tags |= {279: len(strip), 339: sample_format}
     entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
     return b"II*\0\x08\0\0\0" + struct.pack("<H", len(tags)) + entries + b"\0" * 4 + strip
 
@@ -250,6 +250,13 @@ def test_tiff_whose_white_is_0() -> None:
 )
 def test_ranges_that_nobody_knows_are_refused(pixels: Any, form: str, message: str, tmp_path: Path) -> None:
     assert_refused(file(Image.fromarray(pixels), form), message, tmp_path)
+
+
+def test_signed_levels_are_refused(tmp_path: Path) -> None:
+    """Of a scanner's measure, such as Hounsfield's."""
+    assert_refused(
+        tiff(16, 1, struct.pack("<3h", -1000, 0, 400), (3, 1), sample_format=2), "signed or 32-bit", tmp_path
+    )
 
 
 # --- transparency ---
@@ -373,6 +380,13 @@ def test_frames_of_opened_pictures_are_not_forgotten(form: str, tmp_path: Path) 
         assert np.array_equal(np.asarray(found.decode(recipe(frames="first"))), np.asarray(first.convert("RGB")))
 
 
+def test_a_transparent_level_of_an_opened_picture(tmp_path: Path) -> None:
+    path = tmp_path / "four.png"
+    path.write_bytes(png(4, 0, (2, 1), b"\0\x3a", struct.pack(">H", 3)))
+    found = dataset(tmp_path, f"Image.open({str(path)!r})").decode(recipe())
+    assert np.asarray(found)[0, :, 0].tolist() == [255, 170]
+
+
 def test_ranges_of_datasets_that_nobody_knows(tmp_path: Path) -> None:
     found = dataset(tmp_path, "Image.new('I', (9, 9), 70000)")
     with pytest.raises(ManifestError, match="signed or 32-bit"):
@@ -407,6 +421,19 @@ def test_a_recipe_without_the_keys_means_their_defaults() -> None:
 
 
 MEAN, STD = [123.675, 116.28, 103.53], [58.395, 57.12, 57.375]
+
+
+def test_steps_that_see_otherwise_have_other_names(tmp_path: Path) -> None:
+    """A step that is there already is shared by its name alone."""
+    keys: list[dict[str, Any]] = [
+        *({}, {"orientation": "stored"}, {"background": "black"}, {"background": [1, 2, 3]}, {"background": "stored"}),
+        *({"channel_order": "bgr"}, {"frames": "first"}),
+    ]
+    photo = Picture("p", lambda: file(PICTURE, "PNG"))
+    names = [stage_preprocess(tmp_path / str(i), recipe(**key), [photo], 1).name for i, key in enumerate(keys)]
+    assert len(set(names)) == len(keys)
+
+
 RIGHT: list[tuple[dict[str, Any], str]] = [
     ({"mean": MEAN, "std": STD}, "say mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225]"),
     ({"mean": MEAN}, "0 to 255, and they are from 0 to 1 here: say mean: [0.485, 0.456, 0.406]"),

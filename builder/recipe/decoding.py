@@ -33,7 +33,7 @@ def seen(image: Image.Image, recipe: PreprocessRecipe) -> Image.Image:
             f"it has several frames ({image.format}), and a network sees one: keep one of them, or say "
             "preprocess: {frames: first} to have the others ignored"
         )
-    _mend_transparent_colour(image)
+    mend_transparent_colour(image)
     flat = eight_bits(image)
     if recipe.background != "stored" and flat.has_transparency_data:
         flat = _composed(flat, COLOURS.get(str(recipe.background)) or recipe.background)
@@ -116,7 +116,8 @@ def _scale(image: Image.Image) -> tuple[int, bool]:
     return (4095 if tuple(bits) == (12,) else 65535), tags.get(262) == 0
 
 
-def _mend_transparent_colour(image: Image.Image) -> None:
+def mend_transparent_colour(image: Image.Image) -> None:
+    """Before the pixels are read, as they become."""
     tile, colour = getattr(image, "tile", None), image.info.get("transparency")
     mend = TRANSPARENT_COLOURS.get(tile[0][3]) if tile and image.format == "PNG" else None
     if mend and isinstance(colour, int | tuple):

@@ -115,7 +115,7 @@ class Preprocess:
             flat = _composed(flat, self._background)
         elif isinstance(flat.info.get("transparency"), bytes):
             flat = flat.convert("RGBA")  # Pillow warns of the direct way
-        plain = flat.convert(self._mode)
+        plain = flat.convert(self._mode) if flat is image or flat.mode != self._mode else flat
         turn = _turn(image) if self._recipe["orientation"] == "exif" else None
         return plain if turn is None else plain.transpose(turn)
 
