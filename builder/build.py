@@ -21,7 +21,7 @@ from builder.networks.classifier import as_classifier
 from builder.pictures import Evaluation, Picture, evaluation
 from builder.plan import Plan, plan, resolve_labels, resolve_recipe
 from builder.portable import built_from
-from builder.preprocessors import PREPROCESSORS
+from builder.preprocessors import PREPROCESSORS, proof
 from builder.reasons import reason
 from builder.recipe import PreprocessRecipe
 from builder.settings import ImageSet
@@ -145,6 +145,8 @@ def study(plan: Plan, report: Report) -> tuple[torch.nn.Module, Reference]:
     report("making the network")
     network = make_network(plan)
     recipe = resolve_recipe(plan, network)
+    if remark := recipe.remark():
+        report(f"note: {remark}")
     report("preprocessing the evaluation images")
     found = _pictures(plan, "images", plan.spec.images)
     check_preprocessing(plan, recipe, found)
@@ -207,6 +209,8 @@ def check_preprocessing(plan: Plan, recipe: PreprocessRecipe, found: Sequence[Pi
             raise VerificationError(
                 f"{plan.name}: the served preprocessing differs from torchvision's on {picture.name}"
             )
+    if difference := proof.difference(recipe, PREPROCESSORS[stage.PREPROCESSOR]):
+        raise VerificationError(f"{plan.name}: {difference}")
 
 
 def run_network(plan: Plan, module: torch.nn.Module, images: Evaluation) -> list[torch.Tensor]:

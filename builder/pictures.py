@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from builder.errors import ManifestError
+from builder.recipe import decoding
 from builder.settings import ImageSet
 from builder.usercode import call, is_callable_name, load_callable
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from builder.recipe import PreprocessRecipe
 
 SAMPLES = Path(__file__).parent / "samples"
-PNG_MODES = ("1", "L", "LA", "I", "I;16", "P", "RGB", "RGBA")
+PNG_MODES = ("1", "L", "LA", "I;16", "P", "RGB", "RGBA")
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"})
 
 
@@ -39,6 +40,8 @@ class Picture:
 
         try:
             return recipe.decode(io.BytesIO(self.read()))
+        except decoding.UnclearPicture as error:
+            raise ManifestError(f"{self.name} cannot be used: {error}") from None
         except UnidentifiedImageError:
             raise ManifestError(f"{self.name} cannot be decoded: no format that Pillow knows; remove it") from None
         except Exception as error:  # Pillow raises whatever a broken file makes it stumble over
@@ -110,9 +113,16 @@ def _picture(item: Any, name: str, base: Path) -> Picture:
 
 
 def _encoded(image: Image.Image) -> bytes:
-    """Without loss."""
-    buffer = io.BytesIO()
-    image.save(buffer, "PNG" if image.mode in PNG_MODES else "TIFF")
+    """Without loss, of what tells how people see it, too: orientation, and whether there are further frames."""
+    from PIL import Image, ImageSequence
+
+    decoding.mend_transparent_colour(image)
+    buffer, exif = io.BytesIO(), Image.Exif()
+    exif[decoding.EXIF_ORIENTATION] = decoding.orientation_of(image)
+    several = decoding.has_frames(image)
+    first, *more = [frame.copy() for frame in ImageSequence.Iterator(image)] if several else [image]
+    is_png = image.mode in PNG_MODES or decoding.is_sixteen_bits(image)
+    first.save(buffer, "PNG" if is_png else "TIFF", exif=exif, save_all=several, append_images=more)
     return buffer.getvalue()
 
 

@@ -18,7 +18,7 @@ from builder.settings import Tolerance
 from builder.types import Network, Target, WeightsSource
 
 # Keys of the recipe that say what the server accepts, not what the network sees.
-SERVERS_OWN = {"max_bytes", "max_pixels"}
+SERVERS_OWN = {"max_bytes", "max_pixels", "frames"}
 
 
 @dataclass(frozen=True)
@@ -186,12 +186,16 @@ def _default_weights(manifest: Manifest, name: str) -> WeightsSource:
 
 
 def resolve_recipe(plan: Plan, network: Network) -> PreprocessRecipe:
-    """The weights' recipe with the entry's changes. Raises ManifestError."""
+    """The weights' recipe with the entry's changes. Raises ManifestError.
+
+    A card that is older than a key says nothing of it: the entry may.
+    """
     overrides = plan.spec.preprocess
     where = ("models", plan.name, "preprocess")
-    for key in overrides.model_fields_set - SERVERS_OWN if plan.card else ():
-        if getattr(overrides, key) != getattr(network.recipe, key):
-            raise plan.manifest.error(_contradiction(getattr(network.recipe, key)), *where, key)
+    trained = plan.card.recipe if plan.card else None
+    for key in (overrides.model_fields_set - SERVERS_OWN) & trained.model_fields_set if trained else ():
+        if getattr(overrides, key) != getattr(trained, key):
+            raise plan.manifest.error(_contradiction(getattr(trained, key)), *where, key)
     return recipe_with(plan, network.recipe)
 
 

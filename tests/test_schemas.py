@@ -71,7 +71,7 @@ def load(kind: str, path: Path) -> None:
 def test_there_is_much_to_see() -> None:
     kinds = [kind_of(parsed(param.values[1])) for param in SHOWN]
     assert (kinds.count("models"), kinds.count("training")) >= (6, 2)
-    assert {page.name for page in PAGES} >= {"README.md", "fleet.md"}
+    assert {page.name for page in PAGES} >= {"README.md", "fleet.md", "pictures.md"}
 
 
 @pytest.mark.parametrize(("page", "text"), SHOWN)

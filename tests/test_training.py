@@ -27,13 +27,14 @@ from safetensors.torch import load_file
 from training_sets import SHAPES, idx, shape, write_fashion, write_shapes
 from waiting import until
 
-from builder.build import build_repository, plan
+from builder.build import build_repository, make_network, plan
 from builder.card import Card
 from builder.errors import BuilderError, DataError, ManifestError, NetworkError, TrainingError, WeightsError
 from builder.manifest import load_manifest
 from builder.networks import torchvision
 from builder.networks.alexnet_gray import alexnet_gray
 from builder.networks.weights import file_sha256
+from builder.plan import resolve_recipe
 from builder.recipe import PreprocessRecipe
 from builder.training import augment, data, datasets, loop, student
 from builder.training.config import Augment, Data, TrainingConfig, load_run
@@ -147,6 +148,7 @@ CONTRADICTIONS = {
     "arguments: {num_classes: 4}": "models.d.arguments: these weights were trained with",
     "preprocess: {mean: [0.5]}": "models.d.preprocess.mean: these weights were trained with (0.0,)",
     "preprocess: {resize: [30, 30]}": "models.d.preprocess.resize",
+    "preprocess: {orientation: stored}": "models.d.preprocess.orientation: these weights were trained with exif",
     "labels: [a, b, c, d, e, f, g, h, i, j]": "models.d.labels",
     "activation: none": "leave activation out",
 }
@@ -165,12 +167,37 @@ def test_contradictions_are_refused(entry: str, digits: Path, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(
-    "entry", ["network: lenet", "preprocess: {max_bytes: 1000}", "arguments: {num_classes: 10}", "max_batch_size: 2"]
+    "entry",
+    [
+        "network: lenet",
+        "preprocess: {max_bytes: 1000, frames: first}",
+        "arguments: {num_classes: 10}",
+        "max_batch_size: 2",
+    ],
 )
 def test_what_agrees_may_be_said(entry: str, digits: Path, tmp_path: Path) -> None:
     text = f"models:\n  d:\n    weights: {digits}/best.safetensors\n    {entry}\n    images: {digits}/heldout\n"
     (tmp_path / "models.yaml").write_text(text, encoding="utf-8")
     assert not build_repository(plan(load_manifest(tmp_path / "models.yaml")), tmp_path / "repository").failed
+
+
+def test_a_card_that_is_older_than_a_key_lets_the_entry_say_it(digits: Path, tmp_path: Path) -> None:
+    for file in digits.glob("best.*"):
+        shutil.copy(file, tmp_path)
+    card = json.loads((tmp_path / "best.card.json").read_text(encoding="utf-8"))
+    for key in ("orientation", "background", "channel_order", "frames"):
+        del card["recipe"][key]
+    (tmp_path / "best.card.json").write_text(json.dumps(card), encoding="utf-8")
+
+    def recipe(entry: str) -> PreprocessRecipe:
+        (tmp_path / "models.yaml").write_text(f"models: {{d: {{weights: best.safetensors{entry}}}}}", encoding="utf-8")
+        (item,) = plan(load_manifest(tmp_path / "models.yaml"))
+        return resolve_recipe(item, make_network(item))
+
+    assert recipe("").orientation == "exif"
+    assert recipe(", preprocess: {orientation: stored}").orientation == "stored"
+    with pytest.raises(ManifestError, match="mean: these weights were trained with"):
+        recipe(", preprocess: {mean: [0.5]}")
 
 
 def test_card_of_other_weights_is_refused(digits: Path, tmp_path: Path) -> None:

@@ -18,6 +18,11 @@ PACKAGES: tuple[str, ...] = ("pillow",)
 
 
 def function(recipe: PreprocessRecipe) -> Callable[[bytes], FloatArray]:
+    return model_of(recipe.model_dump())
+
+
+def model_of(recipe: dict[str, Any]) -> Callable[[bytes], FloatArray]:
+    """Of a recipe as a published config has it, which may be older than some keys."""
     from builder.runtimes.pillow import model
 
-    return model.Preprocess(recipe.model_dump())
+    return model.Preprocess(recipe)

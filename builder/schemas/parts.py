@@ -18,7 +18,7 @@ SIDES: Schema = {"type": "array", "minItems": 2, "maxItems": 2}
 def of_model(model: type[BaseModel], title: str) -> Schema:
     """pydantic's own schema of a file, with what both files' recipes must hold."""
     schema: Schema = _for_editors(model.model_json_schema())
-    schema["$defs"]["RecipeOverrides"]["allOf"] = _numbers_a_channel()
+    schema["$defs"]["RecipeOverrides"]["allOf"] = [*_numbers_a_channel(), _colours_in_order()]
     return {"$schema": DIALECT, "title": title} | {key: value for key, value in schema.items() if key != "title"}
 
 
@@ -47,6 +47,11 @@ def _numbers_a_channel() -> list[Schema]:
             for count in (1, 3)
         ),
     ]
+
+
+def _colours_in_order() -> Schema:
+    """Gray has no order."""
+    return when(said("channels", {"const": 1}), {"not": said("channel_order", {"const": "bgr"})})
 
 
 def _counts(*numbers: int) -> Schema:

@@ -35,7 +35,7 @@ def training_transform(recipe: PreprocessRecipe, augment: Augment) -> Transform:
     steps += _moving(augment, size, mode)
     if any(augment.colour.model_dump().values()):
         steps.append(transforms.ColorJitter(**augment.colour.model_dump()))
-    steps += [transforms.ToTensor(), transforms.Normalize(recipe.mean, recipe.std)]
+    steps += recipe.normalisation()
     if augment.erase:
         steps.append(transforms.RandomErasing(augment.erase))
     composed: Transform = transforms.Compose(steps)

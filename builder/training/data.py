@@ -72,7 +72,7 @@ class Split:
 
 def as_mode(image: Image.Image, recipe: PreprocessRecipe) -> Image.Image:
     """An `opened` for pictures that are decoded already."""
-    return image.convert("L" if recipe.channels == 1 else "RGB")
+    return recipe.seen(image)
 
 
 def from_file(path: Any, recipe: PreprocessRecipe) -> Image.Image:

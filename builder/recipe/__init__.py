@@ -21,6 +21,8 @@ from pydantic import (
 )
 from pydantic.json_schema import SkipJsonSchema
 
+from builder.recipe import decoding, scale
+
 if TYPE_CHECKING:
     import torch
     from PIL import Image
@@ -43,8 +45,15 @@ Resize = Annotated[
 ]
 Crop = Annotated[tuple[Side, Side], BeforeValidator(_as_pair, json_schema_input_type=Side | tuple[Side, Side])]
 PerChannel = tuple[StrictFloat, ...]
-Above0 = Annotated[StrictFloat, Field(gt=0)]
+# The limits are for editors: `scale.mistake` says what the figures should be.
+Mean = Annotated[StrictFloat, Field(json_schema_extra={"minimum": -scale.MOST_MEAN, "maximum": scale.MOST_MEAN})]
+Std = Annotated[StrictFloat, Field(gt=0, json_schema_extra={"minimum": scale.LEAST_STD, "maximum": scale.MOST_STD})]
 PositiveInt = Annotated[StrictInt, Field(ge=1)]
+Level = Annotated[StrictInt, Field(ge=0, le=255)]
+Orientation = Literal["exif", "stored"]
+Background = Literal["white", "black", "stored"] | tuple[Level, Level, Level]
+ChannelOrder = Literal["rgb", "bgr"]
+Frames = Literal["single", "first"]
 # A key of an override is written or left out; null would say nothing.
 Unsaid = SkipJsonSchema[None]
 
@@ -61,16 +70,47 @@ class RecipeOverrides(BaseModel):
     antialias: Literal[True] | Unsaid = Field(
         None, description="torchvision always antialiases Pillow images, so only true is possible."
     )
-    mean: PerChannel | Unsaid = Field(None, description="Subtracted, one number a channel, of 0..1.")
-    std: tuple[Above0, ...] | Unsaid = Field(None, description="Divided by, one number a channel.")
+    mean: tuple[Mean, ...] | Unsaid = Field(None, description="Subtracted, one number a channel, of 0..1.")
+    std: tuple[Std, ...] | Unsaid = Field(None, description="Divided by, one number a channel, of 0..1.")
+    orientation: Orientation | Unsaid = Field(
+        None,
+        description="exif: photos are turned as their EXIF orientation says and viewers show them (default). stored: "
+        "as the pixels are stored.",
+    )
+    background: Background | Unsaid = Field(
+        None,
+        description="What is seen where a picture is transparent: white (default), black, or [red, green, blue]. "
+        "stored: transparency is ignored.",
+    )
+    channel_order: ChannelOrder | Unsaid = Field(
+        None, description="Of the network's input, and of mean and std: rgb (default), or bgr, as OpenCV reads images."
+    )
+    frames: Frames | Unsaid = Field(
+        None,
+        description="single: animations and files of several pages are refused (default). first: the rest is ignored.",
+    )
     max_bytes: PositiveInt | Unsaid = Field(None, description="Largest encoded image accepted.")
     max_pixels: PositiveInt | Unsaid = Field(None, description="Largest decoded image accepted.")
 
-    @field_validator("channels", "interpolation", "antialias", "mean", "std", "max_bytes", "max_pixels", mode="before")
+    @field_validator(
+        *("channels", "interpolation", "antialias", "mean", "std", "orientation", "background", "channel_order"),
+        *("frames", "max_bytes", "max_pixels"),
+        mode="before",
+    )
     @classmethod
     def _said(cls, value: Any) -> Any:
         if value is None:
             raise ValueError("null says nothing; leave the key out to keep what the weights bring along")
+        return value
+
+    @field_validator("background", mode="before")
+    @classmethod
+    def _colour(cls, value: Any) -> Any:
+        """One message instead of one for each of the forms."""
+        parts = value if isinstance(value, list | tuple) else ()
+        levels = [part for part in parts if isinstance(part, int) and not isinstance(part, bool) and 0 <= part <= 255]
+        if value not in ("white", "black", "stored", None) and not len(levels) == len(parts) == 3:
+            raise ValueError("say white, black, stored, or [red, green, blue] with numbers from 0 to 255")
         return value
 
     @model_validator(mode="after")
@@ -79,13 +119,22 @@ class RecipeOverrides(BaseModel):
             count = len(getattr(self, name) or ())
             if count not in ((0, self.channels) if self.channels else (0, 1, 3)):
                 raise ValueError(f"{name} has {count} numbers for {self.channels or '1 or 3'} channels")
+        _require_colours(self.channels, self.channel_order)
+        return self
+
+    @model_validator(mode="after")
+    def _of_0_to_1(self) -> RecipeOverrides:
+        """Only what is written now: weights of old may have been trained with odd figures, and be served with them."""
+        if mistake := scale.mistake(self.mean or (), self.std or ()):
+            raise ValueError(mistake)
         return self
 
 
 class PreprocessRecipe(BaseModel):
     """Encoded image -> float32 [channels, height, width], as torchvision's transforms do it.
 
-    Decode, convert to RGB or grayscale, resize, centre crop, scale to 0..1, normalise.
+    Decode, turn upright, compose on the background, convert to RGB or grayscale, resize, centre crop, scale to 0..1,
+    put the channels in order, normalise. One that was written before a key was there means the key's default.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
@@ -97,6 +146,10 @@ class PreprocessRecipe(BaseModel):
     antialias: Literal[True] = True
     mean: PerChannel = ()
     std: PerChannel = ()
+    orientation: Orientation = "exif"
+    background: Background = "white"
+    channel_order: ChannelOrder = "rgb"
+    frames: Frames = "single"
     max_bytes: PositiveInt = 32 * 1024 * 1024
     max_pixels: PositiveInt = 64_000_000
 
@@ -111,6 +164,7 @@ class PreprocessRecipe(BaseModel):
             object.__setattr__(self, name, values)
         if any(value <= 0 for value in self.std):
             raise ValueError("std must be greater than 0")
+        _require_colours(self.channels, self.channel_order)
         return self
 
     @property
@@ -126,17 +180,31 @@ class PreprocessRecipe(BaseModel):
         changes = overrides.model_dump(exclude_unset=True)
         return PreprocessRecipe.model_validate(self.model_dump() | changes)
 
+    def remark(self) -> str:
+        """What may be meant, and mostly is not; nothing if there is nothing to say."""
+        if self.crop is None or self.resize is None:
+            return ""
+        sizes = list(zip(self.crop, self.resize * 2, strict=False))
+        if not any(crop > resized for crop, resized in sizes):
+            return ""
+        crop, resized = ("x".join(map(str, size)) for size in (self.crop, self.resize))
+        return f"crop {crop} is larger than resize {resized}: pictures get black borders"
+
     def digest(self) -> str:
         """Short name of what the recipe says."""
         text = json.dumps(self.model_dump(), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:8]
 
     def decode(self, path: Path | IO[bytes]) -> Image.Image:
-        """The picture in the recipe's mode, as torchvision's own image loader would give it."""
+        """The picture as people see it, in the recipe's mode. Raises what Pillow does, and decoding.UnclearPicture."""
         from PIL import Image
 
         with Image.open(path) as image:
-            return image.convert("L" if self.channels == 1 else "RGB")
+            return self.seen(image)
+
+    def seen(self, image: Image.Image) -> Image.Image:
+        """The same of a picture that is opened already, which may be changed by that. Raises UnclearPicture."""
+        return decoding.seen(image, self)
 
     def reference_transform(self) -> Callable[[Image.Image], torch.Tensor]:
         """torchvision's transform of this recipe: Pillow image -> float32 [C, H, W]."""
@@ -148,9 +216,25 @@ class PreprocessRecipe(BaseModel):
             steps.append(transforms.Resize(list(self.resize), interpolation, antialias=True))
         if self.crop is not None:
             steps.append(transforms.CenterCrop(list(self.crop)))
-        steps += [transforms.ToTensor(), transforms.Normalize(self.mean, self.std)]
-        composed: Callable[[Image.Image], torch.Tensor] = transforms.Compose(steps)
+        composed: Callable[[Image.Image], torch.Tensor] = transforms.Compose([*steps, *self.normalisation()])
         return composed
+
+    def normalisation(self) -> list[Callable[[Any], Any]]:
+        """The last of the transforms: Pillow image of the network's size -> float32 [C, H, W]."""
+        from torchvision import transforms
+
+        order = [transforms.Lambda(_reversed)] if self.channel_order == "bgr" else []
+        return [transforms.ToTensor(), *order, transforms.Normalize(self.mean, self.std)]
+
+
+def _reversed(tensor: torch.Tensor) -> torch.Tensor:
+    """RGB as BGR; a function of its own, since loaders of several processes pickle it."""
+    return tensor.flip(0)
+
+
+def _require_colours(channels: int | None, order: str | None) -> None:
+    if channels == 1 and order == "bgr":
+        raise ValueError("channel_order: bgr is of 3 channels; leave it out for 1")
 
 
 def resolved(own: PreprocessRecipe | None, overrides: RecipeOverrides) -> PreprocessRecipe:
