@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from fake_triton import FakeTriton, serving
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from processes import started
+from trees import deep
 from waiting import until
 
 from builder.pictures import SAMPLES
@@ -242,26 +243,12 @@ def test_what_cannot_be_judged_is_not_passed_over(uploads: Path) -> None:
 
 
 def test_a_tree_that_is_too_deep_is_told(uploads: Path) -> None:
-    with deep(uploads, b"d" * 200, 24):
+    with deep(uploads / "deep", "d" * 200, 24):
         (left,) = [item for item in walk(Wanted(uploads)) if isinstance(item, Left)]
     assert left.reason == "the folder cannot be read: File name too long"
     assert [item.reason for item in walk(Wanted(uploads / "gone"))] == [  # type: ignore[union-attr]
         "the folder cannot be read: No such file or directory"
     ]
-
-
-@contextmanager
-def deep(folder: Path, name: bytes, depth: int) -> Iterator[None]:
-    """Folders in each other, deeper than the system opens paths, and away again, which pytest's tidying could not."""
-    with ExitStack() as stack:
-        above = os.open(folder, os.O_RDONLY)
-        stack.callback(os.close, above)
-        for _ in range(depth):
-            os.mkdir(name, dir_fd=above)
-            stack.callback(os.rmdir, name, dir_fd=above)
-            above = os.open(name, os.O_RDONLY, dir_fd=above)
-            stack.callback(os.close, above)
-        yield
 
 
 def test_names_do_not_save_an_upload(triton: Fake, uploads: Path) -> None:

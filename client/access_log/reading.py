@@ -31,7 +31,7 @@ def lines(path: str) -> Iterator[str]:
             raise UnreadableFile(f"{path}: {error}") from None
         except packing.BROKEN as error:
             reason = getattr(error, "strerror", None) or error
-            raise UnreadableFile(f"{path}: {reason}; only what is before that was read, {count} lines") from None
+            raise UnreadableFile(f"{path}: {reason}; {count} lines before that were read") from None
 
 
 def _ended(file: IO[bytes]) -> Iterator[bytes]:

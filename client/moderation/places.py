@@ -20,12 +20,13 @@ def place(folder: Path, relative: Path) -> Path:
 
     Nothing that somebody uploads may keep what they upload next from being moved.
     """
-    first, *rest = relative.parts
-    target = folder / (f"upload-{first}" if BOOKS.fullmatch(first) else first)
-    for part in rest:
-        target = _folder(target) / part
-    if len(os.fsencode(target)) <= LONGEST_PATH - NUMBERS:
-        return target
+    if _is_short(folder / relative):
+        first, *rest = relative.parts
+        target = folder / (f"upload-{first}" if BOOKS.fullmatch(first) else first)
+        for part in rest:
+            target = _folder(target) / part
+        if _is_short(target):
+            return target
     digest = hashlib.sha256(os.fsencode(relative)).hexdigest()[:32]
     return folder / f"long-path-{digest}{_short(relative.suffix)}"
 
@@ -39,6 +40,10 @@ def names(path: Path) -> Iterator[Path]:
         stem = os.fsencode(path.stem)[: LONGEST_NAME - len(end)]
         yield path.with_name(os.fsdecode(stem + end))
         number += 1
+
+
+def _is_short(path: Path) -> bool:
+    return len(os.fsencode(path)) <= LONGEST_PATH - NUMBERS
 
 
 def _folder(path: Path) -> Path:
