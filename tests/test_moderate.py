@@ -26,9 +26,10 @@ from waiting import until
 
 from builder.pictures import SAMPLES
 from builder.types import Endpoints
-from client import InvalidInput
+from client import Client, InvalidInput
 from client.moderation import moving, places
 from client.moderation.journal import Journal, Move
+from client.moderation.judging import Judge
 from client.moderation.rules import resolve, words
 from client.moderation.walking import Left, Wanted, walk
 from client.moderation.watch import Found, is_complete, look
@@ -296,6 +297,38 @@ def test_older_books_are_gone_on_with(triton: Fake, uploads: Path) -> None:
         books.commit()
     (uploads / "a.jpg").write_bytes(b"dog")
     assert moderate(uploads, triton[1]).returncode == 13
+
+
+def overwritten(path: Path) -> None:
+    path.write_bytes(b"cat")
+    os.utime(path, (0, 0))
+
+
+def linked(path: Path) -> None:
+    path.rename(path.with_name("kept.jpg"))
+    path.symlink_to("kept.jpg")
+
+
+def a_pipe(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
+@pytest.mark.parametrize("swap", [overwritten, linked, a_pipe, Path.unlink])
+def test_what_is_judged_is_what_was_seen(swap: Callable[[Path], None], triton: Fake, uploads: Path) -> None:
+    """Whoever writes to the folder may put anything under a name between a look at it and its being read."""
+    path = uploads / "a.jpg"
+    path.write_bytes(b"dog")
+    os.utime(path, (0, 0))
+    found = look(path)
+    assert found is not None
+    until(lambda: is_complete(found, 0))
+    with Client(triton[1]) as client:
+        judge = Judge(client, None, ["cat"], 0.5)
+        judge.prepare()
+        assert judge.judge(found).kind in ("clean", "forbidden")
+        swap(path)
+        assert judge.judge(found).kind == "changed"
 
 
 def test_formats_that_the_server_cannot_read_are_named(triton: Fake, uploads: Path) -> None:

@@ -94,7 +94,14 @@ RFC5424 = '<190>1 2026-11-26T10:00:00Z web1 nginx 12 - [a@1 b="c]\\"d"][e] \ufef
 PREFIXES = [
     *("Nov 26 10:00:00 web1 nginx[123]: ", "<190>Nov  6 10:00:00 web1 nginx: ", "<190>Nov 26 10:00:00 nginx: "),
     *("<190>1 2026-11-26T10:00:00Z web1 nginx 12 - - ", f"123 {RFC5424}", "2026-11-26T10:00:00.1+00:00 web1 nginx: "),
-    *("Thu 2026-11-26 10:00:00 UTC web1 nginx.service[1]: ", "1732615200.123456 web1 nginx[1]: "),
+    *(
+        "Thu 2026-11-26 10:00:00 UTC web1 nginx.service[1]: ",
+        "Do 2026-11-26 10:00:00 +03 web1 nginx[1]: ",
+        "Mär 26 10:00:00 web1 nginx[1]: ",
+        "Nov 26 2026 10:00:00 web1 nginx: ",
+        "\x1b[36mnginx_1  |\x1b[0m ",
+        "1732615200.123456 web1 nginx[1]: ",
+    ),
     *("[ 1234.567890] web1 nginx[1]: ", "2026-11-26T10:00:00.0Z stdout F ", "2026-11-26T10:00:00.0Z stderr P "),
     *("[pod/web/nginx] ", "[pod/web/nginx] 2026-11-26T10:00:00.0Z ", "web-1  | ", "\x1b[36mweb.1.a@b | \x1b[0m"),
     *("www.example.org ", "_ ", "10.0.0.1:80 ", "[2001:db8::1]:443 ", "\ufeff"),

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 
-BSD = r"[A-Z][a-z]{2} [ \d]\d (?:\d{4} )?\d\d:\d\d:\d\d(?:\.\d+)?"
+WORD = r"[^\W\d_]{2,4}\.?"
+"""Of a day or a month, in the language of the machine."""
+BSD = rf"{WORD} [ \d]\d (?:\d{{4}} )?\d\d:\d\d:\d\d(?:\.\d+)?"
 ISO = (
-    r"(?:[A-Z][a-z]{2} )?\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:[.,]\d+)?"
-    r"(?: ?(?:Z|[A-Z]{3,5}|[+-]\d\d:?\d\d))?"
+    rf"(?:{WORD} )?\d{{4}}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:[.,]\d+)?"
+    r"(?: ?(?:Z|[A-Z]{3,5}|[+-]\d\d(?::?\d\d)?))?"
 )
 SINCE = r"(?:\d{9,}\.\d+|\[ *\d+\.\d+\])"
 PROGRAM = r"(?:[^\s:\[\]]\S* )?[^\s:\[\]]+(?:\[\d*\])?: "
@@ -19,7 +21,7 @@ FORMS = (
     rf"{ISO} (?:stdout|stderr) [FP]\S* ",  # Kubernetes' container runtimes
     rf"{ISO} ",  # `docker logs --timestamps`
     r"\[[\w.-]+(?:/[\w.-]+)+\] ",  # `kubectl logs --prefix`
-    r"[\w.@-]+ *\| ",  # Compose, and `docker service logs`
+    r"[\w.@-]+ *\|(?:\x1b\[[\d;]*m)* ",  # Compose, and `docker service logs`
 )
 PREFIX = re.compile(rf"(?:\ufeff|\x1b\[[\d;]*m)*(?:{'|'.join(FORMS)})(?:\ufeff|\x1b\[[\d;]*m)*")
 BARE = re.compile(r"(?:\ufeff|\x1b\[[\d;]*m)+")

@@ -206,7 +206,11 @@ class Moderator:
         if not self._wanted.is_unfinished(found.path) or is_complete(found, seconds):
             return False
         if self.orders.once:
-            self._leave(Left(found.path, f"its name looks unfinished; it is judged once left alone for {seconds:g} s"))
+            self._leave(
+                Left(
+                    found.path, f"its name looks unfinished; it is judged once left alone for {seconds:g} s (--abandon)"
+                )
+            )
         return True
 
     def _leave(self, left: Left) -> None:
