@@ -188,7 +188,12 @@ def test_two_runs_do_not_write_one_table(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("target", "code", "message"),
-    [("no/such/folder/out.csv", 11, b"No such file"), ("empty", 6, b"there are no images"), ("*.none", 6, b"no file")],
+    [
+        ("x" * 300 + ".csv", 11, b"File name too long"),
+        ("no/such/folder/out.csv", 11, b"No such file"),
+        ("empty", 6, b"there are no images"),
+        ("*.none", 6, b"no file"),
+    ],
 )
 def test_what_cannot_be_done_is_said(target: str, code: int, message: bytes, fake: Fake, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
@@ -291,13 +296,17 @@ def test_formats_without_a_decoder_are_rows_by_name(fake: Fake, tmp_path: Path) 
 
 def test_trees_of_any_depth(tmp_path: Path) -> None:
     """Deeper than Python calls functions; and than the system opens paths, which is told."""
-    with deep(tmp_path / "in", "d", 1200):
+    with deep(tmp_path / "in", "d", 1050):
         assert list(find([str(tmp_path / "in")])) == [str(tmp_path / "in" / "a.png")]
     with deep(tmp_path / "too", "d" * 200, 24):
         first, told = find([str(tmp_path / "too")])
         assert first == str(tmp_path / "too" / "a.png")
         with pytest.raises(UnreadableFile, match="File name too long"):
             read_image(told)
+
+
+def test_a_name_that_no_file_can_have_is_no_more_than_a_row() -> None:
+    assert list(find(["x" * 300, "\0"])) == ["x" * 300, "\0"]
 
 
 def test_patterns_do_not_go_in_circles(tmp_path: Path) -> None:

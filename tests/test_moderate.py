@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ from client.moderation.journal import Journal, Move
 from client.moderation.judging import Judge
 from client.moderation.rules import resolve, words
 from client.moderation.walking import Left, Wanted, walk
-from client.moderation.watch import Found, is_complete, look
+from client.moderation.watch import Found, Patience, is_complete, look
 from client.shown import json_line, printable
 
 Fake = tuple[FakeTriton, str]
@@ -381,7 +382,7 @@ def test_places_are_never_too_long_to_be_used(depth: int, tmp_path: Path) -> Non
     assert (target == tmp_path / relative) == (depth < 16)
 
 
-ODD_NAMES = st.binary(min_size=1, max_size=60).filter(
+ODD_NAMES = st.binary(min_size=1, max_size=255).filter(
     lambda name: not set(name) & set(b"\0/") and name not in (b".", b"..")
 )
 
@@ -396,6 +397,9 @@ def test_any_name_can_be_moved(name: bytes, tmp_path_factory: pytest.TempPathFac
     target = places.place(folder / "q", found.path.relative_to(folder))
     assert not places.BOOKS.fullmatch(target.name)
     assert found.path == source
+    for other in islice(places.names(source), 1, 12):
+        assert len(os.fsencode(other.name)) <= 255
+        assert other.parent == folder
     assert json.loads(json_line({"path": str(source)})) == json.loads(json.dumps({"path": str(source)}))
     assert printable(str(source)).isprintable()
 
@@ -413,6 +417,25 @@ def test_complete_means_left_alone_and_not_open(uploads: Path) -> None:
     until(lambda: is_complete(found, settle=0))
     with path.open("ab"):
         assert not is_complete(found, settle=0)
+
+
+def test_touching_a_file_again_and_again_does_not_save_it(uploads: Path) -> None:
+    path, patience = uploads / "a.jpg", Patience(0.2)
+
+    def is_over_though_touched() -> bool:
+        os.utime(path)
+        found = look(path)
+        return found is not None and patience.is_over(found, 60)
+
+    path.write_bytes(b"dog")
+    assert not is_over_though_touched()
+    until(is_over_though_touched)
+    path.write_bytes(b"a dog")  # which goes on
+    assert not is_over_though_touched()
+    with path.open("ab"):
+        assert is_over_though_touched() is False
+    path.unlink()
+    patience.forget_gone()
 
 
 def test_server_that_is_away_lets_nothing_through(uploads: Path, watching: Any) -> None:
@@ -497,6 +520,13 @@ def test_quarantine_above_the_uploads_is_refused(triton: Fake, uploads: Path) ->
     done = moderate(uploads, triton[1], "--quarantine", uploads.parent)
     assert done.returncode == 6
     assert "holds" in done.stderr
+
+
+@pytest.mark.parametrize("name", ["nowhere", "x" * 300])
+def test_folder_that_is_not_there_is_refused(name: str, triton: Fake, uploads: Path) -> None:
+    done = moderate(uploads / name, triton[1])
+    assert done.returncode == 6
+    assert "is no folder" in done.stderr
 
 
 def test_one_watcher_a_quarantine(triton: Fake, uploads: Path) -> None:
@@ -648,6 +678,23 @@ def test_upload_whose_content_was_replaced_while_it_was_judged_stays(tmp_path: P
     journal.close()
     assert source.read_bytes() == b"dog"
     assert not released.exists()
+
+
+@pytest.mark.parametrize("swap", [lambda path: path.mkdir(), lambda path: path.symlink_to("/etc"), os.mkfifo])
+def test_what_came_in_the_place_of_an_upload_stays_what_it_is(swap: Callable[[Path], None], tmp_path: Path) -> None:
+    source = tmp_path / "a.jpg"
+    source.write_bytes(b"x")
+    found = look(source)
+    assert found is not None
+    source.unlink()
+    swap(source)
+    kind = source.lstat().st_mode
+    journal = Journal(tmp_path / "books")
+    assert not moving.move(journal, found, tmp_path / "q" / "a.jpg", "{}", lambda _: None)
+    assert journal.unfinished() == []
+    journal.close()
+    assert source.lstat().st_mode == kind
+    assert not list(tmp_path.glob(".moderate-*"))
 
 
 def test_full_target_leaves_the_file_where_it_was(tmp_path: Path) -> None:

@@ -126,6 +126,6 @@ def _split(host: str, scheme: str) -> tuple[str, int]:
 
 
 def _real_folder(root: Path) -> Path:
-    if not root.is_dir():
+    if not os.path.isdir(root):
         raise InvalidInput(f"{root} is no folder")
     return root.resolve()

@@ -103,7 +103,7 @@ def _named(result: Classified[str]) -> ClientError | None:
 
 
 def _refuse_existing(table: Table) -> None:
-    if table.path.exists() and not table.overwrite:
+    if os.path.lexists(table.path) and not table.overwrite:
         raise UnwritableFile(f"{table.path} exists already; name another file, or give --overwrite to replace it")
 
 

@@ -7,7 +7,6 @@ import glob
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 from client import signals
 from client.errors import InvalidInput, UnreadableFile
@@ -26,10 +25,10 @@ def find(sources: Sequence[str], null: bool = False) -> Iterator[str]:
     for source in sources:
         if source == STDIN:
             yield from _listed(null)
-        elif Path(source).is_dir():
+        elif os.path.isdir(source):
             yield from _nonempty(_walk(source), f"{source}: there are no images in this folder")
         elif not os.path.lexists(source) and glob.has_magic(source):
-            matches = (path for path in sorted(_matches(source)) if not Path(path).is_dir())
+            matches = (path for path in sorted(_matches(source)) if not os.path.isdir(path))
             yield from _nonempty(matches, f"{source}: no file matches")
         else:
             yield source

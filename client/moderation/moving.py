@@ -38,7 +38,7 @@ def move(journal: Journal, found: Found, target: Path, record: str, moved: Moved
     journal.begin(plan)
     try:
         plan.source.rename(plan.taken)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         journal.end(plan)
         return False
     except OSError as error:
@@ -78,7 +78,7 @@ def recover(journal: Journal, moved: Moved) -> None:
 def _arrived(plan: Move) -> bool:
     """Whether it was moved, and only that was not recorded; else it had not begun."""
     expected = json.loads(plan.record).get("sha256")
-    return plan.target.is_file() and digest(plan.target) == expected
+    return os.path.isfile(plan.target) and digest(plan.target) == expected
 
 
 def _finish(journal: Journal, plan: Move, moved: Moved) -> None:
@@ -149,14 +149,24 @@ def _give_back(journal: Journal, plan: Move) -> None:
     """Under its own name again, or beside what has come there since."""
     for name in names(plan.source):
         with contextlib.suppress(FileExistsError):
-            _put(plan.taken, name)
+            _restore(plan.taken, name)
             break
-    plan.taken.unlink()
     journal.end(plan)
 
 
+def _restore(taken: Path, name: Path) -> None:
+    """Raises FileExistsError."""
+    if os.path.lexists(name):
+        raise FileExistsError
+    if taken.is_dir() and not taken.is_symlink():  # came in the file's place; a folder cannot have a second name
+        taken.rename(name)
+        return
+    _put(taken, name)
+    taken.unlink()
+
+
 def _same(one: Path, other: Path) -> bool:
-    if not other.is_file() or other.is_symlink():
+    if not os.path.isfile(other) or other.is_symlink():
         return False
     return one.samefile(other) or (one.stat().st_size == other.stat().st_size and digest(one) == digest(other))
 

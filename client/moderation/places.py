@@ -48,7 +48,7 @@ def _is_short(path: Path) -> bool:
 
 def _folder(path: Path) -> Path:
     """The path, or one beside it where a file stands in the way."""
-    return next(name for name in names(path) if name.is_dir() or not os.path.lexists(name))
+    return next(name for name in names(path) if os.path.isdir(name) or not os.path.lexists(name))
 
 
 def _short(suffix: str) -> str:

@@ -25,7 +25,7 @@ from client.moderation.journal import Journal, Move
 from client.moderation.judging import Judge, Outage, Verdict
 from client.moderation.places import place
 from client.moderation.walking import Left, Wanted, walk
-from client.moderation.watch import Found, is_complete
+from client.moderation.watch import Found, Patience
 
 if TYPE_CHECKING:
     from client.client import Client
@@ -97,6 +97,7 @@ class Moderator:
         self._judge = Judge(self.client, orders.model, orders.forbidden, orders.threshold)
         self._seen: set[Found] = set()
         self._wanted = _wanted(orders)
+        self._patience = Patience(max(orders.abandon, orders.settle))
         _check_folders(orders)
         with self._journal() as self._books:
             while not self.stop.is_set():
@@ -171,6 +172,7 @@ class Moderator:
                 self._wait(str(outage))
             return True
         self._told, self.counts.left = self._left, len(self._left)
+        self._patience.forget_gone()
         self._waited = FIRST_WAIT
         if self._complained:
             self.warn("the server is back")
@@ -203,14 +205,11 @@ class Moderator:
     def _is_unfinished(self, found: Found) -> bool:
         """Whether it is still to be waited for. One look at all that there is cannot wait, and says so."""
         seconds = self.orders.abandon
-        if not self._wanted.is_unfinished(found.path) or is_complete(found, seconds):
+        if not self._wanted.is_unfinished(found.path) or self._patience.is_over(found, seconds):
             return False
         if self.orders.once:
-            self._leave(
-                Left(
-                    found.path, f"its name looks unfinished; it is judged once left alone for {seconds:g} s (--abandon)"
-                )
-            )
+            reason = f"its name looks unfinished; it is judged once left alone for {seconds:g} s (--abandon)"
+            self._leave(Left(found.path, reason))
         return True
 
     def _leave(self, left: Left) -> None:
@@ -229,7 +228,8 @@ class Moderator:
     def _judged(self, found: Found) -> Verdict:
         if self.stop.is_set():
             return Verdict(found, "changed")
-        return self._judge.judge(found) if is_complete(found, self.orders.settle) else Verdict(found, "unsettled")
+        is_settled = self._patience.is_over(found, self.orders.settle)
+        return self._judge.judge(found) if is_settled else Verdict(found, "unsettled")
 
     def _act(self, verdict: Verdict) -> None:
         if verdict.kind not in ("clean", "forbidden", "unjudged"):
@@ -262,8 +262,9 @@ class Moderator:
         return moved
 
     def _raise_if_stuck(self) -> None:
-        for reason in self._stuck.values():
-            raise UnwritableFile(reason)
+        for path, reason in self._stuck.items():
+            if os.path.lexists(path):
+                raise UnwritableFile(reason)
 
     def _record_move(self, move: Move) -> None:
         self._audit(json.loads(move.record) | {"target": str(move.target)})
@@ -312,7 +313,7 @@ def _wanted(orders: Orders) -> Wanted:
 
 
 def _check_folders(orders: Orders) -> None:
-    if not orders.root.is_dir():
+    if not os.path.isdir(orders.root):
         raise InvalidInput(f"{orders.root} is no folder")
     for folder in filter(None, (orders.quarantine, orders.release)):
         if folder == orders.root or folder in orders.root.parents:

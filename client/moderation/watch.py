@@ -56,6 +56,29 @@ def is_complete(found: Found, settle: float) -> bool:
     return age >= max(settle, TICK_SECONDS) and not _is_being_written(found.path)
 
 
+class Patience:
+    """With files that are not left alone: touching one again and again must not keep it from being judged for ever."""
+
+    def __init__(self, longest: float) -> None:
+        self._longest = longest
+        self._since: dict[Path, tuple[int, int, float]] = {}
+        """Since when a file has been seen, as it is but for its times."""
+
+    def is_over(self, found: Found, settle: float) -> bool:
+        """Whether it is complete, or has been the same file of the same size for so long that it is taken for that."""
+        if is_complete(found, settle):
+            self._since.pop(found.path, None)
+            return True
+        now = time.monotonic()
+        inode, size, since = self._since.get(found.path, (0, 0, now))
+        if (inode, size) != (found.inode, found.size):
+            self._since[found.path] = found.inode, found.size, (since := now)
+        return now - since >= self._longest and not _is_being_written(found.path)
+
+    def forget_gone(self) -> None:
+        self._since = {path: seen for path, seen in self._since.items() if os.path.lexists(path)}
+
+
 def _is_being_written(path: Path) -> bool:
     """By asking for a lease, which the kernel grants only where there is no writer.
 
