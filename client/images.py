@@ -5,29 +5,16 @@ from __future__ import annotations
 import functools
 import io
 import itertools
+import os
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 
-from client.errors import UnreadableFile
+from client import files
 from client.types import AnyImage, Image
-
-# What the server's decoder knows.
-SUFFIXES = frozenset(
-    {".avif", ".bmp", ".gif", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg"}
-    | {".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp"}
-)
 
 
 def read_image(image: Image) -> bytes:
-    """The encoded bytes. Raises UnreadableFile."""
-    if isinstance(image, bytes):
-        return image
-    try:
-        return Path(image).read_bytes()
-    except OSError as error:
-        raise UnreadableFile(f"{image}: {error.strerror}") from None
-    except ValueError as error:  # a NUL in the name
-        raise UnreadableFile(f"{str(image)!r}: {error}") from None
+    """The encoded bytes. Raises UnreadableFile, at once for what is no file: a pipe would be waited for."""
+    return image if isinstance(image, bytes) else files.read(os.fspath(image))
 
 
 @functools.cache

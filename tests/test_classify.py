@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -17,13 +18,17 @@ from fake_triton import FakeTriton, refuse
 from hypothesis import given
 from hypothesis import strategies as st
 from processes import started
+from trees import deep
 
 from builder.pictures import SAMPLES
 from builder.types import Endpoints
-from client import Prediction
+from client import Prediction, UnreadableFile
 from client.batch.journal import Journal
 from client.batch.rows import Row, as_line, as_record, from_record
+from client.batch.sources import find
 from client.batch.tables import WRITERS
+from client.images import read_image
+from client.shown import printable
 
 Fake = tuple[FakeTriton, str]
 ENDINGS = {"csv": "--csv", "jsonl": "--jsonl", "parquet": "--parquet"}
@@ -183,7 +188,12 @@ def test_two_runs_do_not_write_one_table(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("target", "code", "message"),
-    [("no/such/folder/out.csv", 11, b"No such file"), ("empty", 6, b"there are no images"), ("*.none", 6, b"no file")],
+    [
+        ("x" * 300 + ".csv", 11, b"File name too long"),
+        ("no/such/folder/out.csv", 11, b"No such file"),
+        ("empty", 6, b"there are no images"),
+        ("*.none", 6, b"no file"),
+    ],
 )
 def test_what_cannot_be_done_is_said(target: str, code: int, message: bytes, fake: Fake, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
@@ -226,7 +236,89 @@ def test_file_names_of_any_bytes_survive(fake: Fake, tmp_path: Path) -> None:
     assert {os.fsencode(Path(path).name) for path in paths} == set(names)
     lines = (tmp_path / "out.jsonl").read_text().splitlines()
     assert [json.loads(line)["path"] for line in lines] == paths
-    assert "caf\ufffd.jpg" in {Path(path).name for path, _, _ in read(tmp_path / "out.parquet")}
+    rows = pyarrow.parquet.read_table(tmp_path / "out.parquet").to_pylist()
+    exact = {(row["path_bytes"] or row["path"].encode()).rpartition(b"/")[2] for row in rows}
+    assert exact == set(names)
+    assert "caf\ufffd.jpg" in {Path(row["path"]).name for row in rows}
+    shown = classify(folder, "--url", fake[1]).stdout.decode()
+    assert "caf\\xe9.jpg\n" in shown
+    assert 'quo"te,\\nline.jpg\n' in shown
+
+
+def test_formulas_and_options_are_neither(fake: Fake, tmp_path: Path) -> None:
+    names = ["=1+1.jpg", "-rf.jpg", "@a.jpg", "+b.jpg", "plain.jpg"]
+    for name in names:
+        (tmp_path / name).write_bytes(b"good")
+    fake[0].labels = (b"=cmd|calc", b"cat")
+    arguments = command("-", "--url", fake[1], "--csv", "out.csv", "--top", "1")
+    subprocess.run(arguments, input="\n".join(names).encode(), cwd=tmp_path, check=True, timeout=120)
+    rows = read(tmp_path / "out.csv")
+    assert [path for path, _, _ in rows] == ["./=1+1.jpg", "./-rf.jpg", "./@a.jpg", "./+b.jpg", "plain.jpg"]
+    assert all((tmp_path / path).is_file() for path, _, _ in rows)
+    assert {label for _, label, _ in rows} == {"'=cmd|calc"}
+
+
+def test_what_is_no_file_is_a_row_and_is_not_waited_for(fake: Fake, tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    (folder / "a.png").write_bytes(b"good")
+    os.mkfifo(folder / "b.png")
+    (folder / "c.png").symlink_to("c.png")
+    (folder / "d.png").symlink_to("/dev/zero")
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(folder / "e.png"))
+    done = classify(folder, "--url", fake[1], "--csv", tmp_path / "out.csv")
+    assert done.returncode == 6
+    errors = [error.partition(",")[0] for _, _, error in read(tmp_path / "out.csv")]
+    assert errors == ["", "it is a named pipe", "Too many levels of symbolic links", "it is a device", "it is a socket"]
+    alone = classify(folder / "b.png", "--url", fake[1])
+    assert alone.returncode == 7
+    assert b"it is a named pipe" in alone.stderr
+
+
+def test_a_pipe_that_the_shell_made_is_read(fake: Fake) -> None:
+    done = classify("/dev/stdin", "--url", fake[1], listed=b"good")
+    assert done.returncode == 0
+    assert b"dog: large" in done.stdout
+
+
+def test_formats_without_a_decoder_are_rows_by_name(fake: Fake, tmp_path: Path) -> None:
+    fake[0].behave = lambda _, __, context: context.abort(grpc.StatusCode.INVALID_ARGUMENT, "no known format")
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.HEIC").write_bytes(b"\0\0\0\x18ftypheic")
+    (tmp_path / "in" / "b.jxl").write_bytes(b"\xff\x0a")
+    assert classify(tmp_path / "in", "--url", fake[1], "--csv", tmp_path / "out.csv").returncode == 6
+    assert [error for _, _, error in read(tmp_path / "out.csv")] == [
+        "HEIC, which the server did not take: no known format",
+        "JPEG XL, which the server did not take: no known format",
+    ]
+
+
+def test_trees_of_any_depth(tmp_path: Path) -> None:
+    """Deeper than Python calls functions; and than the system opens paths, which is told."""
+    with deep(tmp_path / "in", "d", 1050):
+        assert list(find([str(tmp_path / "in")])) == [str(tmp_path / "in" / "a.png")]
+    with deep(tmp_path / "too", "d" * 200, 24):
+        first, told = find([str(tmp_path / "too")])
+        assert first == str(tmp_path / "too" / "a.png")
+        with pytest.raises(UnreadableFile, match="File name too long"):
+            read_image(told)
+
+
+def test_a_name_that_no_file_can_have_is_no_more_than_a_row() -> None:
+    assert list(find(["x" * 300, "\0"])) == ["x" * 300, "\0"]
+
+
+def test_patterns_do_not_go_in_circles(tmp_path: Path) -> None:
+    for name in ("a/b", "c"):
+        (tmp_path / name).mkdir(parents=True)
+        for link in ("loop", "also"):
+            (tmp_path / name / link).symlink_to(tmp_path)
+        (tmp_path / name / "x.png").touch()
+    expected = {"a/b/x.png", "c/x.png"}
+    for pattern in ("**/*.png", "**/x.png", "**/**/*.png"):
+        assert {os.path.relpath(path, tmp_path) for path in find([str(tmp_path / pattern)])} == expected
+    assert {os.path.relpath(path, tmp_path) for path in find([str(tmp_path / "*" / "**" / "x.png")])} == expected
 
 
 def test_real_photos(server: Endpoints, tmp_path: Path) -> None:
@@ -255,6 +347,27 @@ ROWS = st.lists(
 @given(row=ROWS.flatmap(lambda rows: st.sampled_from(rows or [Row("x")])))
 def test_records_carry_all_of_a_row(row: Row) -> None:
     assert from_record(json.loads(as_line(as_record(row)))) == row
+
+
+NAMES = st.binary(min_size=1, max_size=40).filter(lambda name: b"\0" not in name).map(os.fsdecode)
+
+
+@given(names=st.lists(NAMES, max_size=5), reason=st.text(st.characters(exclude_categories=["Cs"]), max_size=9))
+def test_any_name_survives_in_any_table(names: list[str], reason: str, tmp_path_factory: Any) -> None:
+    folder = tmp_path_factory.mktemp("tables")
+    rows = [Row(name, error=reason or "no") for name in names]
+    for form, write in WRITERS.items():
+        write(folder / form, rows, 1)
+    with (folder / "csv").open(newline="", encoding="utf-8", errors="surrogateescape") as file:
+        written = [row["path"] for row in csv.DictReader(file)]
+    assert [path.removeprefix("./") for path in written] == [name.removeprefix("./") for name in names]
+    assert not any(path.startswith(tuple("=+-@\t\r")) for path in written)
+    text = (folder / "jsonl").read_text()
+    assert all(letter.isprintable() or letter == "\n" for letter in text)
+    assert [json.loads(line)["path"] for line in text.splitlines()] == names
+    table = pyarrow.parquet.read_table(folder / "parquet").to_pylist()
+    assert [row["path_bytes"] or row["path"].encode() for row in table] == list(map(os.fsencode, names))
+    assert all(printable(name).isprintable() for name in names)
 
 
 PATHS = st.lists(st.text("abc", min_size=1, max_size=2), unique=True, max_size=12)

@@ -33,8 +33,8 @@ FLOORS = [
     {"__main__"},
 ]
 CLIENT_FLOORS = [
-    {"errors", "notify"},
-    {"types", "processes", "signals"},
+    {"errors", "notify", "shown"},
+    {"types", "processes", "signals", "files", "formats"},
     {"endpoint", "images", "shared_memory"},
     {"transports"},
     {"flows"},

@@ -1,15 +1,18 @@
 """repo-client moderate: forbidden images leave a folder, whatever happens on the way."""
 
+import gzip
 import json
 import os
 import random
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +22,19 @@ from fake_triton import FakeTriton, serving
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from processes import started
+from trees import deep
+from waiting import until
 
 from builder.pictures import SAMPLES
 from builder.types import Endpoints
-from client import InvalidInput
-from client.moderation import moving
+from client import Client, InvalidInput
+from client.moderation import moving, places
 from client.moderation.journal import Journal, Move
+from client.moderation.judging import Judge
 from client.moderation.rules import resolve, words
-from client.moderation.watch import Found, is_complete, look, walk
+from client.moderation.walking import Left, Wanted, walk
+from client.moderation.watch import Found, Patience, is_complete, look
+from client.shown import json_line, printable
 
 Fake = tuple[FakeTriton, str]
 LABELS = {0: "cat", 1: "dog: large"}
@@ -192,15 +200,208 @@ def test_upload_is_judged_when_it_is_complete(triton: Fake, uploads: Path, watch
     assert [data for data in seen if data.startswith(b"dog")] == [b"dog " * 4]
 
 
-def test_unfinished_names_are_left_alone(uploads: Path) -> None:
-    for name in ("a.jpg.part", ".a.jpg.x7", "b.jpg"):
+def test_what_is_looked_at(uploads: Path) -> None:
+    for name in ("a.jpg.part", ".a.jpg.x7", "b.jpg", "notes.txt", "c.heic", ".git/d.jpg", "kept/e.jpg"):
+        (uploads / name).parent.mkdir(exist_ok=True)
         (uploads / name).write_bytes(b"dog")
-    (uploads / "link.jpg").symlink_to("b.jpg")
-    os.mkfifo(uploads / "pipe.jpg")
+    wanted = Wanted(uploads, frozenset({uploads / "quarantine"}), ignored=("kept",))
     (uploads / "quarantine").mkdir()
     (uploads / "quarantine" / "c.jpg").write_bytes(b"dog")
-    found = walk(uploads, frozenset({uploads / "quarantine"}), every_file=True)
-    assert [item.path.name for item in found] == ["b.jpg"]
+    found = {item.path.relative_to(uploads).as_posix(): item for item in walk(wanted)}
+    assert sorted(found) == [".a.jpg.x7", ".git/d.jpg", "a.jpg.part", "b.jpg", "c.heic"]
+    unfinished = [name for name, item in found.items() if wanted.is_unfinished(item.path)]
+    assert sorted(unfinished) == [".a.jpg.x7", ".git/d.jpg", "a.jpg.part"]
+    assert len(list(walk(Wanted(uploads, every_file=True)))) == 8
+
+
+def test_what_cannot_be_judged_is_not_passed_over(uploads: Path) -> None:
+    (uploads / "data").write_bytes(b"dog")
+    (uploads / "b.jpg").write_bytes(b"cat")
+    (uploads.parent / "secret.jpg").write_bytes(b"dog")
+    for name, target in {
+        "inner.jpg": "b.jpg",
+        "here": ".",
+        "out.jpg": "../secret.jpg",
+        "outside": "..",
+        "loop.jpg": "loop.jpg",
+        "gone.jpg": "nowhere.jpg",
+        "note": "nowhere",
+        "disguised.jpg": "data",
+    }.items():
+        (uploads / name).symlink_to(target)
+    os.mkfifo(uploads / "pipe.jpg")
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(uploads / "s.jpg"))
+    left = {item.path.name: item.reason for item in walk(Wanted(uploads)) if isinstance(item, Left)}
+    assert left == {
+        "out.jpg": "it is a link that leads out of the folder",
+        "outside": "it is a link that leads out of the folder",
+        "loop.jpg": "it is a link that leads nowhere: Too many levels of symbolic links",
+        "gone.jpg": "it is a link that leads nowhere: No such file or directory",
+        "disguised.jpg": "it is a link to a file that is not judged",
+        "pipe.jpg": "it is a named pipe, not a file",
+        "s.jpg": "it is a socket, not a file",
+    }
+
+
+def test_a_tree_that_is_too_deep_is_told(uploads: Path) -> None:
+    with deep(uploads / "deep", "d" * 200, 24):
+        (left,) = [item for item in walk(Wanted(uploads)) if isinstance(item, Left)]
+    assert left.reason == "the folder cannot be read: File name too long"
+    assert [item.reason for item in walk(Wanted(uploads / "gone"))] == [  # type: ignore[union-attr]
+        "the folder cannot be read: No such file or directory"
+    ]
+
+
+def test_names_do_not_save_an_upload(triton: Fake, uploads: Path) -> None:
+    """From being judged once it is left alone; until then, one look at everything says that they were not."""
+    names = {".hidden.png", ".dir/a.png", "album.tmp/a.png", "a.png.part", "b.png~", ".c.png.Xy12Zw"}
+    for name in names:
+        (uploads / name).parent.mkdir(exist_ok=True)
+        (uploads / name).write_bytes(b"dog")
+    waiting = moderate(uploads, triton[1])
+    assert waiting.returncode == 6
+    assert waiting.stdout.count("its name looks unfinished") == len(names)
+    assert files(uploads) == names
+    assert moderate(uploads, triton[1], "--abandon", "0.3").returncode == 13
+    assert files(uploads) == set()
+    assert files(uploads.parent / "quarantine") == names
+
+
+def test_what_is_left_is_told_each_time_and_recorded_once(triton: Fake, uploads: Path) -> None:
+    (uploads / "out.jpg").symlink_to("/etc/hostname")
+    os.mkfifo(uploads / "pipe.jpg")
+    for _ in range(2):
+        done = moderate(uploads, triton[1], "--release", uploads.parent / "public")
+        assert done.returncode == 6
+        assert done.stdout.count("leads out of the folder") == done.stdout.count("a named pipe") == 1
+    assert [(record["verdict"], record["action"]) for record in audit(uploads)] == [("unjudged", "leave")] * 2
+    assert not (uploads.parent / "public").exists()
+
+
+def test_overwritten_in_place_with_its_time_set_back(triton: Fake, uploads: Path) -> None:
+    path = uploads / "a.jpg"
+    path.write_bytes(b"cat")
+    os.utime(path, (0, 0))
+    assert moderate(uploads, triton[1]).returncode == 0
+    with path.open("r+b") as file:
+        file.write(b"dog")
+    os.utime(path, (0, 0))
+    assert moderate(uploads, triton[1]).returncode == 13
+    assert files(uploads) == set()
+
+
+def test_older_books_are_gone_on_with(triton: Fake, uploads: Path) -> None:
+    (uploads.parent / "quarantine").mkdir()
+    with closing(sqlite3.connect(uploads.parent / "quarantine" / ".moderate.sqlite")) as books:
+        books.execute("CREATE TABLE judged (path BLOB PRIMARY KEY, inode INTEGER, size INTEGER, mtime_ns INTEGER)")
+        books.commit()
+    (uploads / "a.jpg").write_bytes(b"dog")
+    assert moderate(uploads, triton[1]).returncode == 13
+
+
+def overwritten(path: Path) -> None:
+    path.write_bytes(b"cat")
+    os.utime(path, (0, 0))
+
+
+def linked(path: Path) -> None:
+    path.rename(path.with_name("kept.jpg"))
+    path.symlink_to("kept.jpg")
+
+
+def a_pipe(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
+@pytest.mark.parametrize("swap", [overwritten, linked, a_pipe, Path.unlink])
+def test_what_is_judged_is_what_was_seen(swap: Callable[[Path], None], triton: Fake, uploads: Path) -> None:
+    """Whoever writes to the folder may put anything under a name between a look at it and its being read."""
+    path = uploads / "a.jpg"
+    path.write_bytes(b"dog")
+    os.utime(path, (0, 0))
+    found = look(path)
+    assert found is not None
+    until(lambda: is_complete(found, 0))
+    with Client(triton[1]) as client:
+        judge = Judge(client, None, ["cat"], 0.5)
+        judge.prepare()
+        assert judge.judge(found).kind in ("clean", "forbidden")
+        swap(path)
+        assert judge.judge(found).kind == "changed"
+
+
+def test_formats_that_the_server_cannot_read_are_named(triton: Fake, uploads: Path) -> None:
+    pictures = {
+        "a.heic": b"\0\0\0\x18ftypheic\0\0\0\0mif1",
+        "b.png": b"\xff\x0a\xfa\x1f",
+        "c.svg": b'<?xml version="1.0"?>\n<!-- x -->\n<svg xmlns="http://www.w3.org/2000/svg"/>',
+        "d.svgz": gzip.compress(b"<svg/>"),
+        "e.avif": b"\0\0\0\x1cftypavif\0\0\0\0",
+    }
+    for name, content in pictures.items():
+        (uploads / name).write_bytes(content)
+    triton[0].behave = refuse_unless_gray
+    assert moderate(uploads, triton[1]).returncode == 6
+    assert files(uploads.parent / "quarantine") == set(pictures)
+    reasons = {Path(record["path"]).name: record["reason"] for record in audit(uploads)}
+    assert [reasons[name].partition(",")[0] for name in pictures] == ["HEIC", "JPEG XL", "SVG", "SVG", "AVIF"]
+
+
+def refuse_unless_gray(_: int, request: Any, context: grpc.ServicerContext) -> None:
+    if not request.raw_input_contents[0][4:].startswith(b"\x89PNG"):
+        context.abort(grpc.StatusCode.INVALID_ARGUMENT, "not an image in a known format")
+
+
+def test_no_name_keeps_a_forbidden_file_from_the_quarantine(triton: Fake, uploads: Path) -> None:
+    """Neither the books' own, nor one below what was a file before, nor one that is as long as names can be."""
+    quarantine, longest = uploads.parent / "quarantine", "x" * 251 + ".jpg"
+    options = [triton[1], "--every-file", "--abandon", "0"]
+    for content, names in {
+        b"dog 1": ("audit.jsonl", ".moderate.sqlite-wal", "a.jpg", longest),
+        b"dog 2": ("a.jpg/b.jpg", longest),
+    }.items():
+        for name in names:
+            (uploads / name).parent.mkdir(exist_ok=True)
+            (uploads / name).write_bytes(content)
+        assert moderate(uploads, *options).returncode == 13
+    assert files(uploads) == set()
+    assert len(audit(uploads)) == 6
+    found = files(quarantine)
+    assert {"upload-audit.jsonl", "upload-.moderate.sqlite-wal", "a.jpg", "a-1.jpg/b.jpg", longest} < found
+    assert len(found) == 6
+
+
+@pytest.mark.parametrize("depth", [1, 15, 18])
+def test_places_are_never_too_long_to_be_used(depth: int, tmp_path: Path) -> None:
+    relative = Path(*["d" * 250] * depth, "a.jpg")
+    target = places.place(tmp_path, relative)
+    assert len(os.fsencode(target)) <= 4095 - places.NUMBERS
+    assert target.suffix == ".jpg"
+    assert (target == tmp_path / relative) == (depth < 16)
+
+
+ODD_NAMES = st.binary(min_size=1, max_size=255).filter(
+    lambda name: not set(name) & set(b"\0/") and name not in (b".", b"..")
+)
+
+
+@given(name=ODD_NAMES)
+def test_any_name_can_be_moved(name: bytes, tmp_path_factory: pytest.TempPathFactory) -> None:
+    folder = tmp_path_factory.mktemp("any")
+    source = folder / os.fsdecode(name)
+    source.write_bytes(b"x")
+    (found,) = walk(Wanted(folder, every_file=True))
+    assert isinstance(found, Found)
+    target = places.place(folder / "q", found.path.relative_to(folder))
+    assert not places.BOOKS.fullmatch(target.name)
+    assert found.path == source
+    for other in islice(places.names(source), 1, 12):
+        assert len(os.fsencode(other.name)) <= 255
+        assert other.parent == folder
+    assert json.loads(json_line({"path": str(source)})) == json.loads(json.dumps({"path": str(source)}))
+    assert printable(str(source)).isprintable()
 
 
 def test_complete_means_left_alone_and_not_open(uploads: Path) -> None:
@@ -209,9 +410,32 @@ def test_complete_means_left_alone_and_not_open(uploads: Path) -> None:
     found = look(path)
     assert found is not None
     assert not is_complete(found, settle=60)
-    assert is_complete(found, settle=0)
+    os.utime(path, (0, 0))  # which says nothing about when it was written
+    found = look(path)
+    assert found is not None
+    assert not is_complete(found, settle=60)
+    until(lambda: is_complete(found, settle=0))
     with path.open("ab"):
         assert not is_complete(found, settle=0)
+
+
+def test_touching_a_file_again_and_again_does_not_save_it(uploads: Path) -> None:
+    path, patience = uploads / "a.jpg", Patience(0.2)
+
+    def is_over_though_touched() -> bool:
+        os.utime(path)
+        found = look(path)
+        return found is not None and patience.is_over(found, 60)
+
+    path.write_bytes(b"dog")
+    assert not is_over_though_touched()
+    until(is_over_though_touched)
+    path.write_bytes(b"a dog")  # which goes on
+    assert not is_over_though_touched()
+    with path.open("ab"):
+        assert is_over_though_touched() is False
+    path.unlink()
+    patience.forget_gone()
 
 
 def test_server_that_is_away_lets_nothing_through(uploads: Path, watching: Any) -> None:
@@ -296,6 +520,13 @@ def test_quarantine_above_the_uploads_is_refused(triton: Fake, uploads: Path) ->
     done = moderate(uploads, triton[1], "--quarantine", uploads.parent)
     assert done.returncode == 6
     assert "holds" in done.stderr
+
+
+@pytest.mark.parametrize("name", ["nowhere", "x" * 300])
+def test_folder_that_is_not_there_is_refused(name: str, triton: Fake, uploads: Path) -> None:
+    done = moderate(uploads / name, triton[1])
+    assert done.returncode == 6
+    assert "is no folder" in done.stderr
 
 
 def test_one_watcher_a_quarantine(triton: Fake, uploads: Path) -> None:
@@ -422,11 +653,48 @@ def test_upload_that_is_replaced_while_it_was_judged_stays(tmp_path: Path) -> No
     journal = Journal(tmp_path / "books")
     assert not moving.move(journal, found, tmp_path / "q" / "a.jpg", "{}", lambda _: None)
     assert not moving.move(
-        journal, Found(tmp_path / "gone.jpg", 1, 1, 1), tmp_path / "q" / "b.jpg", "{}", lambda _: None
+        journal, Found(tmp_path / "gone.jpg", 1, 1, 1, 1), tmp_path / "q" / "b.jpg", "{}", lambda _: None
     )
     journal.close()
     assert source.read_bytes() == b"another upload"
     assert list((tmp_path / "q").iterdir()) == []
+
+
+def test_upload_whose_content_was_replaced_while_it_was_judged_stays(tmp_path: Path) -> None:
+    """Though its size and its time are as they were, before the move as after a crash in it."""
+    source, released = tmp_path / "a.jpg", tmp_path / "public" / "a.jpg"
+    source.write_bytes(b"cat")
+    os.utime(source, (0, 0))
+    found, record = look(source), json.dumps({"sha256": moving.digest(source)})
+    assert found is not None
+    source.write_bytes(b"dog")
+    os.utime(source, (0, 0))
+    journal = Journal(tmp_path / "books")
+    assert not moving.move(journal, found, released, record, lambda _: None)
+    journal.begin(plan := Move("1", source, released, record))
+    source.rename(plan.taken)
+    moving.recover(journal, lambda _: None)
+    assert journal.unfinished() == []
+    journal.close()
+    assert source.read_bytes() == b"dog"
+    assert not released.exists()
+
+
+@pytest.mark.parametrize("swap", [lambda path: path.mkdir(), lambda path: path.symlink_to("/etc"), os.mkfifo])
+def test_what_came_in_the_place_of_an_upload_stays_what_it_is(swap: Callable[[Path], None], tmp_path: Path) -> None:
+    source = tmp_path / "a.jpg"
+    source.write_bytes(b"x")
+    found = look(source)
+    assert found is not None
+    source.unlink()
+    swap(source)
+    kind = source.lstat().st_mode
+    journal = Journal(tmp_path / "books")
+    assert not moving.move(journal, found, tmp_path / "q" / "a.jpg", "{}", lambda _: None)
+    assert journal.unfinished() == []
+    journal.close()
+    assert source.lstat().st_mode == kind
+    assert not list(tmp_path.glob(".moderate-*"))
 
 
 def test_full_target_leaves_the_file_where_it_was(tmp_path: Path) -> None:

@@ -1,10 +1,13 @@
 """repo-client scan-log: the images in an access log."""
 
+import bz2
 import csv
 import gzip
 import io
 import json
+import lzma
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -12,10 +15,13 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
+import pyarrow
 import pytest
 from fake_triton import FakeTriton
 from hypothesis import given
@@ -25,9 +31,10 @@ from processes import started
 from builder.pictures import SAMPLES
 from builder.types import Endpoints
 from client import InvalidInput, UnreadableFile
-from client.access_log.entries import Entry, parse
+from client.access_log.addresses import address
+from client.access_log.entries import Entry, as_bytes, parse
 from client.access_log.fetching import Folder, Site
-from client.access_log.reading import followed
+from client.access_log.reading import followed, lines
 from client.access_log.selecting import Asked, Selection, image_of
 from client.signals import Stop
 
@@ -71,14 +78,143 @@ def test_formats(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "garbage", '1 - - [x] "-" 400 0', "{}", '{"status": 200}', "[1]", '{"status": 1e999}']
+    "text", ["", "garbage", "{}", '{"status": 200}', "[1]", '{"status": 1e999}', '{"log": "garbage"}', '{"log": [1]}']
 )
-def test_what_is_no_request(text: str) -> None:
+def test_what_is_no_line_of_an_access_log(text: str) -> None:
+    assert parse(text) is None
+
+
+@pytest.mark.parametrize("request_line", ["-", "", r"\x16\x03\x01\x02", "hello"])
+def test_a_line_about_what_was_no_request_is_understood(request_line: str) -> None:
+    assert parse(f'192.0.2.1 - - [x] "{request_line}" 400 0 "-" "-"') == Entry("192.0.2.1", "", "", 400, "x")
+    assert image_of(Entry("192.0.2.1", "", "", 200), Selection()) is None
+
+
+RFC5424 = '<190>1 2026-11-26T10:00:00Z web1 nginx 12 - [a@1 b="c]\\"d"][e] \ufeff'
+PREFIXES = [
+    *("Nov 26 10:00:00 web1 nginx[123]: ", "<190>Nov  6 10:00:00 web1 nginx: ", "<190>Nov 26 10:00:00 nginx: "),
+    *("<190>1 2026-11-26T10:00:00Z web1 nginx 12 - - ", f"123 {RFC5424}", "2026-11-26T10:00:00.1+00:00 web1 nginx: "),
+    *(
+        "Thu 2026-11-26 10:00:00 UTC web1 nginx.service[1]: ",
+        "Do 2026-11-26 10:00:00 +03 web1 nginx[1]: ",
+        "Mär 26 10:00:00 web1 nginx[1]: ",
+        "Nov 26 2026 10:00:00 web1 nginx: ",
+        "\x1b[36mnginx_1  |\x1b[0m ",
+        "1732615200.123456 web1 nginx[1]: ",
+    ),
+    *("[ 1234.567890] web1 nginx[1]: ", "2026-11-26T10:00:00.0Z stdout F ", "2026-11-26T10:00:00.0Z stderr P "),
+    *("[pod/web/nginx] ", "[pod/web/nginx] 2026-11-26T10:00:00.0Z ", "web-1  | ", "\x1b[36mweb.1.a@b | \x1b[0m"),
+    *("www.example.org ", "_ ", "10.0.0.1:80 ", "[2001:db8::1]:443 ", "\ufeff"),
+    "2026-11-26T10:00:00.0Z stdout F Nov 26 10:00:00 web1 nginx[1]: www.example.org:443 ",
+]
+CLIENTS = {
+    "203.0.113.5": "203.0.113.5",
+    "203.0.113.5:51234": "203.0.113.5",
+    "2001:DB8:0::7": "2001:db8::7",
+    "[2001:db8::7]": "2001:db8::7",
+    "[2001:db8::7]:51234": "2001:db8::7",
+    "fe80::1%eth0": "fe80::1%eth0",
+    "::ffff:203.0.113.5": "203.0.113.5",
+    "::1": "::1",
+}
+
+
+@pytest.mark.parametrize("prefix", ["", *PREFIXES])
+def test_what_others_write_before_a_line_is_no_client(prefix: str) -> None:
+    for client, expected in CLIENTS.items():
+        assert parse(prefix + line(SAME.target, client, "PUT", 201)) == replace(SAME, client=expected), client
+        with_user = prefix + line(SAME.target, client, "PUT", 201).replace("- -", "- bob smith")
+        assert parse(with_user) == replace(SAME, client=expected), client
+
+
+UNKNOWN = ["foo bar ", "web-1 nginx ", "foo - ", "12:", "access.log:", "access.log-", "10.0.0.5 ", "10.0.0.5, ", "a: "]
+
+
+@pytest.mark.parametrize("prefix", [*UNKNOWN, "Nov 26 10:00:00 web1 "])
+def test_a_prefix_that_is_not_known_is_not_taken_for_a_client(prefix: str) -> None:
+    for client in CLIENTS:
+        assert parse(prefix + line("/a.jpg", client)) is None, client
+
+
+WORDS = st.lists(
+    st.text(st.characters(codec="ascii", categories=["L", "N", "P"], exclude_characters='"\\'), min_size=1)
+)
+
+
+@given(words=WORDS, client=st.ip_addresses(v=4).map(str))
+def test_whatever_is_before_a_line_no_word_of_it_becomes_the_client(words: list[str], client: str) -> None:
+    """Unless it is an address itself, which the words are not allowed to hold here."""
+    if not any(address(word) for word in words):
+        entry = parse(" ".join([*words, line("/a.jpg", client)]))
+        assert entry is None or entry.client == client
+
+
+def wrapped(**fields: Any) -> str:
+    return json.dumps(fields)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        wrapped(log=line(SAME.target, method="PUT", status=201), stream="stdout", time="2026-11-26T10:00:00Z"),
+        wrapped(MESSAGE=line(SAME.target, method="PUT", status=201), PRIORITY="6"),
+        wrapped(MESSAGE=list(line(SAME.target, method="PUT", status=201).encode() + b"\xff")),
+        wrapped(log=wrapped(message=FORMATS["nginx JSON"])),
+        "2026-11-26T10:00:00.0Z stdout F " + FORMATS["nginx JSON"],
+    ],
+)
+def test_lines_in_json(text: str) -> None:
+    assert parse(text) == SAME
+
+
+def test_json_in_json_ends() -> None:
+    text = line("/a.jpg")
+    for _ in range(9):
+        text = wrapped(log=text)
     assert parse(text) is None
 
 
 def test_escapes() -> None:
     assert parse(line(r"/a\x22b\x5C.jpg")) == Entry(SAME.client, "GET", '/a"b\\.jpg', 200, SAME.time)
+    assert parse(line(r"/a\"b\\x41\xe9.jpg")) == Entry(SAME.client, "GET", '/a"b\\x41\udce9.jpg', 200, SAME.time)
+
+
+def nginx_escaped(raw: bytes) -> str:
+    return "".join(f"\\x{byte:02X}" if byte < 32 or byte > 126 or byte in b'"\\' else chr(byte) for byte in raw)
+
+
+def apache_escaped(raw: bytes) -> str:
+    short = {8: r"\b", 9: r"\t", 10: r"\n", 11: r"\v", 13: r"\r", 34: r"\"", 92: r"\\"}
+    return "".join(short.get(b) or (chr(b) if 32 <= b <= 126 else f"\\x{b:02x}") for b in raw)
+
+
+RAW = st.binary(min_size=1, max_size=40).map(lambda raw: b"/" + raw)
+
+
+@given(raw=RAW, escaped=st.sampled_from([nginx_escaped, apache_escaped]))
+def test_any_request_is_read_back(raw: bytes, escaped: Callable[[bytes], str]) -> None:
+    entry = parse(line(escaped(raw)))
+    assert entry is not None
+    assert as_bytes(entry.target) == raw
+
+
+@given(raw=RAW)
+def test_json_that_nginx_was_not_told_to_escape_for(raw: bytes) -> None:
+    entry = parse(f'{{"remote_addr": "::1", "request": "PUT {nginx_escaped(raw)} HTTP/1.1", "status": 201}}')
+    assert entry is not None
+    assert as_bytes(entry.target) == raw or b"\\" in raw
+
+
+NAMES = st.binary(min_size=1, max_size=30).filter(lambda name: not set(name) & set(b"\0/") and name.strip(b"."))
+
+
+@given(name=NAMES, written=st.sampled_from([nginx_escaped, apache_escaped, quote]))
+def test_any_name_of_a_file_is_found(name: bytes, written: Callable[[bytes], str]) -> None:
+    """As a client sends it: by %HH, or, where it does not, as bytes that the log escapes."""
+    name = name.translate(None, b"?#%") + b".png"
+    entry = parse(line("/up/" + written(name)))
+    assert entry is not None
+    assert image_of(entry, Selection()) == Asked("/up/" + os.fsdecode(name))
 
 
 @given(text=st.text(max_size=300) | st.binary(max_size=300).map(lambda b: b.decode("utf-8", "surrogateescape")))
@@ -104,14 +240,21 @@ def test_what_was_written_is_read(target: str, status: int, method: str) -> None
         ("/up/a.JPEG?size=9", Asked("/up/a.JPEG")),
         ("/up/caf%C3%A9.png", Asked("/up/café.png")),
         ("http://evil.example/up/a.jpg", Asked("/up/a.jpg", "evil.example")),
-        ("//evil.example/a.jpg", Asked("//evil.example/a.jpg")),
+        ("HTTP://Evil.Example:80//up/./b/../a.jpg?x", Asked("/up/a.jpg", "evil.example:80")),
+        ("//evil.example/a.jpg", Asked("/evil.example/a.jpg")),
+        ("/x//../up/%2e/a.jpg", Asked("/up/a.jpg")),
+        ("/up%2Fa.jpg", Asked("/up/a.jpg")),
+        ("/up/caf\udcc3%A9.png", Asked("/up/café.png")),
+        ("/up/%ff.jpg", Asked("/up/\udcff.jpg")),
+        ("/up/a%0a.jpg", Asked("/up/a\n.jpg")),
+        ("/up/..%5c..%5ca.jpg", Asked("/up/..\\..\\a.jpg")),
+        ("/up/.a.jpg.part", Asked("/up/.a.jpg.part")),
+        ("/up/a.svg", Asked("/up/a.svg")),
+        ("/up/\ud800.jpg", Asked("/up/?.jpg")),
         ("/up/a.html", None),
         ("/up/../../etc/a.jpg", None),
         ("/up/%2e%2e/%2e%2e/etc/a.jpg", None),
         ("/up/a%00.jpg", None),
-        ("/up/a%0a.jpg", None),
-        ("/up/..%5c..%5ca.jpg", None),
-        ("/up/%ff.jpg", None),
         ("a.jpg", None),
         ("http://[bad/a.jpg", None),
         ("*", None),
@@ -137,14 +280,16 @@ def test_nothing_outside_the_folder_is_read(tmp_path: Path) -> None:
     (site / "large.jpg").write_bytes(b"x" * 101)
     os.mkfifo(site / "pipe.jpg")
     (site / "folder.jpg").mkdir()
+    (site / "loop.jpg").symlink_to("loop.jpg")
     store = Folder(site, 100)
     assert store.read(Asked("/a.jpg")) == store.read(Asked("/inner.jpg")) == store.read(Asked("//a.jpg")) == b"fine"
     for path, message in {
         "/link.jpg": "leads out",
         "/../secret.jpg": "leads out",
         "/large.jpg": "at most 100",
-        "/pipe.jpg": "no regular file",
-        "/folder.jpg": "no regular file",
+        "/pipe.jpg": "a named pipe",
+        "/folder.jpg": "a folder",
+        "/loop.jpg": "Too many levels|a link",
         "/gone.jpg": "No such file",
     }.items():
         with pytest.raises(InvalidInput, match=message):
@@ -253,6 +398,16 @@ def root(tmp_path: Path) -> Path:
     return tmp_path / "site"
 
 
+def arrow(name: str) -> Callable[[bytes], bytes]:
+    def pack(data: bytes) -> bytes:
+        sink = pyarrow.BufferOutputStream()
+        with pyarrow.CompressedOutputStream(sink, name) as stream:
+            stream.write(data)
+        return bytes(sink.getvalue())
+
+    return pack
+
+
 LOG = (
     line("/up/a.jpg", "one", "PUT", 201)
     + line("/up/a.jpg", "two")
@@ -265,14 +420,17 @@ LOG = (
 )
 
 
-@pytest.mark.parametrize("kind", ["plain", "gzip", "stdin", "two"])
+PACKED = {"gzip": gzip.compress, "bz2": bz2.compress, "xz": lzma.compress, "zstd": arrow("zstd"), "lz4": arrow("lz4")}
+
+
+@pytest.mark.parametrize("kind", ["plain", "stdin", "two", *PACKED])
 def test_report(kind: str, fake: Fake, root: Path, tmp_path: Path) -> None:
     servicer, url = fake
     log, text = tmp_path / "access.log", ""
     log.write_text(LOG)
     arguments: list[str | Path] = [log]
-    if kind == "gzip":
-        log.write_bytes(gzip.compress(LOG.encode()))
+    if kind in PACKED:
+        log.write_bytes(PACKED[kind](LOG.encode()))
     elif kind == "stdin":
         arguments, text = ["-"], LOG
     elif kind == "two":
@@ -280,7 +438,7 @@ def test_report(kind: str, fake: Fake, root: Path, tmp_path: Path) -> None:
         (tmp_path / "access.log.1").write_text("".join(LOG.splitlines(keepends=True)[3:]))
         arguments.append(tmp_path / "access.log.1")
     done = scan_log(url, *arguments, "--root", root, "--json", text=text)
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 6, done.stderr
     report = json.loads(done.stdout)
     assert (report["lines"], report["malformed"], report["images"], report["unreadable"]) == (8, 1, 3, 1)
     assert report["classes"] == [{"class": 1, "label": "dog: large", "images": 2, "requests": 4, "clients": 2}]
@@ -297,6 +455,82 @@ def test_report(kind: str, fake: Fake, root: Path, tmp_path: Path) -> None:
     assert report["paths"][2]["error"] == "No such file or directory"
     assert servicer.calls == 2  # each image once
     assert "1 of 8 lines could not be understood, 1 of 3 images" in done.stderr
+
+
+def cut(data: bytes) -> bytes:
+    return data[: len(data) * 2 // 3]
+
+
+@pytest.mark.parametrize("kind", PACKED)
+def test_as_much_as_can_be_read_of_a_log_that_is_cut_off(kind: str, tmp_path: Path) -> None:
+    """By content, whatever the name; whole lines alone."""
+    chance = random.Random(0)
+    whole = [f"{number} {chance.randbytes(30).hex()}\n" for number in range(8_000)]
+    path = tmp_path / "access.log"
+    path.write_bytes(cut(PACKED[kind]("".join(whole).encode())))
+    read: list[str] = []
+    with pytest.raises(UnreadableFile, match=r"access\.log: .* lines before that") as told:
+        read.extend(lines(str(path)))
+    assert f" {len(read)} lines" in str(told.value)
+    assert read == whole[: len(read)]
+    assert len(read) > 1000
+
+
+@pytest.mark.parametrize("kind", ["gzip", "bz2", "xz"])
+def test_damage_is_told(kind: str, tmp_path: Path) -> None:
+    data = PACKED[kind](b"".join(b"line %d\n" % number for number in range(40_000)))
+    (tmp_path / "access.log").write_bytes(cut(data) + bytes(20) + data[len(data) * 2 // 3 + 20 :])
+    with pytest.raises(UnreadableFile, match=r"access\.log: .* lines before that"):
+        list(lines(str(tmp_path / "access.log")))
+
+
+def test_the_rest_of_a_line_without_end_is_no_line(tmp_path: Path) -> None:
+    (tmp_path / "access.log").write_text("x" * (1024 * 1024 + 5) + line("/a.jpg") + line("/b.jpg"))
+    assert [text[:20] for text in lines(str(tmp_path / "access.log"))] == ["x" * 20, line("/b.jpg")[:20]]
+
+
+def test_a_log_that_cannot_be_read_costs_no_other(fake: Fake, root: Path, tmp_path: Path) -> None:
+    (tmp_path / "1.log").write_text(line("/up/a.jpg"))
+    (tmp_path / "2.log").write_bytes(gzip.compress(line("/up/b.png").encode() * 9)[:-9])
+    (tmp_path / "3.log").write_bytes(b"PK\x03\x04")
+    os.mkfifo(tmp_path / "4.log")
+    (tmp_path / "6.log").write_text(line("/up/b.png"))
+    logs = [tmp_path / f"{number}.log" for number in range(1, 7)]
+    done = scan_log(fake[1], *logs, "--root", root, "--json")
+    assert done.returncode == 7
+    report = json.loads(done.stdout)
+    assert {row["path"]: bool(row["label"]) for row in report["paths"]} == {"/up/a.jpg": True, "/up/b.png": True}
+    told = [f"{logs[1]}: ", f"{logs[2]}: it is a ZIP", f"{logs[3]}: it is a named pipe", f"{logs[4]}: No such file"]
+    assert [text.startswith(start) for text, start in zip(report["unread"], told, strict=True)] == [True] * 4
+    assert all(text in done.stderr for text in report["unread"])
+
+
+def test_pipes_of_the_shell_are_read(fake: Fake, root: Path, tmp_path: Path) -> None:
+    (tmp_path / "access.log").write_text(line("/up/a.jpg"))
+    done = scan_log(fake[1], "/dev/stdin", "--root", root, "--csv", "paths", text=line("/up/a.jpg"))
+    assert done.returncode == 0, done.stderr
+    assert "dog: large" in done.stdout
+
+
+def test_whole_urls_of_the_site_are_its_files(fake: Fake, root: Path) -> None:
+    text = line("/up/a.jpg") + line("http://any.example/up/a.jpg") + line("//up/./a.jpg")
+    done = scan_log(fake[1], "-", "--root", root, "--json", text=text)
+    assert [(row["path"], row["requests"]) for row in json.loads(done.stdout)["paths"]] == [("/up/a.jpg", 3)]
+
+
+def test_odd_names_are_found_and_harmless(fake: Fake, root: Path) -> None:
+    names = [b"caf\xe9.png", b"\x1b[31m\n.png", "\u202egnp.exe.png".encode(), b"100%.png"]
+    for name in names:
+        (root / "up" / os.fsdecode(name)).write_bytes(b"x")
+    text = "".join(line("/up/" + quote(name)) for name in names)
+    shown = [scan_log(fake[1], "-", "--root", root, *more, text=text) for more in ((), ("--csv", "paths"), ("--json",))]
+    for done in shown:
+        assert done.returncode == 0, done.stderr
+        assert all(letter.isprintable() or letter == "\n" for letter in done.stdout)
+    assert {row["path"] for row in csv.DictReader(io.StringIO(shown[1].stdout))} == {
+        *("/up/caf%E9.png", "/up/%1B[31m%0A.png", "/up/%E2%80%AEgnp.exe.png", "/up/100%25.png")
+    }
+    assert {os.fsencode(row["path"])[4:] for row in json.loads(shown[2].stdout)["paths"]} == set(names)
 
 
 def test_tables(fake: Fake, root: Path, tmp_path: Path) -> None:
@@ -318,6 +552,7 @@ def test_hostile_names_do_not_reach_the_terminal(fake: Fake, root: Path) -> None
     [
         ([], 6, "give --root DIR or --base-url URL"),
         (["--root", "nowhere"], 6, "nowhere is no folder"),
+        (["--root", "x" * 300], 6, "is no folder"),
         (["--base-url", "http://x.invalid"], 6, "cannot be resolved"),
         (["--root", ".", "missing.log"], 7, "missing.log: No such file"),
         (["--root", ".", "-f", "more.log"], 6, "one log at a time"),

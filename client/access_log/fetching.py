@@ -6,12 +6,12 @@ import http.client
 import os
 import socket
 import ssl
-import stat
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import quote, urlsplit
 
+from client import files
 from client.access_log.selecting import Asked
 from client.errors import InvalidInput, UnreadableFile
 
@@ -24,26 +24,30 @@ class Folder:
     def __init__(self, root: Path, max_bytes: int) -> None:
         self._root, self._max_bytes = _real_folder(root), max_bytes
 
+    def located(self, asked: Asked) -> Asked:
+        """Whatever host a whole URL named, there is one folder."""
+        return Asked(asked.path)
+
     def read(self, asked: Asked) -> bytes:
         """Raises UnreadableFile, InvalidInput."""
-        path = (self._root / asked.path.lstrip("/")).resolve()
-        if not path.is_relative_to(self._root):
+        path = os.path.realpath(self._root / asked.path.lstrip("/"))
+        self._refuse_outside(path)
+        try:
+            with files.opened(path, follow=False) as descriptor:
+                self._refuse_outside(os.path.realpath(f"/proc/self/fd/{descriptor}"))  # a folder that became a link
+                return self._content(descriptor, path)
+        except UnreadableFile as error:
+            raise UnreadableFile(str(error).removeprefix(f"{path}: ")) from None
+
+    def _refuse_outside(self, path: str) -> None:
+        if not Path(path).is_relative_to(self._root):
             raise InvalidInput("it leads out of the folder")
-        try:
-            # Without waiting: a pipe that was named .jpg would hold everything up.
-            descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW)
-        except OSError as error:
-            raise UnreadableFile(str(error.strerror)) from None
-        try:
-            facts = os.fstat(descriptor)
-            if not stat.S_ISREG(facts.st_mode):
-                raise InvalidInput("it is no regular file")
-            if facts.st_size > self._max_bytes:
-                raise InvalidInput(f"it has {facts.st_size} bytes; at most {self._max_bytes} are read")
-            with os.fdopen(descriptor, "rb", closefd=False) as file:
-                return file.read(self._max_bytes)
-        finally:
-            os.close(descriptor)
+
+    def _content(self, descriptor: int, path: str) -> bytes:
+        size = os.fstat(descriptor).st_size
+        if size > self._max_bytes:
+            raise InvalidInput(f"it has {size} bytes; at most {self._max_bytes} are read")
+        return files.content(descriptor, path)[: self._max_bytes]
 
 
 class Site:
@@ -62,13 +66,16 @@ class Site:
         self._context = ssl.create_default_context() if url.scheme == "https" else None
         self._addresses = {host: _resolve(host, url.scheme) for host in (self._base, *map(str.lower, allowed))}
 
+    def located(self, asked: Asked) -> Asked:
+        return Asked(asked.path) if asked.host == self._base else asked
+
     def read(self, asked: Asked) -> bytes:
         """Raises UnreadableFile, InvalidInput."""
         host = asked.host.lower() or self._base
         if host not in self._addresses:
             raise InvalidInput(f"{host} is not among the hosts that may be asked; --allow-host would add it")
         try:
-            return self._fetched(host, quote(self._prefix + asked.path))
+            return self._fetched(host, quote((self._prefix + asked.path).encode("utf-8", "surrogateescape")))
         except (OSError, http.client.HTTPException) as error:
             raise UnreadableFile(f"{host} cannot be asked: {error or type(error).__name__}") from None
 
@@ -119,6 +126,6 @@ def _split(host: str, scheme: str) -> tuple[str, int]:
 
 
 def _real_folder(root: Path) -> Path:
-    if not root.is_dir():
+    if not os.path.isdir(root):
         raise InvalidInput(f"{root} is no folder")
     return root.resolve()

@@ -1,20 +1,18 @@
-"""Lines of logs: plain or gzip, finished or growing."""
+"""Lines of logs: plain or compressed, finished or growing."""
 
 from __future__ import annotations
 
 import contextlib
-import gzip
 import io
 import os
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import IO, Any
 
-from client import signals
+from client import files, signals
+from client.access_log import packing
 from client.errors import InvalidInput, UnreadableFile
 
-GZIP = b"\x1f\x8b"
 POLL_SECONDS = 0.25
 BLOCK = 1024 * 1024
 # Beyond it, what was read so far of a line that does not end is let go.
@@ -22,35 +20,53 @@ LONGEST = 1024 * 1024
 
 
 def lines(path: str) -> Iterator[str]:
-    """Raises UnreadableFile."""
-    try:
-        with _opened(path) as file:
-            while line := file.readline(LONGEST):
+    """Raises UnreadableFile, after the lines that can be read."""
+    count = 0
+    with _opened(path) as file:
+        try:
+            for line in _ended(packing.unpacked(file)):
                 yield line.decode("utf-8", "surrogateescape")
-    except (OSError, EOFError) as error:
-        raise UnreadableFile(f"{path}: {getattr(error, 'strerror', None) or error}") from None
+                count += 1
+        except UnreadableFile as error:
+            raise UnreadableFile(f"{path}: {error}") from None
+        except packing.BROKEN as error:
+            reason = getattr(error, "strerror", None) or error
+            raise UnreadableFile(f"{path}: {reason}; {count} lines before that were read") from None
+
+
+def _ended(file: IO[bytes]) -> Iterator[bytes]:
+    """Of a line that is too long, the beginning: its rest would be taken for a line of its own."""
+    while line := file.readline(LONGEST):
+        yield line
+        while len(line) == LONGEST and not line.endswith(b"\n"):
+            line = file.readline(LONGEST)
 
 
 @contextlib.contextmanager
-def _opened(path: str) -> Iterator[IO[bytes]]:
+def _opened(path: str) -> Iterator[io.BufferedReader]:
     if path == "-":
-        yield io.BufferedReader(_Input())
+        yield io.BufferedReader(_Input(sys.stdin.fileno()))
         return
-    with Path(path).open("rb") as file:
-        packed = file.read(2) == GZIP
-        file.seek(0)
-        yield io.BufferedReader(gzip.GzipFile(fileobj=file)) if packed else file
+    with files.opened(path) as descriptor:
+        if files.is_own(path):
+            yield io.BufferedReader(_Input(descriptor))
+        else:
+            with os.fdopen(descriptor, "rb", closefd=False) as file:
+                yield file
 
 
 class _Input(io.RawIOBase):
-    """The standard input, which ends when the program is to."""
+    """A pipe, which ends when the program is to."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: Any) -> int:
-        descriptor = sys.stdin.fileno()
-        return os.readv(descriptor, [buffer]) if signals.of_process().readable(descriptor) else 0
+        ready = signals.of_process().readable(self._descriptor)
+        return os.readv(self._descriptor, [buffer]) if ready else 0
 
 
 def followed(path: str, stop: signals.Stop) -> Iterator[str | None]:
@@ -91,17 +107,17 @@ def _waited_for(path: str, stop: signals.Stop) -> IO[bytes] | None:
     """Between the two halves of a rotation there is no file."""
     while not stop.is_set():
         try:
-            file = Path(path).open("rb")  # noqa: SIM115  # the caller closes it
-        except FileNotFoundError:
+            with files.opened(path) as descriptor:
+                file = os.fdopen(os.dup(descriptor), "rb")
+        except UnreadableFile as error:
+            if not isinstance(error.__cause__, FileNotFoundError):
+                raise
             stop.wait(POLL_SECONDS)
             continue
-        except OSError as error:
-            raise UnreadableFile(f"{path}: {error.strerror}") from None
-        if file.read(2) == GZIP:
-            file.close()
-            raise InvalidInput(f"{path} is compressed, so that nothing comes to it; read it without following")
-        file.seek(0)
-        return file
+        if not packing.is_packed(file.peek(packing.LONGEST_MAGIC)):
+            return file
+        file.close()
+        raise InvalidInput(f"{path} is compressed, so that nothing comes to it; read it without following")
     return None
 
 

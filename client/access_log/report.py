@@ -25,6 +25,10 @@ class Picture:
     error: str = ""
 
     @property
+    def name(self) -> str:
+        return f"//{self.asked.host}{self.asked.path}" if self.asked.host else self.asked.path
+
+    @property
     def label(self) -> str:
         return self.predictions[0].label if self.predictions else ""
 
@@ -34,6 +38,8 @@ class Report:
     pictures: dict[Asked, Picture] = field(default_factory=dict)
     lines: int = 0
     malformed: int = 0
+    unread: list[str] = field(default_factory=list)
+    """Logs that could not be read, or not to their end, and why."""
 
     def by_path(self) -> list[dict[str, Any]]:
         return [_path_row(picture) for picture in _most_asked(self.pictures.values())]
@@ -81,6 +87,7 @@ class Report:
         totals = {
             "lines": self.lines,
             "malformed": self.malformed,
+            "unread": self.unread,
             "images": len(self.pictures),
             "unreadable": sum(bool(picture.error) for picture in self.pictures.values()),
         }
@@ -94,7 +101,7 @@ def _most_asked(pictures: Any) -> list[Picture]:
 def _path_row(picture: Picture) -> dict[str, Any]:
     best = picture.predictions[0] if picture.predictions else None
     return {
-        "path": f"//{picture.asked.host}{picture.asked.path}" if picture.asked.host else picture.asked.path,
+        "path": picture.name,
         "class": best.class_id if best else None,
         "label": best.label if best else "",
         "probability": best.probability if best else None,

@@ -6,9 +6,11 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Protocol
 
 from client.access_log.entries import Entry, parse
+from client.access_log.prefixes import is_note
 from client.access_log.report import Picture, Report
 from client.access_log.selecting import Asked, Selection, image_of
-from client.errors import InvalidInput, ServerError
+from client.errors import InvalidInput, ServerError, UnreadableFile
+from client.formats import HEAD_BYTES, named
 
 if TYPE_CHECKING:
     from client.client import Client
@@ -19,6 +21,9 @@ GATHERED = 256
 
 
 class Store(Protocol):
+    def located(self, asked: Asked) -> Asked:
+        """The same image by the one name that it is counted under."""
+
     def read(self, asked: Asked) -> bytes: ...
 
 
@@ -37,7 +42,7 @@ def scan(
     """
     waiting: list[Picture] = []
     for line in lines:
-        picture = _counted(line, selection, report) if line is not None else None
+        picture = _counted(line, selection, store, report) if line is not None else None
         if picture:
             waiting.append(picture)
         if waiting and (line is None or len(waiting) >= GATHERED):
@@ -46,9 +51,9 @@ def scan(
     _classify(waiting, store, client, model, found)
 
 
-def _counted(line: str, selection: Selection, report: Report) -> Picture | None:
+def _counted(line: str, selection: Selection, store: Store, report: Report) -> Picture | None:
     """The line's image, if it has one that was not seen before."""
-    if not line.strip():
+    if not line.strip() or is_note(line.strip()):
         return None
     report.lines += 1
     entry = parse(line)
@@ -58,6 +63,7 @@ def _counted(line: str, selection: Selection, report: Report) -> Picture | None:
     asked = image_of(entry, selection)
     if asked is None:
         return None
+    asked = store.located(asked)
     known = report.pictures.get(asked)
     picture = known or report.pictures.setdefault(asked, Picture(asked))
     _count(picture, entry)
@@ -77,9 +83,13 @@ def _classify(
     from client.client import map_bounded
 
     def one(picture: Picture) -> Picture:
+        data = b""
         try:
-            picture.predictions = client.classify(store.read(picture.asked), model)
-        except (InvalidInput, ServerError) as error:
+            data = store.read(picture.asked)
+            picture.predictions = client.classify(data, model)
+        except InvalidInput as error:
+            picture.error = named(str(error), data[:HEAD_BYTES])
+        except ServerError as error:
             picture.error = str(error)
         return picture
 
@@ -87,6 +97,13 @@ def _classify(
         found(picture)
 
 
-def all_lines(paths: Iterable[str], read: Callable[[str], Iterator[str]]) -> Iterator[str]:
+def all_lines(
+    paths: Iterable[str], read: Callable[[str], Iterator[str]], report: Report, told: Callable[[str], None]
+) -> Iterator[str]:
+    """Of each log as much as can be read; `told` and the report are told of the rest."""
     for path in paths:
-        yield from read(path)
+        try:
+            yield from read(path)
+        except UnreadableFile as error:
+            report.unread.append(str(error))
+            told(str(error))

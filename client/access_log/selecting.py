@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import posixpath
 from dataclasses import dataclass
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote_to_bytes, urlsplit
 
-from client.access_log.entries import Entry
-from client.images import SUFFIXES
+from client.access_log.entries import Entry, as_bytes
+from client.formats import is_image
 
 
 @dataclass(frozen=True)
@@ -34,18 +33,35 @@ def image_of(entry: Entry, selection: Selection) -> Asked | None:
     if selection.methods and entry.method not in selection.methods:
         return None
     try:
-        url = urlsplit(entry.target)
-        host = url.netloc if url.scheme else ""
-        path = unquote(url.path if url.scheme else entry.target.partition("?")[0].partition("#")[0], errors="strict")
-    except ValueError:  # a bracket, or bytes that are no UTF-8
+        host, path = _parted(entry.target)
+    except ValueError:  # a bracket that is not closed
         return None
-    if not is_plain(path) or not path.startswith(selection.prefix):
+    place = resolved(unquote_to_bytes(as_bytes(path)).decode("utf-8", "surrogateescape"))
+    if not place or not place.startswith(selection.prefix):
         return None
-    return Asked(path, host) if posixpath.splitext(path)[1].lower() in SUFFIXES else None
+    return Asked(place, host) if is_image(place.rpartition("/")[2]) else None
 
 
-def is_plain(path: str) -> bool:
-    """Whether it is a path that stays in the site: absolute, without `..`, control characters and backslashes."""
-    if not path.startswith("/") or any(ord(character) < 32 or character in "\x7f\\" for character in path):
-        return False
-    return ".." not in path.split("/")
+def _parted(target: str) -> tuple[str, str]:
+    """The host of a whole URL, and the path as it was written."""
+    path = target.partition("?")[0].partition("#")[0]
+    scheme, separator, _ = path.partition("://")
+    if not separator or not scheme.isalpha():
+        return "", path
+    url = urlsplit(path)
+    return url.netloc.lower(), url.path
+
+
+def resolved(path: str) -> str:
+    """The path that a web server makes of it, with `//`, `.` and `..` gone; empty if it leads out of the site."""
+    if not path.startswith("/") or "\0" in path:
+        return ""
+    kept: list[str] = []
+    for part in path.split("/"):
+        if part == ".." and not kept:
+            return ""
+        if part == "..":
+            kept.pop()
+        elif part not in ("", "."):
+            kept.append(part)
+    return "/" + "/".join(kept)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import Any
 
 from client.errors import ClientError
+from client.shown import json_line
 from client.types import Classified, Prediction
 
 
@@ -40,13 +40,8 @@ def from_record(record: dict[str, Any]) -> Row:
 
 
 def as_line(record: dict[str, Any]) -> str:
-    """One line of JSON, in UTF-8 as far as the path is."""
-    text = json.dumps(record, ensure_ascii=False)
-    try:
-        text.encode()
-    except UnicodeEncodeError:  # a file name that is not UTF-8, as Python holds it
-        text = json.dumps(record)
-    return text + "\n"
+    """One line of JSON in UTF-8, from which every path is read as it was."""
+    return json_line(record) + "\n"
 
 
 def _as_dict(prediction: Prediction) -> dict[str, Any]:

@@ -5,16 +5,16 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from client import signals
+from client import files, formats, signals
 from client.batch import sources
 from client.batch.journal import Journal
 from client.batch.rows import Row, row_of
 from client.batch.tables import WRITERS
-from client.errors import InvalidInput, ServerError, UnwritableFile
+from client.errors import ClientError, InvalidInput, ServerError, UnreadableFile, UnwritableFile
 from client.types import Classified
 
 if TYPE_CHECKING:
@@ -90,11 +90,20 @@ def outcomes(results: Iterator[Classified[str]]) -> Iterator[Classified[str]]:
         if result.error and not isinstance(result.error, OF_THE_IMAGE):
             results.close()  # type: ignore[attr-defined]  # a generator's: cancels the rest
             raise result.error
-        yield result
+        yield replace(result, error=_named(result)) if result.error else result
+
+
+def _named(result: Classified[str]) -> ClientError | None:
+    """The error, with the name of a format that the server has no decoder for."""
+    if type(result.error) is not InvalidInput:
+        return result.error
+    with contextlib.suppress(UnreadableFile), files.opened(result.image) as descriptor:
+        return InvalidInput(formats.named(str(result.error), os.pread(descriptor, formats.HEAD_BYTES, 0)))
+    return result.error
 
 
 def _refuse_existing(table: Table) -> None:
-    if table.path.exists() and not table.overwrite:
+    if os.path.lexists(table.path) and not table.overwrite:
         raise UnwritableFile(f"{table.path} exists already; name another file, or give --overwrite to replace it")
 
 

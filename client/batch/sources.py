@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 from client import signals
 from client.errors import InvalidInput, UnreadableFile
-from client.images import SUFFIXES
+from client.formats import SUFFIXES
 
 STDIN = "-"
 
@@ -18,16 +18,17 @@ STDIN = "-"
 def find(sources: Sequence[str], null: bool = False) -> Iterator[str]:
     """Paths as strings, which hold any file name; one folder's names are held at a time.
 
-    Folders are entered recursively, files before subfolders and each by name; `null` says that paths on
-    the standard input end in NUL, not in a newline. Raises UnreadableFile, InvalidInput.
+    Folders are entered recursively, though not through links, files before subfolders and each by name. A subfolder
+    that cannot be listed is given itself, so that reading it tells why. `null` says that paths on the standard input
+    end in NUL, not in a newline. Raises UnreadableFile, InvalidInput.
     """
     for source in sources:
         if source == STDIN:
             yield from _listed(null)
-        elif Path(source).is_dir():
+        elif os.path.isdir(source):
             yield from _nonempty(_walk(source), f"{source}: there are no images in this folder")
         elif not os.path.lexists(source) and glob.has_magic(source):
-            matches = (path for path in sorted(glob.iglob(source, recursive=True)) if not Path(path).is_dir())
+            matches = (path for path in sorted(_matches(source)) if not os.path.isdir(path))
             yield from _nonempty(matches, f"{source}: no file matches")
         else:
             yield source
@@ -44,18 +45,63 @@ def count(sources: Sequence[str]) -> int | None:
 
 
 def _walk(folder: str) -> Iterator[str]:
+    """However deep it is: what is still to be entered is held as a list, not as calls."""
     try:
-        with os.scandir(folder) as entries:
-            found = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries]
+        files, folders = _listing(folder)
     except OSError as error:
         raise UnreadableFile(f"{folder}: {error.strerror}") from None
-    found.sort()
-    for name, is_folder in found:
-        if not is_folder and os.path.splitext(name)[1].lower() in SUFFIXES:
-            yield os.path.join(folder, name)
-    for name, is_folder in found:
-        if is_folder:
-            yield from _walk(os.path.join(folder, name))
+    yield from files
+    while folders:
+        inner = folders.pop()
+        try:
+            files, deeper = _listing(inner)
+        except OSError:
+            yield inner
+            continue
+        yield from files
+        folders += deeper
+
+
+def _listing(folder: str) -> tuple[list[str], list[str]]:
+    """Its images by name, and its subfolders, the first one last. Raises OSError."""
+    with os.scandir(folder) as entries:
+        found = sorted((entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries)
+    files = [name for name, is_folder in found if not is_folder and os.path.splitext(name)[1].lower() in SUFFIXES]
+    folders = [name for name, is_folder in reversed(found) if is_folder]
+    return [os.path.join(folder, name) for name in files], [os.path.join(folder, name) for name in folders]
+
+
+def _matches(pattern: str) -> set[str]:
+    """As glob's, but that `**` does not go through links, which may lead in circles."""
+    before, deep, after = _parted(pattern)
+    if not deep:
+        return set(glob.iglob(pattern))
+    found: set[str] = set()
+    for start in glob.iglob(before) if before else ("",):
+        for folder in _folders(start):
+            found |= _matches(os.path.join(glob.escape(folder), after))
+    return found
+
+
+def _parted(pattern: str) -> tuple[str, bool, str]:
+    """What is before the first `**`, whether there is one, and what is behind it."""
+    parts = pattern.split(os.sep)
+    if "**" not in parts:
+        return pattern, False, ""
+    place = parts.index("**")
+    before = os.sep.join(parts[:place]) or (os.sep if place else "")
+    return before, True, os.sep.join(parts[place + 1 :]) or "*"
+
+
+def _folders(start: str) -> Iterator[str]:
+    """`start` and the folders in it, without hidden ones, as a shell has it."""
+    waiting = [start]
+    while waiting:
+        folder = waiting.pop()
+        yield folder
+        with contextlib.suppress(OSError), os.scandir(folder or os.curdir) as entries:
+            inner = [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
+            waiting += [os.path.join(folder, name) for name in inner if not name.startswith(".")]
 
 
 def _nonempty(paths: Iterator[str], message: str) -> Iterator[str]:

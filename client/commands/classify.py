@@ -13,6 +13,7 @@ from client import signals
 from client.commands.options import Concurrency, Connection, Json, Model, Top, connects
 from client.commands.output import print_error, print_json
 from client.errors import ClientError, InvalidInput
+from client.shown import printable
 
 Sources = Annotated[
     list[str],
@@ -104,9 +105,9 @@ def _error_line(result: Any) -> str:
 
 
 def _print_predictions(result: Any) -> None:
-    print(result.image)
+    print(printable(result.image))
     for prediction in result.predictions:
-        print(f"  {prediction.probability:8.4%}  {prediction.label}")
+        print(f"  {prediction.probability:8.4%}  {printable(prediction.label)}")
 
 
 def _record(result: Any) -> dict[str, Any]:

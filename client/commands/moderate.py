@@ -11,6 +11,7 @@ from client import signals
 from client.commands.options import Connection, Json, Model, connects
 from client.commands.output import print_error, print_json
 from client.errors import ForbiddenContent, InvalidInput
+from client.shown import printable
 
 Folder = Annotated[
     Path, typer.Argument(help="Folder to watch, with its subfolders.", metavar="DIR", show_default=False)
@@ -29,6 +30,15 @@ FailOpen = Annotated[
         "is waited for in either case.",
     ),
 ]
+Ignore = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Names of files and folders that are no uploads, such as .gitkeep or '*.bak'. Repeatable.",
+        metavar="PATTERN",
+        show_default=False,
+    ),
+]
+Abandon = Annotated[float, typer.Option(help="As many seconds for one whose name looks hidden or unfinished.", min=0)]
 
 
 @connects
@@ -44,7 +54,9 @@ def moderate(
     ] = None,
     fail_open: FailOpen = False,
     every_file: Annotated[bool, typer.Option("--every-file", help="Not only those that are named as images.")] = False,
+    ignore: Ignore = None,
     settle: Annotated[float, typer.Option(help="Seconds a file must have been left alone.", min=0)] = 2.0,
+    abandon: Abandon = 600.0,
     interval: Annotated[float, typer.Option(help="Seconds between looks.", min=0.01)] = 1.0,
     concurrency: Annotated[int, typer.Option(help="Requests in flight.", min=1, max=1024)] = 4,
     once: Annotated[bool, typer.Option("--once", help="Judge what is there, and end.")] = False,
@@ -54,7 +66,10 @@ def moderate(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Move forbidden images out of a folder of uploads, now and as they come."""
+    """Move forbidden images out of a folder of uploads, now and as they come.
+
+    With --once, the exit code is 13 where something was forbidden, else 6 where something was not judged.
+    """
     from client.moderation.hooks import split
     from client.moderation.rules import words
     from client.moderation.run import Moderator, Orders
@@ -71,7 +86,9 @@ def moderate(
         release=release.absolute() if release else None,
         fail_open=fail_open,
         every_file=every_file,
+        ignored=tuple(ignore or ()),
         settle=settle,
+        abandon=abandon,
         interval=interval,
         once=once,
         dry_run=dry_run,
@@ -85,7 +102,7 @@ def moderate(
         raise typer.Exit(128 + stop.number)  # not all is judged
     if once and counts.forbidden:
         raise typer.Exit(ForbiddenContent.exit_code)
-    if once and counts.unjudged:
+    if once and (counts.unjudged or counts.left):
         raise typer.Exit(InvalidInput.exit_code)
 
 
@@ -93,4 +110,4 @@ def _print(record: dict[str, Any]) -> None:
     if record["verdict"] == "clean":
         return
     why = record["reason"] or f"{record['label']} {record['score']:.1%}"
-    print(f"{record['action']} {record['path']}: {record['verdict']}, {why}", flush=True)
+    print(printable(f"{record['action']} {record['path']}: {record['verdict']}, {why}"), flush=True)

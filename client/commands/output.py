@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Sequence
 from typing import Any
 
+from client.shown import json_line, printable
+
 
 def print_json(value: Any) -> None:
-    text = json.dumps(value, ensure_ascii=False)
-    try:
-        text.encode()
-    except UnicodeEncodeError:  # a file name that is not UTF-8
-        text = json.dumps(value)
-    print(text, flush=True)
+    print(json_line(value), flush=True)
 
 
 def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -24,4 +20,5 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
 
 def print_error(message: str) -> None:
-    print(f"repo-client: {message}", file=sys.stderr)
+    """On one line, whatever names it holds."""
+    print(f"repo-client: {printable(message)}", file=sys.stderr)

@@ -13,7 +13,8 @@ import typer
 from client import signals
 from client.commands.options import Connection, Json, Model, connects
 from client.commands.output import print_error, print_json
-from client.errors import Cancelled, InvalidInput
+from client.errors import Cancelled, InvalidInput, UnreadableFile
+from client.shown import cell, printable, url_path
 
 if TYPE_CHECKING:
     from client.access_log.report import Picture, Report
@@ -24,7 +25,9 @@ SHOWN = 20
 UNSHOWN = ("class", "first", "last")
 Logs = Annotated[
     list[str],
-    typer.Argument(help="Access logs, plain or gzip; - is the standard input.", metavar="LOG...", show_default=False),
+    typer.Argument(
+        help="Access logs, plain or compressed; - is the standard input.", metavar="LOG...", show_default=False
+    ),
 ]
 Hosts = Annotated[
     list[str] | None, typer.Option(help="Another HOST[:PORT] that may be asked. Repeatable.", show_default=False)
@@ -52,7 +55,11 @@ def scan_log(
     csv: Csv = None,
     as_json: Json = False,
 ) -> None:
-    """Find the images in an access log, classify them, and report per class, client and path."""
+    """Find the images in an access log, classify them, and report per class, client and path.
+
+    The exit code is 7 where a log could not be read to its end, 6 where lines could not be understood; what could is
+    reported all the same.
+    """
     from client.access_log import fetching, reading
     from client.access_log.report import Report
     from client.access_log.run import all_lines, scan
@@ -69,12 +76,16 @@ def scan_log(
     selection = Selection(frozenset(word.strip().upper() for word in method.split(",") if word.strip()), prefix)
     stop, report = signals.of_process(), Report()
     lines: Iterator[str | None]
-    lines = reading.followed(logs[0], stop) if follow else stop.until(all_lines(logs, reading.lines))
+    lines = (
+        reading.followed(logs[0], stop) if follow else stop.until(all_lines(logs, reading.lines, report, print_error))
+    )
     # Followed until a signal comes, with what was read asked about and the report given then.
     with contextlib.suppress(*((Cancelled,) if follow else ())), connection.client(patient=follow) as client:
         name = client.classifier(model).name
         scan(lines, selection, store, client, name, report, _announcing(follow, as_json))
     _print(report, csv, as_json)
+    if not follow and (report.unread or report.malformed):
+        raise typer.Exit(UnreadableFile.exit_code if report.unread else InvalidInput.exit_code)
 
 
 def _announcing(follow: bool, as_json: bool) -> Callable[[Picture], None]:
@@ -86,7 +97,7 @@ def _announcing(follow: bool, as_json: bool) -> Callable[[Picture], None]:
             best = picture.predictions[0].label if picture.predictions else None
             print_json({"path": picture.asked.path, "client": client, "label": best, "error": picture.error})
         else:
-            print(f"{client} {picture.asked.path}: {picture.error or picture.label}", flush=True)
+            print(printable(f"{client} {url_path(picture.name)}: {picture.error or picture.label}"), flush=True)
 
     return announce
 
@@ -114,7 +125,7 @@ def _print_csv(rows: list[dict[str, Any]]) -> None:
     if rows:
         writer = csv.DictWriter(sys.stdout, list(rows[0]), lineterminator="\n")
         writer.writeheader()
-        writer.writerows({key: _cell(value) for key, value in row.items()} for row in rows)
+        writer.writerows({key: _safe_cell(key, value) for key, value in row.items()} for row in rows)
 
 
 def _print_table(title: str, rows: list[dict[str, Any]]) -> None:
@@ -131,7 +142,7 @@ def _print_table(title: str, rows: list[dict[str, Any]]) -> None:
         wide = name in ("path", "label", "labels", "error", "client")
         table.add_column(name, justify="left" if wide else "right", overflow="fold", no_wrap=not wide)
     for row in rows[:SHOWN]:
-        table.add_row(*(Text(_printable(_cell(row[name]))) for name in names))
+        table.add_row(*(Text(_shown(name, row[name])) for name in names))
     Console().print(table, "")
 
 
@@ -143,6 +154,11 @@ def _cell(value: Any) -> str:
     return f"{value:.4f}" if isinstance(value, float) else str(value)
 
 
-def _printable(text: str) -> str:
-    """Without the control characters that a hostile log could drive a terminal with."""
-    return "".join(character if character.isprintable() else "\ufffd" for character in text)
+def _shown(name: str, value: Any) -> str:
+    """On one line, and without what a hostile log could drive a terminal with."""
+    return printable(url_path(value) if name == "path" else _cell(value))
+
+
+def _safe_cell(name: str, value: Any) -> str:
+    """CSV goes to terminals as well as to spreadsheets."""
+    return cell(_shown(name, value))

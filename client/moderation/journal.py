@@ -10,10 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from client.errors import UnwritableFile
+from client.moderation.walking import Left
 from client.moderation.watch import Found
 
 SCHEMA = """
-CREATE TABLE IF NOT EXISTS judged (path BLOB PRIMARY KEY, inode INTEGER, size INTEGER, mtime_ns INTEGER);
+DROP TABLE IF EXISTS judged;  -- older ones, which knew files by a time that anybody can set
+CREATE TABLE IF NOT EXISTS known (path BLOB PRIMARY KEY, identity TEXT);
 CREATE TABLE IF NOT EXISTS moves (id TEXT PRIMARY KEY, source BLOB, target BLOB, record TEXT);
 """
 
@@ -54,13 +56,24 @@ class Journal:
 
     def knows(self, found: Found) -> bool:
         """Whether this very file was judged, and left where it is."""
-        row = self._database.execute(
-            "SELECT inode, size, mtime_ns FROM judged WHERE path = ?", (os.fsencode(found.path),)
-        ).fetchone()
-        return bool(row == found.identity)
+        return self._noted(found.path) == repr(found.identity)
 
     def add(self, found: Found) -> None:
-        self._write("REPLACE INTO judged VALUES (?, ?, ?, ?)", os.fsencode(found.path), *found.identity)
+        self._note(found.path, repr(found.identity))
+
+    def knows_left(self, left: Left) -> bool:
+        """Whether it was recorded that this cannot be judged."""
+        return self._noted(left.path) == left.reason
+
+    def add_left(self, left: Left) -> None:
+        self._note(left.path, left.reason)
+
+    def _noted(self, path: Path) -> str | None:
+        row = self._database.execute("SELECT identity FROM known WHERE path = ?", (os.fsencode(path),)).fetchone()
+        return row[0] if row else None
+
+    def _note(self, path: Path, identity: str) -> None:
+        self._write("REPLACE INTO known VALUES (?, ?)", os.fsencode(path), identity)
 
     def begin(self, move: Move) -> None:
         fields = (os.fsencode(move.source), os.fsencode(move.target), move.record)
@@ -76,10 +89,10 @@ class Journal:
     def forget_gone(self) -> None:
         """Files that are no longer there need no row."""
         for path in list(self._gone()):
-            self._write("DELETE FROM judged WHERE path = ?", path)
+            self._write("DELETE FROM known WHERE path = ?", path)
 
     def _gone(self) -> Iterator[bytes]:
-        for (path,) in self._database.execute("SELECT path FROM judged"):
+        for (path,) in self._database.execute("SELECT path FROM known"):
             if not os.path.lexists(path):
                 yield path
 

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from client import files
 from client.errors import ClientError, DeadlineExceeded, InvalidInput, ServerError, ServerUnavailable
-from client.images import gray_picture, read_image
+from client.formats import HEAD_BYTES, named
+from client.images import gray_picture
 from client.moderation.rules import Rules, resolve
-from client.moderation.watch import Found, look
+from client.moderation.watch import Found, look, seen
 
 if TYPE_CHECKING:
     from client.client import Client
@@ -47,7 +51,7 @@ class Judge:
         self._forbidden, self._threshold = forbidden, threshold
         self._model: ModelInfo | None = None
         self._rules = Rules({}, threshold)
-        self._failures: dict[tuple[int, int, int], int] = {}
+        self._failures: dict[tuple[int, ...], int] = {}
         """Of suspects: files that failed, whether through their own fault or not."""
 
     @property
@@ -79,18 +83,19 @@ class Judge:
 
     def _judged(self, found: Found, alone: bool) -> Verdict:
         assert self._model is not None  # prepare() was called
+        changed = Verdict(found, "changed")
         try:
-            data = read_image(found.path)
+            data = _read(found)
         except InvalidInput as error:
-            return Verdict(found, "unjudged", reason=str(error)) if look(found.path) else Verdict(found, "changed")
-        if look(found.path) != found or len(data) != found.size:
-            return Verdict(found, "changed")
+            return Verdict(found, "unjudged", reason=_without(found.path, error)) if look(found.path) else changed
+        if data is None:
+            return changed
         sha256 = hashlib.sha256(data).hexdigest()
         try:
             probabilities = self._client.probabilities([data], self._model.name)[0].tolist()
         except InvalidInput as error:
             self._raise_if_away()  # a server that refuses every image says nothing about this one
-            return Verdict(found, "unjudged", sha256, reason=str(error))
+            return Verdict(found, "unjudged", sha256, reason=named(str(error), data[:HEAD_BYTES]))
         except ClientError as error:
             return self._failed(found, sha256, error, alone)
         self._failures.pop(found.identity, None)
@@ -118,3 +123,18 @@ class Judge:
             self._client.probabilities([gray_picture()], self._model.name)
         except ClientError as error:
             raise Outage(str(error)) from None
+
+
+def _read(found: Found) -> bytes | None:
+    """What is in this very file; None if it changes meanwhile, or is another. Raises UnreadableFile."""
+    path = str(found.path)
+    with files.opened(path, follow=False) as descriptor:
+        before = seen(found.path, os.fstat(descriptor))
+        data = files.content(descriptor, path)
+        after = seen(found.path, os.fstat(descriptor))
+    return data if before == after == found == look(found.path) and len(data) == found.size else None
+
+
+def _without(path: Path, error: InvalidInput) -> str:
+    """The reason alone: the record has the path."""
+    return str(error).removeprefix(f"{path}: ")

@@ -14,12 +14,13 @@ import json
 import os
 import secrets
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 from client.errors import UnwritableFile
 from client.moderation.journal import Journal, Move
+from client.moderation.places import names
 from client.moderation.watch import Found, look
 
 Moved = Callable[[Move], None]
@@ -37,25 +38,37 @@ def move(journal: Journal, found: Found, target: Path, record: str, moved: Moved
     journal.begin(plan)
     try:
         plan.source.rename(plan.taken)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         journal.end(plan)
         return False
     except OSError as error:
         journal.end(plan)
         raise UnwritableFile(f"{plan.source} cannot be moved: {error.strerror}") from None
     taken = look(plan.taken)
-    if taken is None or taken.identity != found.identity:
+    if taken is None or taken.content != found.content or not _is_as_judged(taken, record):
         _give_back(journal, plan)
         return False
     _finish(journal, plan, moved)
     return True
 
 
+def _is_as_judged(taken: Found, record: str) -> bool:
+    """By what is in it: who writes into a file in place may set its time back, and renaming changes the other one."""
+    judged = json.loads(record).get("sha256")
+    try:
+        return not judged or digest(taken.path) == judged
+    except OSError:
+        return False
+
+
 def recover(journal: Journal, moved: Moved) -> None:
     """Finish the moves that were cut off."""
     for plan in journal.unfinished():
-        if os.path.lexists(plan.taken):
+        taken = look(plan.taken)
+        if taken and _is_as_judged(taken, plan.record):
             _finish(journal, plan, moved)
+        elif os.path.lexists(plan.taken):
+            _give_back(journal, plan)
         else:
             if _arrived(plan):
                 moved(plan)
@@ -65,7 +78,7 @@ def recover(journal: Journal, moved: Moved) -> None:
 def _arrived(plan: Move) -> bool:
     """Whether it was moved, and only that was not recorded; else it had not begun."""
     expected = json.loads(plan.record).get("sha256")
-    return plan.target.is_file() and digest(plan.target) == expected
+    return os.path.isfile(plan.target) and digest(plan.target) == expected
 
 
 def _finish(journal: Journal, plan: Move, moved: Moved) -> None:
@@ -84,7 +97,7 @@ def _finish(journal: Journal, plan: Move, moved: Moved) -> None:
 
 def _placed(journal: Journal, plan: Move) -> Move:
     """The plan with the name that the file got."""
-    for name in _names(plan.target):
+    for name in names(plan.target):
         if os.path.lexists(name):
             if _same(plan.taken, name):  # this very file, from before a crash
                 return _chosen(journal, plan, name)
@@ -134,24 +147,26 @@ def _copy(source: Path, target: Path) -> None:
 
 def _give_back(journal: Journal, plan: Move) -> None:
     """Under its own name again, or beside what has come there since."""
-    for name in _names(plan.source):
+    for name in names(plan.source):
         with contextlib.suppress(FileExistsError):
-            _put(plan.taken, name)
+            _restore(plan.taken, name)
             break
-    plan.taken.unlink()
     journal.end(plan)
 
 
-def _names(path: Path) -> Iterator[Path]:
-    yield path
-    number = 1
-    while True:
-        yield path.with_name(f"{path.stem}-{number}{path.suffix}")
-        number += 1
+def _restore(taken: Path, name: Path) -> None:
+    """Raises FileExistsError."""
+    if os.path.lexists(name):
+        raise FileExistsError
+    if taken.is_dir() and not taken.is_symlink():  # came in the file's place; a folder cannot have a second name
+        taken.rename(name)
+        return
+    _put(taken, name)
+    taken.unlink()
 
 
 def _same(one: Path, other: Path) -> bool:
-    if not other.is_file() or other.is_symlink():
+    if not os.path.isfile(other) or other.is_symlink():
         return False
     return one.samefile(other) or (one.stat().st_size == other.stat().st_size and digest(one) == digest(other))
 

@@ -23,7 +23,9 @@ from client.errors import (
 from client.moderation import hooks, moving
 from client.moderation.journal import Journal, Move
 from client.moderation.judging import Judge, Outage, Verdict
-from client.moderation.watch import Found, is_complete, walk
+from client.moderation.places import place
+from client.moderation.walking import Left, Wanted, walk
+from client.moderation.watch import Found, Patience
 
 if TYPE_CHECKING:
     from client.client import Client
@@ -45,8 +47,12 @@ class Orders:
     fail_open: bool = False
     """Whether files that cannot be judged are treated as clean ones are."""
     every_file: bool = False
+    ignored: tuple[str, ...] = ()
+    """Patterns of names that are no uploads."""
     settle: float = 2.0
     """Seconds that a file must have been left alone."""
+    abandon: float = 600.0
+    """As many for one whose name looks unfinished."""
     interval: float = 1.0
     once: bool = False
     dry_run: bool = False
@@ -59,6 +65,8 @@ class Counts:
     clean: int = 0
     forbidden: int = 0
     unjudged: int = 0
+    left: int = 0
+    """What was there at the last look, and is not judged: links out of the folder, pipes, unreadable folders."""
 
 
 @dataclass
@@ -73,6 +81,10 @@ class Moderator:
     counts: Counts = field(default_factory=Counts)
     _stuck: dict[Path, str] = field(default_factory=dict)
     """Files that could not be moved, and why."""
+    _left: dict[Path, str] = field(default_factory=dict)
+    """What this look found that cannot be judged, and why."""
+    _told: dict[Path, str] = field(default_factory=dict)
+    """The same, as far as it was told of."""
     _waited: float = FIRST_WAIT
     _complained: bool = False
 
@@ -84,6 +96,8 @@ class Moderator:
         orders = self.orders
         self._judge = Judge(self.client, orders.model, orders.forbidden, orders.threshold)
         self._seen: set[Found] = set()
+        self._wanted = _wanted(orders)
+        self._patience = Patience(max(orders.abandon, orders.settle))
         _check_folders(orders)
         with self._journal() as self._books:
             while not self.stop.is_set():
@@ -146,6 +160,7 @@ class Moderator:
     def _pass(self) -> bool:
         """One look through the tree; whether something has to be looked at again."""
         again = False
+        self._left = {}
         try:
             for verdict in self._verdicts():
                 if self.stop.is_set():
@@ -156,6 +171,8 @@ class Moderator:
             if not self.stop.is_set():
                 self._wait(str(outage))
             return True
+        self._told, self.counts.left = self._left, len(self._left)
+        self._patience.forget_gone()
         self._waited = FIRST_WAIT
         if self._complained:
             self.warn("the server is back")
@@ -176,27 +193,51 @@ class Moderator:
             yield self._judge.judge_alone(found)
 
     def _candidates(self) -> Iterator[Found]:
-        orders = self.orders
-        without = frozenset(path for path in (orders.quarantine, orders.release) if path)
-        for found in walk(orders.root, without, orders.every_file):
-            if not self._known(found):
+        for found in walk(self._wanted):
+            if isinstance(found, Left):
+                self._leave(found)
+            elif not self._known(found) and not self._is_unfinished(found):
                 yield found
 
     def _known(self, found: Found) -> bool:
         return self._books.knows(found) if self._books else found in self._seen
 
+    def _is_unfinished(self, found: Found) -> bool:
+        """Whether it is still to be waited for. One look at all that there is cannot wait, and says so."""
+        seconds = self.orders.abandon
+        if not self._wanted.is_unfinished(found.path) or self._patience.is_over(found, seconds):
+            return False
+        if self.orders.once:
+            reason = f"its name looks unfinished; it is judged once left alone for {seconds:g} s (--abandon)"
+            self._leave(Left(found.path, reason))
+        return True
+
+    def _leave(self, left: Left) -> None:
+        """Say once that it is not judged; the audit has it once, however often this is started."""
+        self._left[left.path] = left.reason
+        if self._told.get(left.path) == left.reason:
+            return
+        self._told[left.path] = left.reason
+        record = self._record(Verdict(Found(left.path, 0, 0, 0, 0), "unjudged", reason=left.reason), None)
+        if self._books is None or self._books.knows_left(left):
+            self.tell(record)
+        else:
+            self._audit(record)
+            self._books.add_left(left)
+
     def _judged(self, found: Found) -> Verdict:
         if self.stop.is_set():
             return Verdict(found, "changed")
-        return self._judge.judge(found) if is_complete(found, self.orders.settle) else Verdict(found, "unsettled")
+        is_settled = self._patience.is_over(found, self.orders.settle)
+        return self._judge.judge(found) if is_settled else Verdict(found, "unsettled")
 
     def _act(self, verdict: Verdict) -> None:
-        if verdict.kind not in vars(self.counts):
+        if verdict.kind not in ("clean", "forbidden", "unjudged"):
             return
         let_through = verdict.kind == "clean" or (self.orders.fail_open and not verdict.harmful)
         leaves = verdict.kind == "forbidden" or not let_through
         folder = self.orders.quarantine if leaves else self.orders.release
-        target = folder / verdict.found.path.relative_to(self.orders.root) if folder else None
+        target = place(folder, verdict.found.path.relative_to(self.orders.root)) if folder else None
         record = self._record(verdict, target)
         if self._books is None:
             self._seen.add(verdict.found)
@@ -221,8 +262,9 @@ class Moderator:
         return moved
 
     def _raise_if_stuck(self) -> None:
-        for reason in self._stuck.values():
-            raise UnwritableFile(reason)
+        for path, reason in self._stuck.items():
+            if os.path.lexists(path):
+                raise UnwritableFile(reason)
 
     def _record_move(self, move: Move) -> None:
         self._audit(json.loads(move.record) | {"target": str(move.target)})
@@ -265,8 +307,13 @@ class Moderator:
                 self.warn(f"the hook failed: {trouble}")
 
 
+def _wanted(orders: Orders) -> Wanted:
+    without = frozenset(path for path in (orders.quarantine, orders.release) if path)
+    return Wanted(orders.root, without, orders.every_file, orders.ignored)
+
+
 def _check_folders(orders: Orders) -> None:
-    if not orders.root.is_dir():
+    if not os.path.isdir(orders.root):
         raise InvalidInput(f"{orders.root} is no folder")
     for folder in filter(None, (orders.quarantine, orders.release)):
         if folder == orders.root or folder in orders.root.parents:

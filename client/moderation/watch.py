@@ -1,24 +1,16 @@
-"""Which files of a tree are there, and complete.
-
-The tree is looked through again and again: unlike notifications, that sees what was there before, works on
-network file systems, and cannot overflow.
-"""
+"""Files as they are seen, and whether an upload is complete."""
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import os
+import stat
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
-from fnmatch import fnmatch
 from pathlib import Path
 
-from client.images import SUFFIXES
-
-# Names that browsers, rsync, curl and editors give to what they have not finished.
-UNFINISHED = (".*", "*.part", "*.partial", "*.tmp", "*.crdownload", "*.download", "*~")
+TICK_SECONDS = 0.02
+"""Two changes within one tick of the kernel's clock bear the same time."""
 
 
 @dataclass(frozen=True)
@@ -29,45 +21,62 @@ class Found:
     inode: int
     size: int
     mtime_ns: int
+    ctime_ns: int
+    """When the file, its name or its times were last changed: unlike mtime, nobody can set it."""
 
     @property
-    def identity(self) -> tuple[int, int, int]:
+    def identity(self) -> tuple[int, int, int, int]:
+        return self.inode, self.size, self.mtime_ns, self.ctime_ns
+
+    @property
+    def content(self) -> tuple[int, int, int]:
+        """What of the identity a change of the name leaves as it is."""
         return self.inode, self.size, self.mtime_ns
 
 
 def look(path: Path) -> Found | None:
     """None if it is gone, or no regular file."""
     try:
-        stat = path.lstat()
+        facts = os.lstat(path)
     except OSError:
         return None
-    if not os.path.isfile(path) or path.is_symlink():
-        return None
-    return Found(path, stat.st_ino, stat.st_size, stat.st_mtime_ns)
+    return seen(path, facts) if stat.S_ISREG(facts.st_mode) else None
 
 
-def walk(root: Path, without: frozenset[Path], every_file: bool) -> Iterator[Found]:
-    """The files below `root`, not through links; what cannot be read now is there at the next look."""
-    folders = [root]
-    while folders:
-        with contextlib.suppress(OSError), os.scandir(folders.pop()) as entries:
-            for entry in entries:
-                path = Path(entry.path)
-                if any(fnmatch(entry.name, pattern) for pattern in UNFINISHED) or path in without:
-                    continue
-                if entry.is_dir(follow_symlinks=False):
-                    folders.append(path)
-                elif every_file or path.suffix.lower() in SUFFIXES:
-                    found = look(path)
-                    if found:
-                        yield found
+def seen(path: Path, facts: os.stat_result) -> Found:
+    return Found(path, facts.st_ino, facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns)
 
 
 def is_complete(found: Found, settle: float) -> bool:
     """Whether it has been left alone for `settle` seconds, and nobody has it open for writing."""
-    age = time.time() - found.mtime_ns / 1e9
+    now = time.time()
+    ages = [now - moment / 1e9 for moment in (found.mtime_ns, found.ctime_ns)]
     # A time in the future is a clock that is wrong, and says nothing about being written.
-    return not 0 <= age < settle and not _is_being_written(found.path)
+    age = min((age for age in ages if age >= 0), default=settle + TICK_SECONDS)
+    return age >= max(settle, TICK_SECONDS) and not _is_being_written(found.path)
+
+
+class Patience:
+    """With files that are not left alone: touching one again and again must not keep it from being judged for ever."""
+
+    def __init__(self, longest: float) -> None:
+        self._longest = longest
+        self._since: dict[Path, tuple[int, int, float]] = {}
+        """Since when a file has been seen, as it is but for its times."""
+
+    def is_over(self, found: Found, settle: float) -> bool:
+        """Whether it is complete, or has been the same file of the same size for so long that it is taken for that."""
+        if is_complete(found, settle):
+            self._since.pop(found.path, None)
+            return True
+        now = time.monotonic()
+        inode, size, since = self._since.get(found.path, (0, 0, now))
+        if (inode, size) != (found.inode, found.size):
+            self._since[found.path] = found.inode, found.size, (since := now)
+        return now - since >= self._longest and not _is_being_written(found.path)
+
+    def forget_gone(self) -> None:
+        self._since = {path: seen for path, seen in self._since.items() if os.path.lexists(path)}
 
 
 def _is_being_written(path: Path) -> bool:
