@@ -11,6 +11,7 @@ from client.errors import ClientError, DeadlineExceeded, InvalidInput, ServerErr
 from client.images import gray_picture, read_image
 from client.moderation.rules import Rules, resolve
 from client.moderation.watch import Found, look
+from client.sizes import refuse_beyond
 
 if TYPE_CHECKING:
     from client.client import Client
@@ -80,6 +81,8 @@ class Judge:
     def _judged(self, found: Found, alone: bool) -> Verdict:
         assert self._model is not None  # prepare() was called
         try:
+            if self._model.max_image_bytes is not None:
+                refuse_beyond(self._model.max_image_bytes, found.size, found.path)
             data = read_image(found.path)
         except InvalidInput as error:
             return Verdict(found, "unjudged", reason=str(error)) if look(found.path) else Verdict(found, "changed")
