@@ -109,21 +109,39 @@ class Region:
     def destroy(self) -> None:
         with _TRACKED, contextlib.suppress(FileNotFoundError):  # others may have tidied up
             self._memory.unlink()
-        if self._file >= 0:
-            os.close(self._file)
+        _unlock(self._file)
         with contextlib.suppress(BufferError):  # it is being written to as the process ends
             self._memory.close()
 
 
+_locks: set[int] = set()
+
+
 def _locked(path: Path) -> int:
-    """The file, open; the lock is of this process alone, no child has it, and it ends however the process does."""
+    """The file, open; the lock ends with this process, however that ends. Raises OSError."""
     file = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    _locks.add(file)
     try:
-        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(file, fcntl.LOCK_EX)  # a sweeper that looks at a new file holds it for a moment
     except BaseException:
-        os.close(file)
+        _unlock(file)
         raise
     return file
+
+
+def _unlock(file: int) -> None:
+    if file in _locks:
+        _locks.discard(file)
+        os.close(file)
+
+
+def _leave_to_parent() -> None:
+    """A child does not keep alive what its parent has: the lock is everybody's who has the file open."""
+    while _locks:
+        os.close(_locks.pop())
+
+
+os.register_at_fork(after_in_child=_leave_to_parent)
 
 
 class Regions:

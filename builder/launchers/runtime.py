@@ -16,7 +16,7 @@ from pathlib import Path
 
 from builder import config, lock
 from builder.errors import ConfigError, LaunchError
-from builder.launchers import access
+from builder.launchers import access, needs, sharing
 from builder.launchers.snapshot import Snapshot
 
 RUNTIMES = Path(__file__).parent.parent / "runtimes"
@@ -61,6 +61,7 @@ def make_runtime(repository: Path, check: bool = True) -> Runtime:
         snapshot = take_snapshot(repository.absolute(), folder / "models")
         if check:
             lock.require_intact(snapshot.folder, repository)
+        _require_shared_memory(snapshot.folder)
         _adapt_configs(snapshot.folder)
         _compile_steps(snapshot.folder)
     except BaseException:
@@ -132,6 +133,12 @@ def take_snapshot(repository: Path, folder: Path) -> Snapshot:
         return Snapshot(repository, folder)
     except OSError as error:
         raise LaunchError(f"{repository} cannot be served: {error}") from None
+
+
+def _require_shared_memory(models: Path) -> None:
+    needed = needs.of(models)
+    if lack := sharing.lack(needed.workers, needed.bytes, sharing.free()):
+        raise LaunchError(lack)
 
 
 def _adapt_configs(models: Path) -> None:
