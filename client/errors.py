@@ -8,6 +8,7 @@
     │   ├── UnreadableFile   7   a local file cannot be read
     │   └── TooLarge         6   an image is larger than the model takes, and was not sent
     ├── ServerError          8   the server failed
+    │   └── NoMemory         8   it had no shared memory for a batch of images, and had none when it was asked again
     ├── NotAllowed           9   the server, or a proxy before it, asks for a key or a certificate
     ├── Cancelled           10   the caller ended the call
     ├── UnwritableFile      11   a result or a record cannot be kept
@@ -56,6 +57,10 @@ class TooLarge(InvalidInput):
 
 class ServerError(ClientError):
     exit_code = 8
+
+
+class NoMemory(ServerError):
+    """Perhaps for want of company: alone, or later, the same image may find a place."""
 
 
 class NotAllowed(ClientError):

@@ -17,6 +17,7 @@ from client.errors import (
     DeadlineExceeded,
     InvalidInput,
     ModelNotFound,
+    NoMemory,
     NotAllowed,
     ServerError,
     ServerUnavailable,
@@ -284,7 +285,7 @@ class Flows:
         self.regions.destroy()
 
     def _sent(self, call: Ask | Inference) -> Flow[Any]:
-        """The answer, asked for again while the server is UNAVAILABLE, within the seconds that there are."""
+        """The answer, asked for again while the server is UNAVAILABLE, or crowded, within the seconds that there are."""
         deadline = time.monotonic() + self._timeout
         for attempt in range(self._retries + 1):
             left = deadline - time.monotonic()
@@ -294,7 +295,7 @@ class Flows:
                 return (yield Send(call, left))
             except DeadlineExceeded:
                 raise self.endpoint.late(self._timeout) from None
-            except ServerUnavailable:
+            except (ServerUnavailable, NoMemory):
                 if attempt == self._retries:
                     raise
             # Full jitter: clients that were refused together do not come back together.

@@ -189,8 +189,9 @@ class Regions:
 
     def tell(self, lack: NoRoom) -> None:
         """Once, since it may be so for every request."""
-        if not self._has_told:
-            self._has_told = True
+        with self._lock:
+            is_news, self._has_told = not self._has_told, True
+        if is_news:
             LOG.warning("inputs are sent by value, which takes longer: %s", lack)
 
     def known(self) -> list[str]:

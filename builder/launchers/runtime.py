@@ -146,9 +146,21 @@ def _adapt_configs(models: Path) -> None:
 
     Triton before 26.08 loses wake-ups in models with a queue policy (server issue 8870): bursts of
     two requests were seen to wait 500 ms here. So the embedded server does without the policy.
+    A batch passes through shared memory whole: where there is little, a step gathers no larger ones than it must take.
     """
+    largest = _asked_at_once(models) if sharing.is_scarce(needs.of(models).workers, sharing.free()) else {}
     for path in models.glob(f"*/{CONFIG}"):
-        _adapt_config(path)
+        _adapt_config(path, largest.get(path.parent.name))
+
+
+def _asked_at_once(models: Path) -> dict[str, int]:
+    """The largest batch that an ensemble asks of each of its steps."""
+    largest: dict[str, int] = {}
+    for folder in ensembles(models):
+        ensemble = config.read(folder / CONFIG)
+        for step in ensemble.ensemble_scheduling.step:
+            largest[step.model_name] = max(largest.get(step.model_name, 1), ensemble.max_batch_size)
+    return largest
 
 
 def _compile_steps(models: Path) -> None:
@@ -158,7 +170,7 @@ def _compile_steps(models: Path) -> None:
             py_compile.compile(str(code), doraise=True)
 
 
-def _adapt_config(path: Path) -> None:
+def _adapt_config(path: Path, largest: int | None) -> None:
     try:
         model = config.read(path)
     except (OSError, ConfigError):
@@ -166,6 +178,9 @@ def _adapt_config(path: Path) -> None:
     before = model.SerializeToString()
     if model.HasField("dynamic_batching"):
         model.dynamic_batching.ClearField("default_queue_policy")
+    if largest is not None:
+        warm_up = max((each.batch_size for each in model.model_warmup), default=1)
+        model.max_batch_size = min(model.max_batch_size, max(largest, warm_up))
     if model.platform in NEWER_PLATFORMS:
         model.platform = ""
     if model.SerializeToString() != before:

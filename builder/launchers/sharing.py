@@ -7,6 +7,7 @@ of a container uses this, too.
 
 from __future__ import annotations
 
+import math
 import os
 from pathlib import Path
 
@@ -16,6 +17,8 @@ MOST_BYTES = 64 * MIB
 """A batch of images in and a batch of tensors out, mostly without growing."""
 LEAST_BYTES = MIB
 """The backend's own default."""
+SCARCE_BYTES = 1024 * MIB
+"""For each worker, under which large images in large batches would not have a place."""
 HINT = (
     "give it more: docker run --shm-size={size}m, a tmpfs or a memory-backed emptyDir at /dev/shm in files of Compose, "
     "Swarm and Kubernetes, or mount -o remount,size={size}m /dev/shm"
@@ -38,6 +41,10 @@ def begin_with(workers: int, room: int | None) -> int:
     return max(LEAST_BYTES, min(MOST_BYTES, room // (2 * max(1, workers)) // MIB * MIB))
 
 
+def is_scarce(workers: int, room: int | None) -> bool:
+    return room is not None and room < workers * SCARCE_BYTES
+
+
 def grow_by(begun: int) -> int:
     """Bytes at a time; small steps where there is little room to waste."""
     return MOST_BYTES if begun == MOST_BYTES else LEAST_BYTES
@@ -55,6 +62,6 @@ def lack(workers: int, needed: int, room: int | None) -> str:
         return ""
     hint = HINT.format(size=-(-2 * needed // MIB))
     return (
-        f"{FOLDER} has {room / MIB:.1f} MiB to spare, and the {workers} worker processes of these models need "
-        f"{needed / MIB:.1f} MiB to begin with; {hint}"
+        f"{FOLDER} has {room // (MIB // 10) / 10} MiB to spare, and the {workers} worker processes of these models need "
+        f"{math.ceil(needed / MIB * 10) / 10} MiB to begin with; {hint}"
     )

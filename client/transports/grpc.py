@@ -121,6 +121,12 @@ def _mapped(endpoint: Endpoint, error: Any, seconds: float) -> Exception:
 
 
 def _connection(endpoint: Endpoint) -> dict[str, Any]:
+    tls = endpoint.tls
+    certificates = {"root_certificates": tls.ca, "private_key": tls.key, "certificate_chain": tls.certificate}
+    return {"ssl": endpoint.secure, **certificates, "channel_args": channel_options(endpoint)}
+
+
+def channel_options(endpoint: Endpoint) -> list[tuple[str, int]]:
     # -1: images are limited by the server's recipe, not by gRPC's default of 4 MB.
     options = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]
     options += [
@@ -130,6 +136,4 @@ def _connection(endpoint: Endpoint) -> dict[str, Any]:
     ]
     if endpoint.is_local:  # a proxy that the environment names is for the world outside
         options.append(("grpc.enable_http_proxy", 0))
-    tls = endpoint.tls
-    certificates = {"root_certificates": tls.ca, "private_key": tls.key, "certificate_chain": tls.certificate}
-    return {"ssl": endpoint.secure, **certificates, "channel_args": options}
+    return options
