@@ -285,7 +285,7 @@ class Flows:
         self.regions.destroy()
 
     def _sent(self, call: Ask | Inference) -> Flow[Any]:
-        """The answer, asked for again while the server is UNAVAILABLE, or crowded, within the seconds that there are."""
+        """The answer, asked for again while the server is UNAVAILABLE or crowded, within the seconds that there are."""
         deadline = time.monotonic() + self._timeout
         for attempt in range(self._retries + 1):
             left = deadline - time.monotonic()

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from contextlib import suppress
+from pathlib import Path
 
 from client.errors import TooLarge
 from client.images import read_image
@@ -31,5 +31,5 @@ def _size(image: Image) -> int:
     if isinstance(image, bytes):
         return len(image)
     with suppress(OSError, ValueError):  # which reading tells better
-        return os.stat(image).st_size
+        return Path(image).stat().st_size
     return 0

@@ -43,7 +43,7 @@ class Told:
         self.regions = [{"name": name, "key": f"/{name}", "byte_size": 4096} for name in names]
 
     def __call__(self, path: str, body: dict[str, Any] | None) -> Any:
-        if path == "/v2/systemsharedmemory/status":
+        if path == "/v2/systemsharedmemory/status" and body is None:
             return self.regions
         name = path.split("/")[-2]
         self.regions = [region for region in self.regions if region["name"] != name]
@@ -122,7 +122,7 @@ def test_memory_is_there_before_it_is_written_to() -> None:
     region = Region(4 * MIB)
     try:
         region.reserve(3 * MIB)
-        assert os.stat(FOLDER / region.name).st_blocks * 512 >= 3 * MIB
+        assert (FOLDER / region.name).stat().st_blocks * 512 >= 3 * MIB
         room = os.statvfs(FOLDER)
         with pytest.raises(NoRoom, match="to spare"):
             region.reserve(room.f_blocks * room.f_frsize + MIB)
@@ -171,6 +171,7 @@ def test_a_worker_without_room_is_asked_again_and_is_no_outage() -> None:
     message = "Failed to increase the shared memory pool size for key 'x' to 1 bytes."
     assert isinstance(parse("localhost:1").error("StatusCode.INTERNAL", message), NoMemory)
     with serving() as (servicer, url), Client(url) as client:
+
         def behave(call: int, _: Any, context: grpc.ServicerContext) -> None:
             if call == 1:
                 context.abort(grpc.StatusCode.INTERNAL, message)
@@ -191,8 +192,8 @@ def test_half_of_the_room_is_left_wherever_there_is_some(workers: int, room: int
 
 def test_needs_are_those_of_the_warm_up(tmp_path: Path) -> None:
     texts = {
-        "step": 'backend: "python" input { data_type: TYPE_STRING dims: [1] } output { data_type: TYPE_FP16 dims: [3, 8] }'
-        " instance_group { count: 2 } model_warmup { batch_size: 4 }",
+        "step": 'backend: "python" input { data_type: TYPE_STRING dims: [1] }'
+        " output { data_type: TYPE_FP16 dims: [3, 8] } instance_group { count: 2 } model_warmup { batch_size: 4 }",
         "whole": 'platform: "ensemble"',
         "broken": "{",
     }

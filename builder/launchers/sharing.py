@@ -61,7 +61,8 @@ def lack(workers: int, needed: int, room: int | None) -> str:
     if room is None or room >= needed:
         return ""
     hint = HINT.format(size=-(-2 * needed // MIB))
+    spare = room // (MIB // 10) / 10
     return (
-        f"{FOLDER} has {room // (MIB // 10) / 10} MiB to spare, and the {workers} worker processes of these models need "
+        f"{FOLDER} has {spare} MiB to spare, and the {workers} worker processes of these models need "
         f"{math.ceil(needed / MIB * 10) / 10} MiB to begin with; {hint}"
     )

@@ -74,9 +74,9 @@ def between(before: Reading, now: Reading, steps: Mapping[str, tuple[str, ...]],
 
 def _quantiles(metrics: Metrics, steps: Mapping[str, tuple[str, ...]], key: Key) -> Mapping[str, float]:
     """Triton keeps those of an ensemble under version 1, whichever is served, and none that count under its own."""
-    name, version = key
     found = metrics.quantiles.get(key, {})
-    return metrics.quantiles.get((name, ENSEMBLES_VERSION), {}) if steps.get(name) and not found else found
+    is_ensembles = bool(steps.get(key[0]))
+    return found if found or not is_ensembles else metrics.quantiles.get((key[0], ENSEMBLES_VERSION), {})
 
 
 def _model_frame(
