@@ -2,6 +2,7 @@
 
 import os
 import resource
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -30,7 +31,7 @@ KILLED_AT = {
     "made": "shared_memory.SharedMemory(NAME + '0a', create=True, size=4096); print(NAME + '0a', flush=True)",
     "locked": "held = Region(4096); print(held.name, flush=True)",
     "reserved": "held = Region(4096); held.reserve(4096); print(held.name, flush=True)",
-    "with a child": "held = Region(4096); print(held.name, flush=True); os.fork() or time.sleep(60)",
+    "with a child": "held = Region(4096); child = os.fork() or time.sleep(60); print(held.name, child, flush=True)",
 }
 """The life of a region, as a program that tells its name and goes on."""
 BEGINNING = "import os, time; from multiprocessing import shared_memory; from client.shared_memory import *; "
@@ -73,7 +74,7 @@ def test_a_killed_client_leaves_nothing(step: str, sweep: Any) -> None:
     command = [sys.executable, "-c", f"{BEGINNING}{KILLED_AT[step]}; time.sleep(60)"]
     with started(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
         assert process.stdout is not None
-        name = process.stdout.readline().strip()
+        name, *children = process.stdout.readline().split()
         told = Told(name)
         if step != "made":  # for the moment before it is locked, the sweeper waits longer than here
             sweep(told)
@@ -85,6 +86,8 @@ def test_a_killed_client_leaves_nothing(step: str, sweep: Any) -> None:
         sweep(told)
         assert not told.names
         until(lambda: not (FOLDER / name).exists())
+        for child in children:
+            os.kill(int(child), signal.SIGKILL)
 
 
 def test_what_lives_is_kept_even_in_the_launchers_own_process(sweep: Any) -> None:
