@@ -18,6 +18,7 @@ from uvicorn.protocols.http.auto import AutoHTTPProtocol
 from client.gateway.settings import Settings
 
 LOG = logging.getLogger("repo-client.gateway")
+FILES = resource.RLIMIT_NOFILE
 MOST_CONNECTIONS = 4096
 OTHER_FILES = 64
 """That the process has open beside connections."""
@@ -136,8 +137,16 @@ def most_connections(settings: Settings) -> int:
     """As many as the process may have files for, whose limit is raised as far as that is let."""
     wanted = max(MOST_CONNECTIONS, 2 * (settings.concurrency + settings.queue))
     others = OTHER_FILES + FILES_A_REQUEST * settings.concurrency
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != resource.RLIM_INFINITY and soft < wanted + others:
-        soft = wanted + others if hard == resource.RLIM_INFINITY else min(hard, wanted + others)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    return wanted if soft == resource.RLIM_INFINITY else max(FEWEST_CONNECTIONS, min(wanted, soft - others))
+    return max(FEWEST_CONNECTIONS, min(wanted, _files(wanted + others) - others))
+
+
+def _files(wanted: int) -> int:
+    """How many this process may open, after having asked for as many as are wanted."""
+    soft, hard = (wanted if limit == resource.RLIM_INFINITY else limit for limit in resource.getrlimit(FILES))
+    if soft >= wanted or hard <= soft:
+        return soft
+    try:
+        resource.setrlimit(FILES, (min(hard, wanted), resource.getrlimit(FILES)[1]))
+    except (OSError, ValueError):  # as a hardened service it may not
+        return soft
+    return min(hard, wanted)
