@@ -113,6 +113,10 @@ def test_a_client_that_has_just_died_may_have_requests_in_flight(tmp_path: Path)
     assert told.names == {f"{NAME}0b"}
 
 
+def test_both_packages_call_the_regions_alike() -> None:
+    assert regions.PREFIX == NAME
+
+
 def test_keys_that_lead_elsewhere_are_not_followed(tmp_path: Path, sweep: Any) -> None:
     told = Told()
     told.regions = [{"name": f"{NAME}0c", "key": "/../../etc/passwd"}, {"name": f"{NAME}../x", "key": f"/{NAME}../x"}]
