@@ -107,7 +107,8 @@ def build_model(plan: Plan, repository: Path, report: Report = lambda _: None) -
         provenance = reference.provenance | _build_facts(plan, artifact, reference, check) | facts
         image = next(reference.images.batches(1))[0]
         origin = built_from(plan, reference.recipe, provenance)
-        described = stage.Described(image, reference.classes, reference.labels, provenance, origin)
+        largest = reference.recipe.max_bytes
+        described = stage.Described(image, reference.classes, reference.labels, provenance, largest, origin)
         preprocess = stage.stage_preprocess(staged / "preprocess", reference.recipe, reference.pictures, plan.cores)
         published = publish.publish(
             repository,

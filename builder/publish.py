@@ -37,6 +37,8 @@ NO_PLAN = "no-plan-for-this-gpu.plan"
 """Triton's default file name on GPUs that have no plan; it is never there."""
 ROLE = "role"
 """Config parameter that every model built by this tool carries: ensemble, network or preprocess."""
+MAX_IMAGE_BYTES = "max_image_bytes"
+"""Of an ensemble, the recipe's: so that clients send nothing that would be refused."""
 
 
 @dataclass(frozen=True)

@@ -36,6 +36,8 @@ class Described:
     classes: int
     labels: tuple[str, ...] | None
     provenance: dict[str, str]
+    max_image_bytes: int
+    """The recipe's."""
     built_from: dict[str, Any] = field(default_factory=dict)
     """For the lock."""
 
@@ -145,7 +147,8 @@ def stage_ensemble(plan: Plan, folder: Path, preprocess: str, described: Describ
             version=version,
             preprocess={"model": preprocess, "version": 1, "input": IMAGE_INPUT, "output": PIXELS_OUTPUT},
             network={"model": network, "version": version, "input": NETWORK_INPUT, "output": NETWORK_OUTPUT},
-            parameters=described.provenance | {publish.ROLE: "ensemble"},
+            parameters=described.provenance
+            | {publish.ROLE: "ensemble", publish.MAX_IMAGE_BYTES: str(described.max_image_bytes)},
         )
 
     return publish.StagedEnsemble(plan.name, folder, render, described.built_from)

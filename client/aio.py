@@ -20,8 +20,9 @@ from client import endpoint
 from client.endpoint import DEFAULT_URL, Endpoint
 from client.errors import Cancelled, ClientError, Forked
 from client.flows import Flow, Flows, Pause, Send, Step
-from client.images import grouped, read_image
+from client.images import grouped
 from client.processes import OfProcess, here, refuse_copy
+from client.sizes import read_within
 from client.transports import KINDS, AsyncTransport
 from client.types import AnyImage, Classified, Image, ModelInfo, ModelStatistics, Prediction, Tls
 
@@ -193,7 +194,9 @@ class Own:
             return await self._transport().send(step.call, step.seconds)
         if isinstance(step, Pause):
             return await asyncio.sleep(step.seconds)
-        return step.image if isinstance(step.image, bytes) else await asyncio.to_thread(read_image, step.image)
+        if isinstance(step.image, bytes):
+            return read_within(step.image, step.most)
+        return await asyncio.to_thread(read_within, step.image, step.most)
 
     def _transport(self) -> AsyncTransport:
         if self._connected is None:

@@ -13,8 +13,9 @@ from client import endpoint
 from client.endpoint import DEFAULT_URL, Endpoint
 from client.errors import Cancelled, ClientError
 from client.flows import Flow, Flows, Pause, Send, Step
-from client.images import grouped, read_image
+from client.images import grouped
 from client.processes import OfProcess, here, refuse_copy
+from client.sizes import read_within
 from client.transports import KINDS, Transport
 from client.types import AnyImage, Classified, Image, ModelInfo, ModelStatistics, Prediction, Tls
 
@@ -186,7 +187,7 @@ class Own:
             return calls.result(self._transport().start(step.call, step.seconds))
         if isinstance(step, Pause):
             return calls.pause(step.seconds)
-        return read_image(step.image)
+        return read_within(step.image, step.most)
 
     def _transport(self) -> Transport:
         with self._lock:

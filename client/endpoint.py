@@ -11,6 +11,7 @@ from client.errors import (
     DeadlineExceeded,
     InvalidInput,
     ModelNotFound,
+    NoMemory,
     NotAllowed,
     ServerError,
     ServerUnavailable,
@@ -33,6 +34,8 @@ DEAD_WORKER = re.compile(
     r"(Failed to process the request\(s\) for model instance '[^']*', message: )?"
     r"Stub process ('[^']*' )?is not healthy\.?"
 )
+# What it says of a worker that has no shared memory for a batch; the next one may be smaller.
+FULL_MEMORY = re.compile("Failed to increase the shared memory pool size")
 # Of gRPC's and aiohttp's words for UNAVAILABLE, those for a server that is no longer there.
 LOST = re.compile("connect|socket closed|broken pipe", re.IGNORECASE)
 # Triton says UNAVAILABLE by gRPC, and 403 by HTTP, to callers without the key of a restricted endpoint; asking
@@ -78,6 +81,8 @@ class Endpoint:
         if isinstance(mapped, ServerError) and DEAD_WORKER.fullmatch(message.strip()):
             told = "a worker process of the server is dead, and until it is back nobody is answered"
             return ServerUnavailable(f"{self.url} is unavailable: {message}; {told}", gone=True)
+        if isinstance(mapped, ServerError) and FULL_MEMORY.search(message):
+            return NoMemory(message)
         if isinstance(mapped, ServerUnavailable):
             gone = bool(LOST.search(message))
             return ServerUnavailable(f"{self.url} is unavailable: {message}{self._hint(message)}", gone)

@@ -5,8 +5,10 @@
     ├── DeadlineExceeded     4   no answer within the timeout
     ├── ModelNotFound        5   the server has no such model, or none that takes images
     ├── InvalidInput         6   the server refused what was sent
-    │   └── UnreadableFile   7   a local file cannot be read
+    │   ├── UnreadableFile   7   a local file cannot be read
+    │   └── TooLarge         6   an image is larger than the model takes, and was not sent
     ├── ServerError          8   the server failed
+    │   └── NoMemory         8   it had no shared memory for a batch of images, and had none when it was asked again
     ├── NotAllowed           9   the server, or a proxy before it, asks for a key or a certificate
     ├── Cancelled           10   the caller ended the call
     ├── UnwritableFile      11   a result or a record cannot be kept
@@ -49,8 +51,16 @@ class UnreadableFile(InvalidInput):
     exit_code = 7
 
 
+class TooLarge(InvalidInput):
+    """Not an exit code of its own: servers that do not tell their limit refuse the same image themselves."""
+
+
 class ServerError(ClientError):
     exit_code = 8
+
+
+class NoMemory(ServerError):
+    """Perhaps for want of company: alone, or later, the same image may find a place."""
 
 
 class NotAllowed(ClientError):

@@ -17,12 +17,14 @@ from client.errors import (
     DeadlineExceeded,
     InvalidInput,
     ModelNotFound,
+    NoMemory,
     NotAllowed,
     ServerError,
     ServerUnavailable,
+    TooLarge,
     UnreadableFile,
 )
-from client.shared_memory import Region, Regions, pays
+from client.shared_memory import NoRoom, Region, Regions, pays
 from client.types import (
     AnyImage,
     Ask,
@@ -46,6 +48,7 @@ Result = TypeVar("Result")
 REQUEST_BYTES = 4 * 1024 * 1024
 """Encoded images beyond it are not put into one request, so that large ones are not held in numbers."""
 LOST_REGION = "shared memory region"
+MAX_IMAGE_BYTES = "max_image_bytes"
 
 
 @dataclass(frozen=True)
@@ -63,9 +66,11 @@ class Pause:
 
 @dataclass(frozen=True)
 class Read:
-    """Answered with the image's bytes, or by raising UnreadableFile."""
+    """Answered with the image's bytes, or by raising UnreadableFile, or TooLarge before they are read."""
 
     image: Image
+    most: int | None = None
+    """Bytes."""
 
 
 Step = Send | Pause | Read
@@ -122,6 +127,7 @@ class Flows:
             inputs=_tensor_infos(meta.get("inputs", ())),
             outputs=_tensor_infos(meta.get("outputs", ())),
             steps=tuple(step["model_name"] for step in config.get("ensemble_scheduling", {}).get("step", ())),
+            max_image_bytes=_max_image_bytes(config),
         )
         self._models[name] = info
         return info
@@ -130,7 +136,8 @@ class Flows:
         if name is not None:
             info = self._models.get(name) or (yield from self.model(name))
             if not info.takes_images:
-                raise ModelNotFound(f"{name} does not take encoded images; `repo-client models` shows what each takes")
+                message = f"{name} does not map encoded images to classes; `repo-client models` shows what each takes"
+                raise ModelNotFound(message)
             return info
         found = [model for model in (yield from self.models()) if model.classifies]
         if len(found) != 1:
@@ -159,8 +166,8 @@ class Flows:
         held: list[tuple[AnyImage, bytes]] = []
         for image in images:
             try:
-                held.append((image, (yield Read(image))))
-            except UnreadableFile as error:
+                held.append((image, (yield from self._read(image, self._models.get(model)))))
+            except (UnreadableFile, TooLarge) as error:
                 outcomes += yield from self._outcomes(held, model, top)
                 outcomes.append(Classified(image, error=error))
                 held = []
@@ -197,13 +204,26 @@ class Flows:
         answers: dict[str, Array] = yield from self._inferred(Inference(model, tensors, outputs))
         return answers
 
+    def _read(self, image: Image, info: ModelInfo | None) -> Flow[bytes]:
+        data: bytes
+        try:
+            data = yield Read(image, info.max_image_bytes if info else None)
+            return data
+        except TooLarge:
+            assert info is not None  # or there were no limit
+            current = yield from self.model(info.name)
+            if current.max_image_bytes == info.max_image_bytes:
+                raise
+        data = yield Read(image, current.max_image_bytes)  # the model was built anew, and takes others
+        return data
+
     def _scores(self, images: Sequence[Image], model: str | None, class_count: int) -> Flow[Array]:
         import numpy as np
 
+        info = yield from self.classifier(model)
         encoded = []
         for image in images:
-            encoded.append((yield Read(image)))
-        info = yield from self.classifier(model)
+            encoded.append((yield from self._read(image, info)))
         if not encoded:
             raise InvalidInput("there are no images to classify")
         if len(encoded) > info.max_batch_size:
@@ -218,7 +238,14 @@ class Flows:
         if self._shares is False or (self._shares is None and not pays(inference.tensors)):
             answers = yield from self._sent(inference)
             return answers
-        region = self.regions.take(inference.tensors)
+        try:
+            region = self.regions.take(inference.tensors)
+        except NoRoom as lack:
+            if self._shares:
+                raise ServerError(f"no memory can be shared with {self.endpoint.url}: {lack}") from None
+            self.regions.tell(lack)
+            answers = yield from self._sent(inference)
+            return answers
         try:
             return (yield from self._inferred_from(region, inference))
         except (InvalidInput, ModelNotFound) as error:
@@ -258,7 +285,7 @@ class Flows:
         self.regions.destroy()
 
     def _sent(self, call: Ask | Inference) -> Flow[Any]:
-        """The answer, asked for again while the server is UNAVAILABLE, within the seconds that there are."""
+        """The answer, asked for again while the server is UNAVAILABLE or crowded, within the seconds that there are."""
         deadline = time.monotonic() + self._timeout
         for attempt in range(self._retries + 1):
             left = deadline - time.monotonic()
@@ -268,7 +295,7 @@ class Flows:
                 return (yield Send(call, left))
             except DeadlineExceeded:
                 raise self.endpoint.late(self._timeout) from None
-            except ServerUnavailable:
+            except (ServerUnavailable, NoMemory):
                 if attempt == self._retries:
                     raise
             # Full jitter: clients that were refused together do not come back together.
@@ -291,6 +318,12 @@ class _NotShared(Exception):
 
 def _tensor_infos(tensors: Sequence[Mapping[str, Any]]) -> tuple[TensorInfo, ...]:
     return tuple(TensorInfo(t["name"], t["datatype"], tuple(int(side) for side in t["shape"])) for t in tensors)
+
+
+def _max_image_bytes(config: Mapping[str, Any]) -> int | None:
+    """From a parameter that build-repo writes; other models, and older ones, do not tell."""
+    text = str(config.get("parameters", {}).get(MAX_IMAGE_BYTES, {}).get("string_value", ""))
+    return int(text) if text.isascii() and text.isdecimal() else None
 
 
 def _prediction(text: str) -> Prediction:

@@ -54,15 +54,18 @@ class ModelInfo:
     outputs: tuple[TensorInfo, ...]
     steps: tuple[str, ...] = ()
     """The models that an ensemble passes a request through."""
+    max_image_bytes: int | None = None
+    """The largest encoded image taken, where the model tells."""
 
     @property
     def takes_images(self) -> bool:
-        """Whether it maps encoded images to one score a class."""
-        return [t.datatype for t in self.inputs] == ["BYTES"] and [t.datatype for t in self.outputs] == ["FP32"]
+        """Whether it maps encoded images to one score a class; a preprocessing step maps them to pixels."""
+        kinds = [t.datatype for t in self.inputs], [t.datatype for t in self.outputs]
+        return kinds == (["BYTES"], ["FP32"]) and sum(side != 1 for side in self.outputs[0].shape[1:]) <= 1
 
     @property
     def classifies(self) -> bool:
-        """Whether it maps encoded images to classes; a preprocessing step maps them to numbers as well."""
+        """Whether it is what callers are to ask: all that its models do, in one."""
         return self.takes_images and self.platform == "ensemble"
 
     def batch(self, wanted: int) -> int:

@@ -20,6 +20,10 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore
         self.behave: Behaviour = lambda *_: None
         self.names = ["pets"]
         self.ready = True
+        self.parameters: dict[str, str] = {}
+        """Of its model's config."""
+        self.shape = [-1, 2]
+        """Of the output."""
         self.labels = (b"dog: large", b"cat")
         self.probabilities: Callable[[bytes], tuple[float, float]] = lambda _: (0.25, 0.75)
         self.calls = 0
@@ -39,11 +43,14 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore
             context.abort(grpc.StatusCode.NOT_FOUND, f"unknown model {request.name}")
         meta = service_pb2.ModelMetadataResponse(name=request.name, versions=["1"], platform="ensemble")
         meta.inputs.add(name="IMAGE", datatype="BYTES", shape=[-1, 1])
-        meta.outputs.add(name="PROBABILITIES", datatype="FP32", shape=[-1, 2])
+        meta.outputs.add(name="PROBABILITIES", datatype="FP32", shape=self.shape)
         return meta
 
     def ModelConfig(self, request: Any, context: Any) -> Any:
-        return service_pb2.ModelConfigResponse(config=model_config_pb2.ModelConfig(name=request.name, max_batch_size=4))
+        config = model_config_pb2.ModelConfig(name=request.name, max_batch_size=4)
+        for key, value in self.parameters.items():
+            config.parameters[key].string_value = value
+        return service_pb2.ModelConfigResponse(config=config)
 
     def ServerReady(self, request: Any, context: Any) -> Any:
         return service_pb2.ServerReadyResponse(ready=self.ready)

@@ -158,7 +158,7 @@ def closing(client: Client, images: list[bytes]) -> Said:
 def regions() -> set[str]:
     """Files of the shared memory that this process sees."""
     lines = Path("/proc/self/maps").read_text().splitlines()
-    return {line.split()[-1] for line in lines if "/dev/shm/psm_" in line and "(deleted)" not in line}
+    return {line.split()[-1] for line in lines if "/dev/shm/repo-client-held-" in line and "(deleted)" not in line}
 
 
 def iterating(client: Client, images: list[bytes]) -> Said:

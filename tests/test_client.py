@@ -524,7 +524,7 @@ def test_statistics_count_what_was_asked(connect: Connect, real: str) -> None:
 
 def test_shared_memory_gives_the_same_answers_and_is_given_back(connect: Connect, real: str) -> None:
     def regions() -> set[str]:
-        return {path.name for path in Path("/dev/shm").glob("psm_*")}
+        return {path.name for path in Path("/dev/shm").glob("repo-client-held-*")}
 
     photos = [SAMPLES / "coffee.jpg", SAMPLES / "rocket.jpg"]
     pixels = np.random.default_rng(0).random((8, 3, 32, 32), np.float32)

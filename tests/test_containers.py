@@ -297,7 +297,6 @@ def test_the_first_process_knows_the_same_doors() -> None:
     assert values["KEY_VARIABLE"] == access.ENVIRONMENT
     assert values["SHORTEST_KEY"] == access.SHORTEST_KEY
     assert values["GRACE_SECONDS"] == embedded.GRACE_SECONDS
-    assert values["SHARED_MEMORY_BYTES"] == embedded.SHARED_MEMORY_BYTES
     codes = (LaunchError.exit_code, ModelLoadError.exit_code, ServerEnded.exit_code)
     assert (values["CANNOT_LAUNCH"], values["CANNOT_LOAD"], values["ENDED"]) == codes
 

@@ -36,7 +36,7 @@ CLIENT_FLOORS = [
     {"errors", "notify", "shown"},
     {"types", "processes", "signals", "files", "formats"},
     {"endpoint", "images", "shared_memory"},
-    {"transports"},
+    {"transports", "sizes"},
     {"flows"},
     {"client", "aio"},
     {"batch", "gateway", "moderation", "access_log", "monitoring"},

@@ -32,6 +32,7 @@ from builder.types import Endpoints
 from client import Client
 from client.gateway.app import Gateway, make_app
 from client.gateway.settings import Settings
+from client.types import ModelInfo, TensorInfo
 
 PHOTO = SAMPLES / "coffee.jpg"
 RAW = {"content-type": "image/jpeg"}
@@ -377,6 +378,10 @@ def test_answers_are_those_of_the_real_server(server: Endpoints, client: Client)
 
 class Broken:
     """A client with a mistake in it."""
+
+    async def model(self, name: str) -> ModelInfo:
+        image, scores = TensorInfo("IMAGE", "BYTES", (-1, 1)), TensorInfo("PROBABILITIES", "FP32", (-1, 2))
+        return ModelInfo(name, ("1",), "ensemble", 8, (image,), (scores,))
 
     async def classify(self, *_: Any) -> Any:
         raise RuntimeError("secret detail")

@@ -83,7 +83,7 @@ def said(run: dict[str, Any], stream: str) -> str:
 
 def shared() -> set[str]:
     """The shared memory of clients that no process holds: other tests' come and go."""
-    names = {path.name for path in Path("/dev/shm").glob("psm_*")}
+    names = {path.name for path in Path("/dev/shm").glob("repo-client-held-*")}
     for maps in Path("/proc").glob("[0-9]*/maps"):
         with contextlib.suppress(OSError):
             text = maps.read_text(errors="replace")

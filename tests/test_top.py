@@ -110,6 +110,15 @@ def test_the_busiest_come_first() -> None:
     assert [frame.model for frame in between(reading(0), now, {}).models] == ["c", "b", "a"]
 
 
+def test_an_ensembles_quantiles_are_under_version_1() -> None:
+    """Whichever version is served; a network's are its own version's, or none."""
+    found = metrics.Metrics({("pets", "1"): {"p50_ms": 5.0, "p99_ms": 9.0}, ("net", "1"): {"p50_ms": 1.0}})
+    second = [dataclasses.replace(model(name), version="2") for name in ("pets", "net")]
+    now = dataclasses.replace(reading(1, *second), metrics=found)
+    frames = between(reading(0), now, {"pets": ("net",), "net": ()}).models
+    assert {frame.model: (frame.p50_ms, frame.p99_ms) for frame in frames} == {"pets": (5.0, 9.0), "net": (None, None)}
+
+
 # --- the machine ---
 
 

@@ -18,7 +18,7 @@ ENTRYPOINT = ("/opt/nvidia/nvidia_entrypoint.sh",)
 PACKAGE = Path(__file__).parent.parent
 FIRST_PROCESS = (
     PACKAGE / "runtimes" / "container" / "entry.py",
-    *(PACKAGE / "launchers" / f"{name}.py" for name in ("hidden", "snapshot", "workers")),
+    *(PACKAGE / "launchers" / f"{name}.py" for name in ("hidden", "regions", "sharing", "snapshot", "workers")),
 )
 
 

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from builder import advisories, signals
 from builder.errors import LaunchError, ModelLoadError, ServerEnded
-from builder.launchers import access, guard, workers
+from builder.launchers import access, guard, needs, regions, sharing, workers
 from builder.launchers.certificates import require_usable
 from builder.launchers.compatibility import refuse_unloadable
 from builder.launchers.runtime import PYTHON_BACKEND, Runtime, ensembles, make_runtime
@@ -38,8 +38,6 @@ GRACE_SECONDS = 30
 POLL_SECONDS = 0.1
 STOP_POLL_SECONDS = 0.02
 KEPT_LINES = 40
-# A batch of images in and a batch of tensors out pass through each stub's region.
-SHARED_MEMORY_BYTES = 64 * 1024 * 1024
 # Importing PyTorch from a cold disk takes a minute on small machines.
 STUB_TIMEOUT_SECONDS = 300
 # What the server, which is built for CUDA, says on a machine without, at the level of errors.
@@ -59,6 +57,11 @@ UNLOAD_SECONDS = 20
 # A proxy that the environment names is for the world outside, not for this machine's own server.
 DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 NO_GPU_HINT = "build it with `device: cpu`, or serve it on a machine with an NVIDIA GPU and its driver"
+# By what the server's reason holds.
+HINTS = {
+    "no GPUs are available": NO_GPU_HINT,
+    "shared memory": f"others have filled {sharing.FOLDER} meanwhile; make room there, or give it more",
+}
 UNHIDDEN_HINT = (
     "the server takes the administrator's key as an argument alone, which every user of this machine could then read; "
     "allow ptrace, or serve on loopback behind a proxy, or open all endpoints with --unrestricted"
@@ -77,7 +80,8 @@ def launch(repository: Path, options: LaunchOptions) -> EmbeddedServer:
     server = None
     try:
         with signals.held():  # until the guard has the folder to remove
-            server = EmbeddedServer(repository, make_runtime(repository, options.check), options, ports, key)
+            runtime = make_runtime(repository, options.check)
+            server = EmbeddedServer(repository, runtime, options, ports, key)
         server.wait_until_ready()
     except BaseException:
         if server:
@@ -111,17 +115,17 @@ class EmbeddedServer:
         self._heard: list[tuple[str, str, str]] = []
         """What the log told of models that come and go: what happened, the model's name, and why."""
         self._nurse: workers.Nurse | None = None
+        self._sweeper: regions.Sweeper | None = None
         self._grace: float = GRACE_SECONDS
         self._is_maimed = False
         """Whether a worker died: what is left of it may keep the server from ending in order."""
         settings = {
             "shm-region-prefix-name": self._prefix,
-            "shm-default-byte-size": SHARED_MEMORY_BYTES,
-            "shm-growth-byte-size": SHARED_MEMORY_BYTES,
             "stub-timeout-seconds": STUB_TIMEOUT_SECONDS,
         }
         command = _command(runtime, options, ports)
         command += [f"--backend-config={PYTHON_BACKEND},{name}={value}" for name, value in settings.items()]
+        command += sharing.arguments(needs.of(self._models).workers, sharing.free())
         arguments = [self._prefix, str(self._folder), str(GRACE_SECONDS + 5), *command]
         self._process = subprocess.Popen(
             [sys.executable, "-I", "-S", guard.__file__, *arguments],
@@ -162,6 +166,7 @@ class EmbeddedServer:
             telling = {name: reason for name, reason in reasons.items() if reason} or reasons
             raise ModelLoadError("\n".join(_refusal(name, reason) for name, reason in telling.items()))
         self._nurse = self._hire()
+        self._sweeper = regions.Sweeper(self._ask)
         self._is_ready = self._speaks = True
 
     def _hire(self) -> workers.Nurse | None:
@@ -245,6 +250,8 @@ class EmbeddedServer:
     def stop(self) -> None:
         if self._nurse:
             self._nurse.leave()
+        if self._sweeper:
+            self._sweeper.leave()
         try:
             if self._is_ready and self._process.poll() is None:
                 self._is_ready = False
@@ -311,6 +318,9 @@ class EmbeddedServer:
         index: list[dict[str, str]] = self._http("/v2/repository/index", b"{}")
         return index
 
+    def _ask(self, path: str, body: dict[str, Any] | None) -> Any:
+        return self._http(path, None if body is None else json.dumps(body).encode())
+
     def _http(self, path: str, data: bytes | None = None) -> Any:
         request = urllib.request.Request(f"http://{self.endpoints.http}{path}", data, access.http_headers(self._key))
         with DIRECT.open(request, timeout=10) as response:
@@ -337,7 +347,7 @@ class EmbeddedServer:
 
 
 def _refusal(name: str, reason: str) -> str:
-    hint = NO_GPU_HINT if "no GPUs are available" in reason else f"build it again, or take {name} away"
+    hint = next((hint for words, hint in HINTS.items() if words in reason), f"build it again, or take {name} away")
     return f"the server cannot load {name}: {reason or 'see its log with --verbose'}; {hint}"
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from builder import config, lock, resources
 from builder.errors import ConfigError, LaunchError
-from builder.launchers import access
+from builder.launchers import access, needs, sharing
 from builder.launchers.snapshot import Snapshot
 
 RUNTIMES = Path(__file__).parent.parent / "runtimes"
@@ -61,6 +61,7 @@ def make_runtime(repository: Path, check: bool = True) -> Runtime:
         snapshot = take_snapshot(repository.absolute(), folder / "models")
         if check:
             lock.require_intact(snapshot.folder, repository)
+        _require_shared_memory(snapshot.folder)
         _adapt_configs(snapshot.folder)
         _compile_steps(snapshot.folder)
     except BaseException:
@@ -134,14 +135,32 @@ def take_snapshot(repository: Path, folder: Path) -> Snapshot:
         raise LaunchError(f"{repository} cannot be served: {error}") from None
 
 
+def _require_shared_memory(models: Path) -> None:
+    needed = needs.of(models)
+    if lack := sharing.lack(needed.workers, needed.bytes, sharing.free()):
+        raise LaunchError(lack)
+
+
 def _adapt_configs(models: Path) -> None:
     """Have this server run the models well.
 
     Triton before 26.08 loses wake-ups in models with a queue policy (server issue 8870): bursts of
     two requests were seen to wait 500 ms here. So the embedded server does without the policy.
+    A batch passes through shared memory whole: where there is little, a step gathers no larger ones than it must take.
     """
+    largest = _asked_at_once(models) if sharing.is_scarce(needs.of(models).workers, sharing.free()) else {}
     for path in models.glob(f"*/{CONFIG}"):
-        _adapt_config(path)
+        _adapt_config(path, largest.get(path.parent.name))
+
+
+def _asked_at_once(models: Path) -> dict[str, int]:
+    """The largest batch that an ensemble asks of each of its steps."""
+    largest: dict[str, int] = {}
+    for folder in ensembles(models):
+        ensemble = config.read(folder / CONFIG)
+        for step in ensemble.ensemble_scheduling.step:
+            largest[step.model_name] = max(largest.get(step.model_name, 1), ensemble.max_batch_size)
+    return largest
 
 
 def _compile_steps(models: Path) -> None:
@@ -151,7 +170,7 @@ def _compile_steps(models: Path) -> None:
             py_compile.compile(str(code), doraise=True)
 
 
-def _adapt_config(path: Path) -> None:
+def _adapt_config(path: Path, largest: int | None) -> None:
     try:
         model = config.read(path)
     except (OSError, ConfigError):
@@ -159,6 +178,9 @@ def _adapt_config(path: Path) -> None:
     before = model.SerializeToString()
     if model.HasField("dynamic_batching"):
         model.dynamic_batching.ClearField("default_queue_policy")
+    if largest is not None:
+        warm_up = max((each.batch_size for each in model.model_warmup), default=1)
+        model.max_batch_size = min(model.max_batch_size, max(largest, warm_up))
     if model.platform in NEWER_PLATFORMS:
         model.platform = ""
     if model.SerializeToString() != before:

@@ -30,6 +30,7 @@ def gateway(
     concurrency: Annotated[int, typer.Option(help="Requests at Triton at a time.", min=1)] = 32,
     queue: Annotated[int, typer.Option(help="Requests that may wait; more are answered 429.", min=0)] = 128,
     body_timeout: Annotated[float, typer.Option(help="Seconds a body may take to arrive.", min=0.001)] = 30.0,
+    header_timeout: Annotated[float, typer.Option(help="Seconds headers may take to arrive.", min=0.001)] = 10.0,
     drain: Annotated[float, typer.Option(help="Seconds between /readyz saying no and the stop.", min=0)] = 0.0,
     api_key_file: Annotated[
         Path | None, typer.Option(help=f"File with a key to ask of callers; or set {KEY_VARIABLE}.")
@@ -47,7 +48,7 @@ def gateway(
         print_error(f"anybody who reaches {host} can use this gateway; give --api-key-file to ask for a key")
     if (tls_cert is None) != (tls_key is None):
         raise InvalidInput("give both --tls-cert and --tls-key, or neither")
-    settings = Settings(model, max_bytes, concurrency, queue, body_timeout, key)
+    settings = Settings(model, max_bytes, concurrency, queue, body_timeout, header_timeout, key)
     # The gateway's callers retry themselves, on 503.
     client = replace(connection, retries=min(connection.retries, 1)).async_client()
     announce = (lambda url: print_json({"url": url})) if as_json else (lambda url: print_error(f"listening on {url}"))

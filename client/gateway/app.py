@@ -20,6 +20,7 @@ from client.gateway import documents, problems
 from client.gateway.body import image_of
 from client.gateway.health import Health
 from client.gateway.limits import Slots
+from client.gateway.methods import Methods
 from client.gateway.metrics import Metrics
 from client.gateway.middleware import Around
 from client.gateway.models import Models
@@ -71,6 +72,7 @@ def make_app(gateway: Gateway) -> FastAPI:
     }
     for kind, handler in handlers.items():
         app.add_exception_handler(kind, handler)
+    app.add_middleware(Methods, routes=lambda: app.routes)
     app.add_middleware(Around, metrics=gateway.metrics)
     return app
 

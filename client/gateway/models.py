@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from client.aio import AsyncClient
-from client.errors import ClientError, ServerUnavailable
+from client.errors import ClientError, ModelNotFound, ServerUnavailable
 from client.gateway.problems import Problem
 
 REMEMBERED_SECONDS = 5.0
@@ -16,6 +16,8 @@ class Models:
         self._client, self._default = client, default
         self._names: list[str] = []
         self._until = 0.0
+        self._classifiers: dict[str, float] = {}
+        """Until when it is remembered of a name that it is a classifier's."""
 
     async def names(self) -> list[str]:
         """The image classifiers that are ready. Raises ClientError."""
@@ -40,10 +42,20 @@ class Models:
         """Raises Problem 400, ClientError; ServerUnavailable where there is none: it may just be loaded anew."""
         found = name or await self.default()
         if found:
+            await self._require_classifier(found)
             return found
         if names := await self.names():
             raise Problem(400, "InvalidInput", f"name a model with ?model=NAME; there are: {', '.join(names)}")
         raise ServerUnavailable("the server has no image classifier that is ready")
+
+    async def _require_classifier(self, name: str) -> None:
+        """The operator may have chosen what GET /models does not list. Raises ModelNotFound."""
+        if time.monotonic() < self._classifiers.get(name, 0.0):
+            return
+        model = await self._client.model(name)
+        if not (model.takes_images if name == self._default else model.classifies):
+            raise ModelNotFound(f"{name} is not one of the image classifiers, which GET /models lists")
+        self._classifiers[name] = time.monotonic() + REMEMBERED_SECONDS
 
     async def ready(self) -> bool:
         """Whether Triton says that it is."""

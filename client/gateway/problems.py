@@ -15,6 +15,7 @@ from client.errors import (
     DeadlineExceeded,
     InvalidInput,
     ModelNotFound,
+    NoMemory,
     NotAllowed,
     ServerError,
     ServerUnavailable,
@@ -25,6 +26,7 @@ STATUS: dict[type[ClientError], int] = {
     InvalidInput: 400,
     ModelNotFound: 404,
     ServerError: 502,
+    NoMemory: 503,
     NotAllowed: 502,  # it is this gateway that Triton does not let in
     ServerUnavailable: 503,
     Cancelled: 503,

@@ -13,6 +13,7 @@ import uvicorn
 from client import notify, signals
 from client.errors import CannotListen, UnreadableFile
 from client.gateway.app import Gateway, make_app
+from client.gateway.connections import ACCEPTED_AT_ONCE, Connections, Loop, most_connections, protocol
 from client.gateway.settings import Listening
 
 BACKLOG = 2048
@@ -24,8 +25,13 @@ GRACE_SECONDS = 60
 def serve(gateway: Gateway, listening: Listening, announce: Callable[[str], None]) -> None:
     """Until SIGTERM or Ctrl-C. `announce` is told the address. Raises CannotListen, UnreadableFile."""
 
+    settings = gateway.settings
+    connections = Connections(most_connections(settings), settings.header_timeout)
     config = uvicorn.Config(
         make_app(gateway),
+        http=protocol(connections),
+        ws="none",
+        backlog=ACCEPTED_AT_ONCE,
         log_level="warning",
         access_log=False,
         server_header=False,
@@ -41,7 +47,8 @@ def serve(gateway: Gateway, listening: Listening, announce: Callable[[str], None
         address = f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
         server = Server(config, gateway, listening.drain, address)
         announce(address)
-        asyncio.run(server.serve(sockets=[listener]))
+        with asyncio.Runner(loop_factory=lambda: Loop(connections)) as runner:
+            runner.run(server.serve(sockets=[listener]))
 
 
 class Server(uvicorn.Server):
@@ -54,6 +61,8 @@ class Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
+        for listener in sockets or ():
+            listener.listen(BACKLOG)  # asyncio's word for how many it takes at once is the kernel's for how many wait
         notify.ready(f"listening on {self._address}")
         if seconds := notify.watchdog_seconds():
             self._ping(seconds / 3)

@@ -20,6 +20,8 @@ class Settings:
     """Requests that wait for their turn; more are refused."""
     body_timeout: float = 30.0
     """Seconds that a request's body may take to arrive."""
+    header_timeout: float = 10.0
+    """Seconds that a request's headers may take to arrive."""
     api_key: str | None = None
 
 

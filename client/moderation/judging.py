@@ -15,6 +15,7 @@ from client.formats import HEAD_BYTES, named
 from client.images import gray_picture
 from client.moderation.rules import Rules, resolve
 from client.moderation.watch import Found, look, seen
+from client.sizes import refuse_beyond
 
 if TYPE_CHECKING:
     from client.client import Client
@@ -85,6 +86,8 @@ class Judge:
         assert self._model is not None  # prepare() was called
         changed = Verdict(found, "changed")
         try:
+            if self._model.max_image_bytes is not None:
+                refuse_beyond(self._model.max_image_bytes, found.size, found.path)
             data = _read(found)
         except InvalidInput as error:
             return Verdict(found, "unjudged", reason=_without(found.path, error)) if look(found.path) else changed

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
@@ -10,6 +11,7 @@ from client.types import ModelStatistics, Spent
 
 Key = tuple[str, str]
 """A model's name and version."""
+ENSEMBLES_VERSION = "1"
 
 
 @dataclass(frozen=True)
@@ -58,8 +60,9 @@ def between(before: Reading, now: Reading, steps: Mapping[str, tuple[str, ...]],
     """`steps` names the models that an ensemble is made of: it batches nothing itself, its last step does."""
     interval = max(now.seconds - before.seconds, 1e-9)
     batches = {key[0]: _batch(before.models.get(key), model) for key, model in now.models.items()}
+    quantiles = functools.partial(_quantiles, now.metrics, steps)
     frames = [
-        _model_frame(before.models.get(key), model, interval, _inside(key[0], steps, batches), now.metrics)
+        _model_frame(before.models.get(key), model, interval, _inside(key[0], steps, batches), quantiles(key))
         for key, model in now.models.items()
         if key[0] not in hidden
     ]
@@ -69,8 +72,19 @@ def between(before: Reading, now: Reading, steps: Mapping[str, tuple[str, ...]],
     )
 
 
+def _quantiles(metrics: Metrics, steps: Mapping[str, tuple[str, ...]], key: Key) -> Mapping[str, float]:
+    """Triton keeps those of an ensemble under version 1, whichever is served, and none that count under its own."""
+    found = metrics.quantiles.get(key, {})
+    is_ensembles = bool(steps.get(key[0]))
+    return found if found or not is_ensembles else metrics.quantiles.get((key[0], ENSEMBLES_VERSION), {})
+
+
 def _model_frame(
-    before: ModelStatistics | None, now: ModelStatistics, interval: float, batch: float | None, metrics: Metrics
+    before: ModelStatistics | None,
+    now: ModelStatistics,
+    interval: float,
+    batch: float | None,
+    quantiles: Mapping[str, float],
 ) -> ModelFrame:
     success, failure = (
         _delta(before.success if before else None, now.success),
@@ -79,7 +93,6 @@ def _model_frame(
     computing = ("compute_input", "compute_infer", "compute_output")
     compute = [_delta(getattr(before, name) if before else None, getattr(now, name)) for name in computing]
     images = _count_delta(before.inferences if before else None, now.inferences)
-    quantiles = metrics.quantiles.get((now.name, now.version), {})
     return ModelFrame(
         model=now.name,
         version=now.version,

@@ -13,6 +13,11 @@ from client.transports import tensors
 from client.transports.relay import AsyncRelay, Relay
 from client.types import Ask, Inference
 
+# A channel to a server that is away waits longer from attempt to attempt: two minutes by gRPC's default, so that a
+# server that is back would be found late. An attempt that nobody refuses, as while a machine is down, lasts as long.
+LONGEST_BACKOFF_MS = 3000
+FIRST_BACKOFF_MS = 200
+ATTEMPT_MS = 3000
 # Answers of these are no messages.
 PLAIN = ("is_server_ready", "is_model_ready", "register_system_shared_memory", "unregister_system_shared_memory")
 
@@ -116,10 +121,19 @@ def _mapped(endpoint: Endpoint, error: Any, seconds: float) -> Exception:
 
 
 def _connection(endpoint: Endpoint) -> dict[str, Any]:
-    # -1: images are limited by the server's recipe, not by gRPC's default of 4 MB.
-    options = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]
-    if endpoint.is_local:  # a proxy that the environment names is for the world outside
-        options.append(("grpc.enable_http_proxy", 0))
     tls = endpoint.tls
     certificates = {"root_certificates": tls.ca, "private_key": tls.key, "certificate_chain": tls.certificate}
-    return {"ssl": endpoint.secure, **certificates, "channel_args": options}
+    return {"ssl": endpoint.secure, **certificates, "channel_args": channel_options(endpoint)}
+
+
+def channel_options(endpoint: Endpoint) -> list[tuple[str, int]]:
+    # -1: images are limited by the server's recipe, not by gRPC's default of 4 MB.
+    options = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]
+    options += [
+        ("grpc.initial_reconnect_backoff_ms", FIRST_BACKOFF_MS),
+        ("grpc.min_reconnect_backoff_ms", ATTEMPT_MS),
+        ("grpc.max_reconnect_backoff_ms", LONGEST_BACKOFF_MS),
+    ]
+    if endpoint.is_local:  # a proxy that the environment names is for the world outside
+        options.append(("grpc.enable_http_proxy", 0))
+    return options

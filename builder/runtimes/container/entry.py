@@ -2,9 +2,10 @@
 
 On SIGTERM Triton stops all models at once, so that a request between two steps of an ensemble fails. So this takes
 the ensembles away first, which lets the requests that are inside them through. It serves a repository as that is when
-it starts, whatever a build does to it meanwhile, and has models loaded anew whose worker process died. The standard
-library alone, with `hidden.py`, `snapshot.py` and `workers.py` beside it. What it says and its exit codes are those of
-`build-repo serve`.
+it starts, whatever a build does to it meanwhile, and has models loaded anew whose worker process died. It
+makes do with the shared memory that there is, and has the server forget that of clients that are dead. The standard
+library alone, with `hidden.py`, `regions.py`, `sharing.py`, `snapshot.py` and `workers.py` beside it. What it says and
+its exit codes are those of `build-repo serve`.
 """
 
 from __future__ import annotations
@@ -35,6 +36,8 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parent))
 
 import hidden  # type: ignore[import-not-found]
+import regions  # type: ignore[import-not-found]
+import sharing  # type: ignore[import-not-found]
 import snapshot  # type: ignore[import-not-found]
 import workers  # type: ignore[import-not-found]
 
@@ -51,7 +54,9 @@ UNLOAD_SECONDS = 20
 POLL_SECONDS = 0.1
 LINGER_SECONDS = 1.0
 """For requests that are on their way when the signal comes."""
-SHARED_MEMORY_BYTES = 64 * 1024 * 1024
+PYTHON = re.compile(r'^backend: "python"', re.MULTILINE)
+SOME_WORKERS = 4
+"""Where that cannot be told."""
 STUB_TIMEOUT_SECONDS = 300
 CANNOT_LAUNCH, CANNOT_LOAD, ENDED = 10, 11, 21
 # Of a session of its own: Ctrl-C at a container's terminal is for the first process alone, which then drains it.
@@ -106,6 +111,7 @@ def main() -> int:
     try:
         key = _key(options)
         taken = _snapshot(options)
+        _require_shared_memory(options.repository)
         server = Server(hidden.start(_command(options), _secret(key), env=_environment(), **PIPED), options.verbose)
     except (OSError, hidden.NotHidden) as error:
         _forget(taken)
@@ -205,12 +211,24 @@ def _command(options: argparse.Namespace) -> list[str]:
         *(f"--{name}-port={getattr(options, f'{name}_port')}" for name in ("http", "grpc", "metrics")),
         "--metrics-config=summary_latencies=true",
         f"--log-info={'true' if options.verbose else 'false'}",
-        f"--backend-config=python,shm-default-byte-size={SHARED_MEMORY_BYTES}",
-        f"--backend-config=python,shm-growth-byte-size={SHARED_MEMORY_BYTES}",
+        *sharing.arguments(_workers(options.repository), sharing.free()),
         f"--backend-config=python,stub-timeout-seconds={STUB_TIMEOUT_SECONDS}",
         *_tls(options),
         *options.rest,
     ]
+
+
+def _workers(repository: str) -> int:
+    """How many models of a repository in a folder run in processes of their own; their instances are one each."""
+    configs = [path.read_text(errors="replace") for path in Path(repository).glob("*/config.pbtxt")]
+    return sum(bool(PYTHON.search(text)) for text in configs) or SOME_WORKERS
+
+
+def _require_shared_memory(repository: str) -> None:
+    """Raises OSError."""
+    workers = _workers(repository)
+    if lack := sharing.lack(workers, workers * sharing.LEAST_BYTES, sharing.free()):
+        raise OSError(lack)
 
 
 def _tls(options: argparse.Namespace) -> list[str]:
@@ -272,24 +290,24 @@ class Api:
         self._headers = {} if key is None else {HEADER: key}
 
     def index(self) -> list[dict[str, str]]:
-        found: list[dict[str, str]] = self._ask("/v2/repository/index", {})
+        found: list[dict[str, str]] = self.ask("/v2/repository/index", {})
         return found
 
     def unready(self) -> list[dict[str, str]] | None:
         """The models that were not loaded, with their reasons; None while the server does not answer yet."""
         try:
-            self._ask("/v2/health/live")
+            self.ask("/v2/health/live")
             return [model for model in self.index() if model.get("state") != "READY"]
         except (OSError, http.client.HTTPException):
             return None
 
     def ensembles(self) -> list[str]:
         names = [model["name"] for model in self.index() if model.get("state") == "READY"]
-        return [name for name in names if self._ask(f"/v2/models/{name}").get("platform") == "ensemble"]
+        return [name for name in names if self.ask(f"/v2/models/{name}").get("platform") == "ensemble"]
 
     def is_ready(self, name: str) -> bool:
         try:
-            self._ask(f"/v2/models/{name}/ready")
+            self.ask(f"/v2/models/{name}/ready")
         except urllib.error.HTTPError:
             return False
         return True
@@ -297,23 +315,23 @@ class Api:
     def load(self, name: str) -> None:
         """Back when it is loaded. Raises OSError with the server's reason."""
         try:
-            self._ask(f"/v2/repository/models/{name}/load", {}, STUB_TIMEOUT_SECONDS)
+            self.ask(f"/v2/repository/models/{name}/load", {}, STUB_TIMEOUT_SECONDS)
         except urllib.error.HTTPError as error:
             raise OSError(error.read().decode(errors="replace").strip()) from None
 
     def with_workers(self) -> list[str]:
         """Models that run in processes of their own."""
         names = [model["name"] for model in self.index() if model.get("state") == "READY"]
-        return [name for name in names if self._ask(f"/v2/models/{name}/config").get("backend") == "python"]
+        return [name for name in names if self.ask(f"/v2/models/{name}/config").get("backend") == "python"]
 
     def tell_more(self) -> None:
         """Have the log tell of models that come and go."""
-        self._ask("/v2/logging", {"log_info": True})
+        self.ask("/v2/logging", {"log_info": True})
 
     def unload(self, name: str) -> None:
-        self._ask(f"/v2/repository/models/{name}/unload", {})
+        self.ask(f"/v2/repository/models/{name}/unload", {})
 
-    def _ask(self, path: str, data: dict[str, Any] | None = None, seconds: float = 10) -> Any:
+    def ask(self, path: str, data: dict[str, Any] | None = None, seconds: float = 10) -> Any:
         body = None if data is None else json.dumps(data).encode()
         request = urllib.request.Request(self._url + path, body, self._headers)
         with DIRECT.open(request, timeout=seconds) as response:
@@ -327,8 +345,12 @@ class Care:
         self._api, self._ensembles = api, api.ensembles()
         watch = workers.Watch(workers.Workers(server), api.with_workers())
         self._nurse = workers.Nurse(watch, self._revive, give_up, _say)
-        self.leave = self._nurse.leave
+        self._sweeper = regions.Sweeper(api.ask)
         self.was_needed = False
+
+    def leave(self) -> None:
+        self._nurse.leave()
+        self._sweeper.leave()
 
     def _revive(self, model: str) -> None:
         """Unload the model, so that until it is loaded the server says that it is not ready. Raises NotRevived."""

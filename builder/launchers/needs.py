@@ -1,0 +1,50 @@
+"""What the workers of a laid out repository pass through shared memory when they start."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from builder import config
+from builder.errors import ConfigError
+from builder.launchers import sharing
+
+BYTES = {"BOOL": 1, "UINT8": 1, "INT8": 1, "UINT16": 2, "INT16": 2, "FP16": 2, "BF16": 2, "INT64": 8, "FP64": 8}
+USUAL_BYTES = 4
+"""Of one value; an encoded image to warm up with has its place in what every worker begins with."""
+
+
+@dataclass(frozen=True)
+class Needs:
+    workers: int
+    bytes: int
+    """Of all together, to load every model and warm it up."""
+
+
+def of(models: Path) -> Needs:
+    """Where every model but the ensembles is run by the Python backend, as in the embedded server."""
+    found = [each for path in sorted(models.glob("*/config.pbtxt")) if (each := _of(path))]
+    return Needs(sum(each.workers for each in found), sum(each.bytes for each in found))
+
+
+def _of(path: Path) -> Needs | None:
+    try:
+        model = config.read(path)
+    except (OSError, ConfigError):
+        return None  # the server will say what is wrong with it
+    if model.platform == "ensemble":
+        return None
+    workers = sum(max(1, group.count) for group in model.instance_group) or 1
+    return Needs(workers, workers * (sharing.LEAST_BYTES + _warm_up_bytes(model)))
+
+
+def _warm_up_bytes(model: Any) -> int:
+    batch = max((each.batch_size for each in model.model_warmup), default=1)
+    return batch * sum(_bytes(tensor) for tensor in (*model.input, *model.output))
+
+
+def _bytes(tensor: Any) -> int:
+    kind = tensor.DESCRIPTOR.fields_by_name["data_type"].enum_type.values_by_number[tensor.data_type].name
+    return BYTES.get(kind.removeprefix("TYPE_"), USUAL_BYTES) * math.prod(max(1, int(side)) for side in tensor.dims)

@@ -1,0 +1,172 @@
+"""The gateway among slow clients, monitors, and models that are no classifiers."""
+
+import asyncio
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import SimpleNamespace
+from typing import Any
+
+import httpx
+import pytest
+from fake_triton import serving
+from gateways import gateway
+from waiting import until
+
+from client import Client
+from client.endpoint import parse
+from client.errors import ModelNotFound
+from client.gateway.app import Gateway, make_app
+from client.gateway.connections import Connections, most_connections
+from client.gateway.settings import Settings
+from client.transports.grpc import channel_options
+
+RAW = {"content-type": "image/jpeg"}
+BEGUN = b"POST /classify HTTP/1.1\r\nHost: x\r\n"
+WHOLE = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
+
+
+@contextmanager
+def connected(url: str) -> Iterator[socket.socket]:
+    host, port = url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=30) as connection:
+        yield connection
+
+
+@pytest.fixture(scope="module")
+def url() -> Iterator[str]:
+    with serving() as (_, triton), gateway(triton, "--header-timeout", "0.5") as address:
+        yield address
+
+
+def ended(connection: socket.socket) -> bytes:
+    """What came until the gateway ended the connection, to which lines are sent all the while."""
+    came = b""
+    connection.settimeout(0.05)
+
+    def is_over() -> bool:
+        nonlocal came
+        try:
+            connection.sendall(b"X-Slow: 1\r\n")
+            came += (chunk := connection.recv(4096))
+        except TimeoutError:
+            return False
+        except OSError:
+            return True
+        return not chunk
+
+    until(is_over)
+    return came
+
+
+def test_headers_that_dawdle_are_given_up(url: str) -> None:
+    with connected(url) as connection:
+        connection.sendall(BEGUN)
+        assert ended(connection).startswith(b"HTTP/1.1 408")
+
+
+def test_headers_of_a_later_request_are_given_up_too(url: str) -> None:
+    with connected(url) as connection:
+        connection.sendall(WHOLE)
+        assert connection.recv(4096).startswith(b"HTTP/1.1 200")
+        connection.sendall(BEGUN)
+        assert b"408" in ended(connection)
+
+
+def test_who_only_connects_is_sent_nothing(url: str) -> None:
+    with connected(url) as connection:
+        assert connection.recv(4096) == b""
+
+
+def test_a_body_goes_on_beyond_the_time_for_headers(url: str) -> None:
+    def body() -> Iterator[bytes]:
+        for number in range(3):
+            yield b"x"
+            with connected(url) as another:  # which is ended after that time
+                assert another.recv(1) == b"" or number
+
+    assert httpx.post(url + "/classify", content=body(), headers=RAW, timeout=30).status_code == 200
+
+
+class Connection:
+    """As much of uvicorn's protocol as is looked at."""
+
+    def __init__(self) -> None:
+        self.cycle: Any = None
+        self.has_begun = False
+        self.ends: list[str] = []
+        self.transport = SimpleNamespace(
+            abort=lambda: self.ends.append("abort"), close=lambda: self.ends.append("close")
+        )
+
+
+def test_beyond_the_limit_who_has_asked_nothing_for_longest_goes(caplog: pytest.LogCaptureFixture) -> None:
+    async def crowd() -> list[Connection]:
+        connections = Connections(2, 3600)
+        first, *others = crowded = [Connection() for _ in range(5)]
+        connections.opened(first)
+        first.cycle = SimpleNamespace(response_complete=False)
+        connections.heard(first)
+        for each in others:
+            connections.opened(each)
+        for each in crowded:
+            connections.closed(each)
+        return crowded
+
+    assert [each.ends for each in asyncio.run(crowd())] == [[], ["abort"], ["abort"], ["abort"], []]
+    assert len(caplog.records) == 1
+
+
+def test_the_limit_leaves_files_for_triton() -> None:
+    assert most_connections(Settings()) >= 16
+
+
+@pytest.mark.parametrize("path", ["/", "/healthz", "/readyz", "/metrics", "/models", "/docs", "/nonesuch", "/classify"])
+def test_head_is_get_without_the_body(path: str, url: str) -> None:
+    head, got = httpx.head(url + path), httpx.get(url + path)
+    assert (head.status_code, head.content) == (got.status_code, b"")
+    assert head.headers["content-type"] == got.headers["content-type"]
+    assert head.headers["x-content-type-options"] == "nosniff"
+
+
+def test_head_is_counted_as_what_it_was(url: str) -> None:
+    httpx.head(url + "/healthz")
+    until(lambda: 'method="HEAD",route="/healthz",status="200"' in httpx.get(url + "/metrics").text)
+
+
+def test_what_is_allowed_is_told(url: str) -> None:
+    told = httpx.options(url + "/classify")
+    assert (told.status_code, told.headers["allow"], told.content) == (204, "OPTIONS, POST", b"")
+    assert httpx.options(url + "/healthz").headers["allow"] == "GET, HEAD, OPTIONS"
+    assert httpx.options(url + "/nonesuch").status_code == 404
+    assert httpx.delete(url + "/healthz").headers["allow"] == "GET, HEAD, OPTIONS"
+    assert "access-control-allow-origin" not in told.headers
+
+
+def test_a_bodiless_answer_needs_no_server_that_knows_of_it() -> None:
+    async def ask() -> httpx.Response:
+        transport = httpx.ASGITransport(make_app(Gateway(None, Settings(model="pets"))))  # type: ignore[arg-type]
+        async with httpx.AsyncClient(transport=transport, base_url="http://test") as session:
+            return await session.head("/healthz")
+
+    assert asyncio.run(ask()).content == b""
+
+
+def test_a_step_is_no_classifier() -> None:
+    with serving() as (servicer, triton), gateway(triton, "--model", "pets") as url, Client(triton) as client:
+        asked = {"content": b"x", "headers": RAW}
+        assert httpx.post(url + "/classify?model=pets", **asked).status_code == 200
+        servicer.names.append("preprocess_1")
+        servicer.shape = [-1, 3, 224, 224]
+        assert httpx.get(url + "/models").json()["models"] == []
+        answer = httpx.post(url + "/classify?model=preprocess_1", **asked)
+        assert (answer.status_code, answer.json()["error"]["type"]) == (404, "ModelNotFound")
+        with pytest.raises(ModelNotFound, match="to classes"):
+            client.classify(b"x", "preprocess_1")
+
+
+def test_a_server_that_is_back_is_found_soon() -> None:
+    """Between two attempts there is at most so long, and a fifth more by gRPC's jitter."""
+    options = dict(channel_options(parse("localhost:8001")))
+    longest = 1.2 * options["grpc.max_reconnect_backoff_ms"] + options["grpc.min_reconnect_backoff_ms"]
+    assert 0 < longest < 10_000
