@@ -69,6 +69,8 @@ def train(run: Run, fresh: bool = False, watcher: Watcher | None = None) -> Resu
         split = load_data(run, watcher)
         state = None if fresh else checkpoint.load(run.out)
         pupil = student.make(run, len(split.labels))
+        if pupil.note and place.is_first:
+            watcher.say(f"weights: {pupil.note}")
         if run.config.data.check and place.is_first and not (state and state["data"] == split.digest):
             check_data(split, pupil.recipe, watcher)
         job = make_job(run, place, split, pupil)

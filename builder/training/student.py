@@ -34,6 +34,8 @@ class Student:
     origin: str
     head: set[str] = field(default_factory=set)
     """Parameters that no weights were found for."""
+    note: str = ""
+    """What one should know of how the weights that it starts from were read."""
 
 
 def make(run: Run, classes: int) -> Student:
@@ -54,6 +56,7 @@ def make(run: Run, classes: int) -> Student:
     student = Student(fresh.module, _recipe(run, start or fresh), arguments, source.name)
     if start:
         student.head = _take_over(fresh.module, start.module.state_dict(), config.network)
+        student.note = start.provenance.get(networks.weights.READ_AS, "")
     student.head = student.head or last_layer(fresh.module)
     return student
 
