@@ -62,15 +62,14 @@ def train(
 
 
 def _settings(items: list[str]) -> dict[str, Any]:
-    from ruamel.yaml import YAML
-    from ruamel.yaml.error import YAMLError
+    from builder import yamltree
 
     found = {}
     for item in items:
         key, separator, text = item.partition("=")
         try:
-            value = YAML(typ="safe", pure=True).load(text)
-        except YAMLError:
+            value = yamltree.plain(yamltree.read(text))
+        except yamltree.Mistake:
             separator = ""
         if not (key and separator):
             raise ManifestError(f"--set {item}: it takes KEY=VALUE, such as schedule.name=cosine")

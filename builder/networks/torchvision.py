@@ -78,6 +78,11 @@ def facts(name: str) -> NetworkFacts:
     )
 
 
+def arguments(name: str) -> Sequence[str] | None:
+    del name  # builders hand on whatever they get
+    return None
+
+
 def make(request: NetworkRequest) -> Network:
     source = request.weights
     if source.kind == "random":

@@ -250,7 +250,10 @@ def _changed(config: TrainingConfig, changes: Mapping[str, Any]) -> TrainingConf
     said = config.model_dump(exclude_unset=True)
     for key, value in changes.items():
         group, _, last = key.rpartition(".")
-        (said.setdefault(group, {}) if group else said)[last] = value
+        into = said.setdefault(group, {}) if group else said
+        if not isinstance(into, dict):
+            raise ManifestError(f"the command line asks for something impossible: {group}: has no keys, such as {last}")
+        into[last] = value
     try:
         return TrainingConfig.model_validate(said)
     except ValidationError as error:

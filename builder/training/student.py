@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -45,6 +45,7 @@ def make(run: Run, classes: int) -> Student:
         family = networks.find(config.network)
     except NetworkError as error:
         raise run.error(str(error), "network") from None
+    _check_arguments(run, family.arguments(config.network))
     source = parse_weights(config.weights, run.base, config.seed)
     request = NetworkRequest(config.network, source, config.arguments, run.base)
     start = family.make(request) if source.kind in ("named", "file") else None
@@ -59,6 +60,13 @@ def make(run: Run, classes: int) -> Student:
         student.note = start.provenance.get(networks.weights.READ_AS, "")
     student.head = student.head or last_layer(fresh.module)
     return student
+
+
+def _check_arguments(run: Run, known: Sequence[str] | None) -> None:
+    for key in run.config.arguments:
+        if known is not None and key not in known:
+            message = f"{run.config.network} has no such argument; it takes {', '.join(known)}"
+            raise run.error(message, "arguments", key)
 
 
 def _classes_argument(run: Run, classes: int) -> dict[str, int]:
