@@ -71,11 +71,13 @@ def _of_folder(folder: Path, samples: int) -> list[Picture]:
 
 def images_below(folder: Path) -> list[Path]:
     """Image files, sorted, behind links to folders, too: that is how subsets are made."""
-    return sorted(p for p in _files_below(folder, frozenset()) if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
+    parents = (*folder.absolute().parents, *folder.resolve().parents)
+    files = _files_below(folder, frozenset(os.path.realpath(parent) for parent in parents))
+    return sorted(p for p in files if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
 
 
 def _files_below(folder: Path, above: frozenset[str]) -> Iterator[Path]:
-    """`above`: the folders that led here, of which a link may name one again."""
+    """`above`: the folders that this one lies in, of which a link may name one again."""
     real = os.path.realpath(folder)
     if real in above:
         return

@@ -67,13 +67,12 @@ def _settings(items: list[str]) -> dict[str, Any]:
     found = {}
     for item in items:
         key, separator, text = item.partition("=")
-        try:
-            value = yamltree.plain(yamltree.read(text))
-        except yamltree.Mistake:
-            separator = ""
         if not (key and separator):
             raise ManifestError(f"--set {item}: it takes KEY=VALUE, such as schedule.name=cosine")
-        found[key] = value
+        try:
+            found[key] = yamltree.plain(yamltree.read(text))
+        except yamltree.Mistake as mistake:
+            raise ManifestError(f"--set {key}: {mistake.problem}") from None
     return found
 
 

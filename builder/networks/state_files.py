@@ -102,11 +102,12 @@ def _load(path: Path) -> Any:
     is_zip = zipfile.is_zipfile(path)
     if is_zip:
         _require_saved(path)
-    is_misnamed = path.suffix == ".safetensors"  # by which torch.load would go; what has no name cannot be mapped
+    # torch.load goes by the suffix, and knows no paths but UTF-8; what it gets without a name it cannot map.
+    is_named = path.suffix != ".safetensors" and str(path).isprintable()
     try:
         with _harmless(), path.open("rb") as file:
-            source = file if is_misnamed else path
-            return torch.load(source, map_location="cpu", weights_only=True, mmap=is_zip and not is_misnamed)
+            source = path if is_named else file
+            return torch.load(source, map_location="cpu", weights_only=True, mmap=is_zip and is_named)
     except pickle.UnpicklingError:
         raise WeightsError(
             f"{path} holds more than tensors ({_more_than_tensors(path)}), which could run code when loaded, or is "

@@ -155,7 +155,7 @@ def probe(student: Student, images: torch.Tensor, classes: int, name: str) -> No
     try:
         with torch.inference_mode():
             scores = student.module.eval()(images)
-    except (RuntimeError, ValueError, TypeError, AssertionError) as error:
+    except Exception as error:  # the user's own code may raise anything
         raise NetworkError(
             f"{name} fails on {shape} images: {reason(error)}; correct `preprocess:` (channels, resize, crop) or "
             "`arguments:`"

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from builder.errors import DataError
+from builder.labels import is_text
 from builder.pictures import images_below
 from builder.training.config import Data
 from builder.training.data import Pictures, Split, from_file, stratified
@@ -34,6 +35,12 @@ def load(data: Data, base: Path, seed: int) -> Split:
 
 def _read(root: Path, known: Sequence[str] | None = None) -> tuple[Pictures, tuple[str, ...]]:
     folders = sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
+    unreadable = [path.name for path in folders if not is_text(path.name)]
+    if unreadable:
+        raise DataError(
+            f"{root} has a folder whose name is no UTF-8, {unreadable[0]!r}, and so is no label; rename it, "
+            "as convmv does for whole trees"
+        )
     labels = tuple(known or (path.name for path in folders))
     strange = [path.name for path in folders if path.name not in labels]
     if strange:
