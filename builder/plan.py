@@ -79,6 +79,10 @@ def plan(manifest: Manifest, selection: Sequence[str] = (), weights: str | None 
         if name not in manifest.models:
             known = ", ".join(manifest.models)
             raise ManifestError(f"{manifest.path} has no model {name!r}; it has {known}")
+    if weights and not labels.is_text(weights):
+        raise WeightsError(
+            f"--weights {weights}: the path is no UTF-8, so that no config can record it; rename the file"
+        )
     plans = [_plan_one(manifest, name, weights) for name in selection or manifest.models]
     steps = {p.network_model: p.name for p in plans}
     for name in manifest.models:

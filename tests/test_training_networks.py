@@ -45,7 +45,7 @@ def run(
 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """33 images, of which 8 a class are trained with: look, do not touch."""
+    """30 images, of which 8 a class are trained with: look, do not touch."""
     return write_shapes(tmp_path_factory.mktemp("shapes") / "shapes", 10, side=24)
 
 
@@ -96,7 +96,7 @@ def test_auxiliary_scores_are_learnt_from(images: Path, tmp_path: Path) -> None:
     watcher = Told()
     run(tmp_path / "run", images, "Auxiliary", watcher)
     (told,) = [text for text in watcher.said if "auxiliary" in text]
-    assert f"gives 1 auxiliary scores while it trains: learnt from by a share of {AUXILIARY_SHARE}, 1 more left" in told
+    assert f"1 auxiliary scores are learnt from by a share of {AUXILIARY_SHARE}, 1 other outputs are left" in told
     before = load_file(run(tmp_path / "still", images, "Auxiliary", lr=1e-30).weights)
     after = load_file(tmp_path / "run" / checkpoint.BEST)
     assert not torch.equal(before["auxiliary.weight"], after["auxiliary.weight"])

@@ -106,12 +106,14 @@ PLAIN: dict[str, Callable[[State], Any]] = {
     "net": lambda state: {"net": state, "acc": 0.9, "epoch": 3},
     "deeply": lambda state: {"model": {"state_dict": state}},
     "unheard of": lambda state: {"backbone_of_my_own": state, "optimizer_state": {"exp_avg": torch.ones(1)}},
+    "callbacks beside": lambda state: {"state_dict": state, "callbacks": {"best": {"a.ckpt": torch.ones(1)}},
+                                       "best": {"loss": torch.tensor(0.5)}},
     "options beside": lambda state: {"state_dict": state, "args": argparse.Namespace(lr=0.1, path=Path("a"))},
     "figures beside": lambda state: {"state_dict": state, "best": np.float64(0.5), "epoch": np.int64(3)},
     "parameters": lambda state: {k: nn.Parameter(v) if v.is_floating_point() else v for k, v in state.items()},
     "sparse": lambda state: state | {"conv.bias": state["conv.bias"].to_sparse()},
     "without what batches are counted by": lambda state: {k: v for k, v in state.items() if "num_batches" not in k},
-}
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", PLAIN)

@@ -17,7 +17,7 @@ WAYS_OUT = "name a local state-dict file with `weights: PATH`, or build with `--
 NESTING_KEYS = ("state_dict", "model_state_dict", "model", "net", "network", "module", "params", "weights")
 AVERAGED = re.compile("(?:^|_)(?:ema|swa)(?:_|$)|averag", re.IGNORECASE)
 # What such loops keep beside it, which may hold tensors by name, too.
-NOT_WEIGHTS = re.compile("optim|sched|scaler|loss|criterion|hyper|config|args", re.IGNORECASE)
+NOT_WEIGHTS = re.compile("optim|sched|scaler|loss|criterion|hyper|config|args|callback|loops|metric", re.IGNORECASE)
 EXTRA_STATE = "_extra_state"
 MOST_NESTED = 4
 SHOWN_KEYS = 3
@@ -191,12 +191,12 @@ def _candidates(value: Any, keys: tuple[str, ...] = ()) -> Iterator[tuple[tuple[
 
 
 def _is_state(value: Mapping[Any, Any]) -> bool:
-    """Tensors by name, beside which modules may keep state of any kind."""
+    """Tensors by name, beside which modules may keep state of any kind; figures alone are none."""
     import torch
 
     kinds = [isinstance(item, torch.Tensor) or str(key).endswith(EXTRA_STATE) for key, item in value.items()]
     named = all(isinstance(key, str) for key in value)
-    return named and all(kinds) and any(isinstance(item, torch.Tensor) for item in value.values())
+    return named and all(kinds) and any(isinstance(item, torch.Tensor) and item.ndim for item in value.values())
 
 
 def _rank(keys: tuple[str, ...]) -> tuple[bool, int]:

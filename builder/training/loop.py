@@ -117,11 +117,12 @@ class Job:
         return found
 
     def _tell(self, auxiliary: int, others: int) -> None:
-        if auxiliary + others and not self._is_told:
-            what = f"learnt from by a share of {AUXILIARY_SHARE}" * bool(auxiliary)
-            aside = f"{', ' * bool(what)}{others} more left aside" * bool(others)
-            self.say(f"{self.config.network} gives {auxiliary} auxiliary scores while it trains: {what}{aside}")
-            self._is_told = True
+        if self._is_told or not auxiliary + others:
+            return
+        self._is_told = True
+        learnt = [f"{auxiliary} auxiliary scores are learnt from by a share of {AUXILIARY_SHARE}"] * bool(auxiliary)
+        aside = [f"{others} other outputs are left aside"] * bool(others)
+        self.say(f"{self.config.network} gives more while it trains: {', '.join(learnt + aside)}")
 
     @property
     def steps(self) -> int:
