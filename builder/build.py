@@ -128,6 +128,7 @@ def build_model(plan: Plan, repository: Path, report: Report = lambda _: None) -
         artifact_bytes=size,
         seconds=time.perf_counter() - started,
         check=check,
+        notes=tuple(f"weights: {said}" for said in [reference.provenance.get(networks.weights.READ_AS)] if said),
     )
 
 

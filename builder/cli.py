@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from typing import Annotated, Any
 
@@ -77,6 +78,9 @@ app.add_typer(deploy)
 def main() -> None:
     signals.listen()
     resources.spin_briefly()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # names of files may be in any encoding
     try:
         _run()
     except KeyboardInterrupt:

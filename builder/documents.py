@@ -52,9 +52,14 @@ def error_at(path: Path, tree: Node | None, message: str, *keys: str | int) -> M
     line, via = 1, set[int]()
     for _, entry in yamltree.walk(tree, keys) if tree else ():
         line, via = entry.line, via | set(entry.via)
-    dotted = ".".join(str(key) for key in keys)
+    dotted = ".".join(_in_one_line(str(key)) for key in keys)
     place = f"{path}:{line}: {dotted}" if dotted else f"{path}:{line}"
     return ManifestError(f"{place}: {message}{_brought(via - {line})}")
+
+
+def _in_one_line(text: str) -> str:
+    """A key may hold what breaks lines or moves a terminal's cursor."""
+    return text if text.isprintable() else repr(text)
 
 
 def has_key(tree: Node, *keys: str | int) -> bool:
@@ -71,13 +76,25 @@ def _brought(lines: set[int]) -> str:
 
 def _read_yaml(path: Path, absent: str) -> Node:
     try:
-        return yamltree.read(path.read_text(encoding="utf-8"))
+        return yamltree.read(_text(path))
     except FileNotFoundError:
         raise ManifestError(f"{path} does not exist; {absent}") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ManifestError(f"{path} cannot be read: {error}") from None
+    except OSError as error:
+        raise ManifestError(f"{path} cannot be read: {error.strerror or error}") from None
     except yamltree.Mistake as mistake:
         raise ManifestError(f"{path}:{mistake.line}: {mistake.problem}") from None
+
+
+def _text(path: Path) -> str:
+    """UTF-8, with or without a mark of it, as some editors set one. Raises Mistake, OSError."""
+    content = path.read_bytes()
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content[: error.start].count(b"\n") + 1
+        raise yamltree.Mistake(
+            line, f"cannot be read: {content[error.start]:#04x} is not UTF-8; save the file as UTF-8"
+        ) from None
 
 
 def _explain(path: Path, tree: Node, model: type[BaseModel], item: Any) -> str:

@@ -38,6 +38,15 @@ SETS: dict[str, Callable[[], tuple[str, ...]]] = {
 }
 
 
+def is_text(name: str) -> bool:
+    """Whether a label can be made of a file's or folder's name, which may be in any encoding."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def is_word(text: str) -> bool:
     """Whether `text` looks like a set's name: a path has a slash, a file's name a suffix."""
     return "/" not in text and "." not in text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -18,7 +19,8 @@ from builder.yamltree import Node
 # Triton takes the directory's name as the model's; these survive paths, URLs and shells everywhere.
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
 EXPECTED = "a mapping `models: {name: spec}`; see the README's example"
-WEIGHTS_SUFFIXES = (".pt", ".pth", ".safetensors")
+# Of weights: torchvision's names are words, or ResNet50_Weights.DEFAULT. Frameworks write files of many suffixes.
+FILE_PATTERN = r"/|^(?![A-Za-z0-9]+(_[A-Za-z0-9]+)*_Weights\.).*\."
 
 
 class ModelSpec(BaseModel):
@@ -34,9 +36,9 @@ class ModelSpec(BaseModel):
     )
     weights: UserText | None = Field(
         None,
-        description="A torchvision weights name (DEFAULT, IMAGENET1K_V1), a state-dict file (.pt, .pth, "
-        ".safetensors), random, or, for your own callable, included: it loads them itself. A file that "
-        "`build-repo train` wrote brings network, recipe and labels along.",
+        description="A torchvision weights name (DEFAULT, IMAGENET1K_V1), a file that holds a state dict "
+        "(.pt, .pth, .ckpt, .bin, .safetensors), random, or, for your own callable, included: it loads them itself. A "
+        "file that `build-repo train` wrote brings network, recipe and labels along.",
     )
     seed: StrictInt = Field(0, ge=0, lt=2**63, description="Seed of random weights.")
     activation: Literal["softmax", "none"] = Field(
@@ -126,7 +128,7 @@ class Manifest:
 def parse_weights(text: str, base: Path, seed: int = 0) -> WeightsSource:
     if text in ("random", "included"):
         return WeightsSource(text, text, seed=seed)
-    if text.endswith(WEIGHTS_SUFFIXES) or "/" in text:
+    if re.search(FILE_PATTERN, text):
         return WeightsSource("file", text, base / Path(text).expanduser())
     return WeightsSource("named", text)
 

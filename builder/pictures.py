@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import itertools
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -61,11 +62,34 @@ def find(images: ImageSet | None, base: Path) -> list[Picture]:
 
 
 def _of_folder(folder: Path, samples: int) -> list[Picture]:
-    files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
+    try:
+        files = images_below(folder)
+    except OSError as error:
+        raise ManifestError(f"{error.filename} cannot be read: {error.strerror}") from None
     if not files:
         raise ManifestError(f"there are no images in {folder}; put some there, or leave the key out")
     chosen = [files[i] for i in spread(len(files), samples)]
     return [Picture(str(file), file.read_bytes, _folder_of(file, folder)) for file in chosen]
+
+
+def images_below(folder: Path) -> list[Path]:
+    """Image files, sorted, behind links to folders, too: that is how subsets are made."""
+    parents = (*folder.absolute().parents, *folder.resolve().parents)
+    files = _files_below(folder, frozenset(os.path.realpath(parent) for parent in parents))
+    return sorted(p for p in files if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
+
+
+def _files_below(folder: Path, above: frozenset[str]) -> Iterator[Path]:
+    """`above`: the folders that this one lies in, of which a link may name one again."""
+    real = os.path.realpath(folder)
+    if real in above:
+        return
+    for entry in os.scandir(folder):
+        path = folder / entry.name
+        if entry.is_dir():
+            yield from _files_below(path, above | {real})
+        else:
+            yield path
 
 
 def _folder_of(file: Path, root: Path) -> str | None:

@@ -19,6 +19,10 @@ from builder.types import Network, Target, WeightsSource
 
 # Keys of the recipe that say what the server accepts, not what the network sees.
 SERVERS_OWN = {"max_bytes", "max_pixels", "frames"}
+LONGEST_FOLDER = 255
+"""Bytes of a name on Linux's filesystems."""
+LONGEST_MARK = "_v1000000"
+"""Of a version with other inputs or outputs than those before it."""
 
 
 @dataclass(frozen=True)
@@ -43,8 +47,7 @@ class Plan:
     @property
     def network_model(self) -> str:
         """Its Triton model's name: one config describes all versions, so precisions are models of their own."""
-        precision = "" if self.spec.precision == "fp32" else f"_{self.spec.precision}"
-        return f"{self.name}_{self.spec.format}{precision}"
+        return _network_model(self.name, self.spec)
 
     @property
     def target(self) -> Target:
@@ -65,12 +68,21 @@ class Plan:
         return verify.limits(self.spec.precision, self.spec.tolerance)
 
 
+def _network_model(name: str, spec: ModelSpec) -> str:
+    precision = "" if spec.precision == "fp32" else f"_{spec.precision}"
+    return f"{name}_{spec.format}{precision}"
+
+
 def plan(manifest: Manifest, selection: Sequence[str] = (), weights: str | None = None) -> list[Plan]:
     """What is to be built: the selected entries, or all. Raises ManifestError, NetworkError, WeightsError."""
     for name in selection:
         if name not in manifest.models:
             known = ", ".join(manifest.models)
             raise ManifestError(f"{manifest.path} has no model {name!r}; it has {known}")
+    if weights and not labels.is_text(weights):
+        raise WeightsError(
+            f"--weights {weights}: the path is no UTF-8, so that no config can record it; rename the file"
+        )
     plans = [_plan_one(manifest, name, weights) for name in selection or manifest.models]
     steps = {p.network_model: p.name for p in plans}
     for name in manifest.models:
@@ -92,6 +104,8 @@ def _plan_one(manifest: Manifest, name: str, override: str | None) -> Plan:
         raise NetworkError(str(manifest.error(str(error), *where, "network"))) from None
     if spec.format not in EXPORTERS:
         raise manifest.error(f"there is no format {spec.format!r}; choose {', '.join(EXPORTERS)}", *where, "format")
+    _check_name(manifest, name, spec)
+    _check_arguments(manifest, name, spec)
     _check_precision(manifest, name, spec)
     _check_labels(manifest, name, spec)
     cores = granted_cores()
@@ -145,6 +159,27 @@ def _as_trained(manifest: Manifest, name: str, card: Card) -> ModelSpec:
 
 def _contradiction(trained: Any) -> str:
     return f"these weights were trained with {trained}; leave the key out, since their card says it"
+
+
+def _check_name(manifest: Manifest, name: str, spec: ModelSpec) -> None:
+    """Raise ManifestError for a name that folders cannot have, once it is a network's with a version."""
+    folder = f"{_network_model(name, spec)}{LONGEST_MARK}"
+    if len(folder) > LONGEST_FOLDER:
+        raise manifest.error(
+            f"the name is too long by {len(folder) - LONGEST_FOLDER}: a folder's has {LONGEST_FOLDER} bytes at most, "
+            "and the network's adds format, precision and version",
+            "models",
+            name,
+        )
+
+
+def _check_arguments(manifest: Manifest, name: str, spec: ModelSpec) -> None:
+    known = networks.find(spec.network).arguments(spec.network)
+    for key in spec.arguments:
+        if known is not None and key not in known:
+            raise manifest.error(
+                f"{spec.network} has no such argument; it takes {', '.join(known)}", "models", name, "arguments", key
+            )
 
 
 def _check_precision(manifest: Manifest, name: str, spec: ModelSpec) -> None:

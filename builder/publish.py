@@ -91,6 +91,7 @@ def staging(repository: Path) -> Iterator[Path]:
     What killed builds left there is removed first: a folder whose lock nobody holds.
     """
     root = staging_root(repository)
+    _require_utf_8(repository)
     try:
         repository.mkdir(parents=True, exist_ok=True)
         root.mkdir(exist_ok=True)
@@ -111,6 +112,15 @@ def staging(repository: Path) -> Iterator[Path]:
         with signals.held():
             lock.release()
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def _require_utf_8(repository: Path) -> None:
+    try:
+        str(repository.absolute()).encode()
+    except UnicodeEncodeError:
+        raise PublishError(
+            f"the path of {repository} is no UTF-8, and the formats' writers know no other; choose another with -r"
+        ) from None
 
 
 def _require_one_filesystem(folder: Path, repository: Path) -> None:

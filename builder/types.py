@@ -178,6 +178,8 @@ class BuiltModel:
     artifact_bytes: int
     seconds: float
     check: Check
+    notes: tuple[str, ...] = ()
+    """What one should know of how it was made."""
 
 
 @dataclass(frozen=True)

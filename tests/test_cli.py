@@ -2,6 +2,7 @@
 
 import getpass
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from waiting import until
 
 from builder import errors
 from builder.cli import main as builder_main
+from builder.errors import PublishError, WeightsError
 from builder.networks import all_names
 from builder.pictures import SAMPLES
 from builder.types import Endpoints
@@ -96,6 +98,25 @@ def test_manifest_errors(tmp_path: Path) -> None:
     finished = build_repo("-m", tmp_path / "none.yaml")
     assert finished.returncode == errors.ManifestError.exit_code
     assert "does not exist; name a manifest with -m FILE" in finished.stderr
+
+
+def test_names_in_other_encodings_are_told(tmp_path: Path) -> None:
+    """Old archives have such names; the table, JSON and messages show them as \\udce9."""
+    folder = tmp_path / os.fsdecode(b"caf\xe9")
+    folder.mkdir()
+    (folder / "models.yaml").write_text("models: {lenet: {weights: random}}", encoding="utf-8")
+    for options in ([], ["--json"]):
+        finished = build_repo("--dry-run", "-m", folder / "models.yaml", "-r", folder / "repo", *options)
+        assert (finished.returncode, finished.stderr) == (0, "")
+        assert "caf\\udce9/repo/lenet" in finished.stdout
+    finished = build_repo("-m", folder / "models.yaml", "-r", folder / "repo")
+    assert finished.returncode == PublishError.exit_code
+    assert "caf\\udce9/repo is no UTF-8" in finished.stderr
+    assert "Traceback" not in finished.stderr
+    assert not (folder / "repo").exists()
+    finished = build_repo("-m", folder / "models.yaml", "-r", tmp_path / "repo", "--weights", folder / "w.pt")
+    assert finished.returncode == WeightsError.exit_code
+    assert "no config can record it; rename the file" in finished.stderr
 
 
 def test_usage_errors_exit_with_2(tmp_path: Path) -> None:

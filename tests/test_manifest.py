@@ -69,9 +69,27 @@ def test_missing_file_says_how_to_name_one(tmp_path: Path) -> None:
 
 def test_not_text_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "models.yaml"
-    path.write_bytes(b"\xff\xfe\x00models")
-    with pytest.raises(ManifestError, match="cannot be read"):
+    path.write_bytes(b"models:\n  lenet: {weights: caf\xe9.pt}\n")
+    with pytest.raises(ManifestError, match=r"models.yaml:2: cannot be read: 0xe9 is not UTF-8; save"):
         load_manifest(path)
+
+
+def test_a_mark_of_utf_8_is_no_part_of_the_first_key(tmp_path: Path) -> None:
+    path = tmp_path / "models.yaml"
+    path.write_bytes(b"\xef\xbb\xbfmodels:\r\n  alexnet:\r\n")
+    assert list(load_manifest(path).models) == ["alexnet"]
+
+
+@pytest.mark.parametrize(
+    ("entry", "length"), [("", 9 + 12), ("format: onnx, precision: fp16, ", 9 + 10), ("precision: int8, ", 9 + 17)]
+)
+def test_names_are_as_long_as_folders_may_be(entry: str, length: int, tmp_path: Path) -> None:
+    """Of the network, whose name is the longest of the three, with a version that it may get one day."""
+    longest = "n" * (255 - length)
+    entry += "network: lenet, weights: random, calibration: images"
+    assert plan(load_manifest(written(tmp_path, f"models: {{{longest}: {{{entry}}}}}")))
+    with pytest.raises(ManifestError, match=r"models.nnn.* too long by 1:"):
+        plan(load_manifest(written(tmp_path, f"models: {{{longest}n: {{{entry}}}}}")))
 
 
 @given(st.text(max_size=200))

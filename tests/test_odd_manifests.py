@@ -4,7 +4,7 @@ import io
 import json
 import operator
 import re
-from functools import partial
+from functools import partial, reduce
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +41,7 @@ STARTS = [
 BEYOND_A_SCHEMA = re.compile(
     "published under this name|cores are granted|cores, and|the largest batch is|the least share|no home folder"
     "|warmup_epochs is longer|a zero byte|finite number|does not exist; train it|is not beside it|digits is beyond"
-    r"|valid integer.*it says -?[0-9.e+]+\)|cannot be read"
+    r"|valid integer.*it says -?[0-9.e+]+\)|cannot be read|no such argument|too long by"
 )
 DEFINITIONS = {kind: schema(kind)["$defs"] for kind in ("models", "training")}
 
@@ -118,9 +118,9 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("odd") / "file.yaml"
 
 
-def judged(kind: str, path: Path, text: str) -> str:
+def judged(kind: str, path: Path, text: str | bytes) -> str:
     """The loader's refusal, with file and line in each of its lines; or nothing."""
-    path.write_text(text, encoding="utf-8")
+    path.write_bytes(text.encode() if isinstance(text, str) else text)
     try:
         load(kind, path)
     except BuilderError as error:
@@ -158,6 +158,56 @@ def test_trainings_are_taken_by_both_or_refused_with_file_and_line(path: Path, t
 @MANY
 def test_any_signs_are_a_manifest_or_a_refusal(path: Path, text: str) -> None:
     judged("models", path, f"models:\n{text}")
+
+
+# --- good files, spoilt ---
+
+GOOD = {
+    "models": [
+        "models:\n  alexnet:\n  vgg16: {weights: IMAGENET1K_V1, format: onnx, max_batch_size: 16}\n",
+        "models:\n  flowers: &base\n    network: lenet\n    arguments: {num_classes: 5}\n    weights: runs/best.ckpt\n"
+        "    labels: [rose, 'tulip', 3]\n    images: {data: val, samples: 16}\n  more: {<<: *base, seed: 0x1F}\n",
+        "# yaml-language-server: $schema=builder/models.schema.json\nmodels:\n  mine:\n    network: nets/mine.py:make\n"
+        "    weights: included\n    preprocess: {channels: 3, resize: 256, crop: 224, mean: [0.5, 0.5, 0.5], std: "
+        "[.5, 5e-1, 0.5]}\n    tolerance: {noise: 0.1}\n    precision: int8\n    calibration: ~/photos\n",
+    ],
+    "training": [
+        "network: lenet\ndata: digits\nepochs: 2\nlr: 1e-3\noptimizer: {name: sgd, momentum: 0.9}\n",
+        "network: vgg16\nweights: DEFAULT\nlearn: [classifier]\nunfreeze: {epoch: 4, lr: 0.00001}\ndata:\n"
+        "  set: image_folder\n  root: data/flowers\n  validation: 0.2\naugment: {resized_crop: [0.6, 1], flip: 0.5}\n"
+        "class_weights: balanced\nsamples: {heldout: 500}\nout: runs/flowers\n",
+    ],
+}
+SPLINTERS = [
+    b"", b" ", b"  ", b"\n", b"\n  ", b"\t", b":", b": ", b"-", b"- ", b"[", b"]", b"{", b"}", b",", b"'", b'"', b"#",
+    b"&a ", b"*a", b"*base", b"<<: ", b"!!int ", b"!x ", b"|", b">", b"%", b"@", b"---\n", b"...\n", b"? ", b"\\",
+    b"0", b"9" * 50, b"-1", b".nan", b"1e999", b"null", b"~", b"true", b"2024-02-31", b"models: ", b"[" * 200,
+    b"\xe9", b"\xff\xfe", b"\0", b"\x7f", b"\xed\xa0\x80", b"\xef\xbb\xbf", b"\r", b"\r\n", b'"\\x', b'"\\ud800"',
+    "é\u2028\u0085".encode(),
+]  # fmt: skip
+BLOWS = st.tuples(st.integers(0, 999), st.integers(0, 12), st.sampled_from(SPLINTERS))
+
+
+def struck(content: bytes, blow: tuple[int, int, bytes]) -> bytes:
+    """Some bytes of it replaced."""
+    at = len(content) * blow[0] // 1000
+    return content[:at] + blow[2] + content[at + blow[1] :]
+
+
+@pytest.mark.parametrize("kind", GOOD)
+@given(data=st.data(), blows=st.lists(BLOWS, min_size=1, max_size=3))
+@settings(PATIENT, max_examples=250, derandomize=True)
+def test_spoilt_files_are_read_or_refused_with_file_and_line(
+    kind: str, data: st.DataObject, blows: list[tuple[int, int, bytes]], path: Path
+) -> None:
+    content = data.draw(st.sampled_from(GOOD[kind])).encode()
+    refusal = judged(kind, path, reduce(struck, blows, content))
+    event("refused" if refusal else "read")
+
+
+@pytest.mark.parametrize("kind", GOOD)
+def test_what_is_spoilt_was_good(kind: str, path: Path) -> None:
+    assert [judged(kind, path, text) for text in GOOD[kind]] == [""] * len(GOOD[kind])
 
 
 # --- aliases and merge keys ---

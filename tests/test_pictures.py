@@ -53,6 +53,22 @@ def dataset(folder: Path, body: str) -> ImageSet:
     return images("sets.py:make", samples=3)
 
 
+def test_links_to_folders_are_followed_but_never_in_circles(tmp_path: Path) -> None:
+    """That is how subsets are made of others' images."""
+    for name in ("cat", "dog"):
+        (tmp_path / "all" / name).mkdir(parents=True)
+        shutil.copy(PHOTOS[0], tmp_path / "all" / name / "0.jpg")
+    (tmp_path / "some" / "dog" / "more").mkdir(parents=True)
+    (tmp_path / "some" / "cat").symlink_to(tmp_path / "all" / "cat")
+    (tmp_path / "some" / "dog" / "more" / "dogs").symlink_to(tmp_path / "all" / "dog")
+    for number, place in enumerate((tmp_path, tmp_path / "some", tmp_path / "some" / "dog", tmp_path / "nowhere")):
+        (tmp_path / "some" / "dog" / f"circle{number}").symlink_to(place)
+    found = find(images("some"), tmp_path)
+    names = [Path(picture.name).relative_to(tmp_path / "some").as_posix() for picture in found]
+    assert names == ["cat/0.jpg", "dog/more/dogs/0.jpg"]
+    assert [picture.truth for picture in found] == ["cat", "dog"]
+
+
 def test_datasets_are_spread_and_iterables_cut(tmp_path: Path) -> None:
     indexed = dataset(tmp_path, "return [(Image.new('RGB', (9, 9), (i, 0, 0)), i) for i in range(9)]")
     assert [p.truth for p in find(indexed, tmp_path)] == [0, 3, 6]

@@ -30,6 +30,7 @@ ONLY_THE_LOADER = {
     "name_clash", "optimum_beyond_the_one_given", "crop_upside_down", "warmup_beyond",
     # The machine, the data or the network must be asked; a word may be a file's name.
     "misspelt_labels", "labels_of_no_set",
+    "argument_of_others", "long_name",
     "too_many_threads", "classes_of_others", "labels_of_others", "weights_of_others", "no_such_part",
     "home_of_nobody", "labels_in_the_home_of_nobody", "images_in_the_home_of_nobody",
     # JSON has no such values, and takes 0123 for a number.

@@ -127,6 +127,9 @@ def _print_plans(plans: list[Plan], repository: Path, as_json: bool) -> None:
 def _print_outcome(outcome: Outcome, repository: Path, as_json: bool) -> None:
     for failure in outcome.failed:
         say(f"{failure.name}: FAILED: {failure.error}")
+    for model in outcome.built:
+        for note in model.notes:
+            say(f"{model.name}: {note}")
     untrained = [model.name for model in outcome.built if not model.trained]
     if untrained:
         say(f"WARNING: random weights, so the answers are MEANINGLESS: {', '.join(untrained)}")

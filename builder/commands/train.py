@@ -62,19 +62,17 @@ def train(
 
 
 def _settings(items: list[str]) -> dict[str, Any]:
-    from ruamel.yaml import YAML
-    from ruamel.yaml.error import YAMLError
+    from builder import yamltree
 
     found = {}
     for item in items:
         key, separator, text = item.partition("=")
-        try:
-            value = YAML(typ="safe", pure=True).load(text)
-        except YAMLError:
-            separator = ""
         if not (key and separator):
             raise ManifestError(f"--set {item}: it takes KEY=VALUE, such as schedule.name=cosine")
-        found[key] = value
+        try:
+            found[key] = yamltree.plain(yamltree.read(text))
+        except yamltree.Mistake as mistake:
+            raise ManifestError(f"--set {key}: {mistake.problem}") from None
     return found
 
 

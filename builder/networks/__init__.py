@@ -24,6 +24,9 @@ class Family(Protocol):
     def facts(self, name: str) -> NetworkFacts:
         """What is known of one of `names()`."""
 
+    def arguments(self, name: str) -> Sequence[str] | None:
+        """Those that its constructor takes; None: only making it tells."""
+
 
 NETWORKS: dict[str, Family] = {
     "torchvision": torchvision,

@@ -5,6 +5,7 @@ Module and parameter names are the article's, so that state dicts saved by its r
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -29,6 +30,11 @@ def make(request: NetworkRequest) -> Network:
 
 def facts(name: str) -> NetworkFacts:
     return NetworkFacts(name, "alexnet", 2012, 8, 46_764_746, 90.2, None, 0.938, "Fashion-MNIST")
+
+
+def arguments(name: str) -> Sequence[str] | None:
+    del name
+    return tuple(inspect.signature(alexnet_gray).parameters)
 
 
 def alexnet_gray(num_classes: int = 10) -> nn.Module:

@@ -5,6 +5,7 @@ Y. LeCun et al., "Gradient-based learning applied to document recognition", 1998
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -29,6 +30,11 @@ def make(request: NetworkRequest) -> Network:
 
 def facts(name: str) -> NetworkFacts:
     return NetworkFacts(name, "lenet", 1998, 5, 61_706, None, None, 0.000417, None)
+
+
+def arguments(name: str) -> Sequence[str] | None:
+    del name
+    return tuple(inspect.signature(lenet).parameters)
 
 
 def lenet(num_classes: int = 10) -> nn.Module:

@@ -11,12 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from builder.errors import WeightsError
-from builder.networks import weights
+from builder.networks import state_files, weights
 from builder.recipe import recipe_from_transforms
 from builder.types import Network, NetworkFacts, NetworkRequest, WeightsSource
 
 if TYPE_CHECKING:
-    import torch
     from torch import nn
 
 DEFAULT_WEIGHTS: str | None = "DEFAULT"
@@ -79,6 +78,11 @@ def facts(name: str) -> NetworkFacts:
     )
 
 
+def arguments(name: str) -> Sequence[str] | None:
+    del name  # builders hand on whatever they get
+    return None
+
+
 def make(request: NetworkRequest) -> Network:
     source = request.weights
     if source.kind == "random":
@@ -104,7 +108,7 @@ def _entry(name: str, entry: str) -> Any:
     members = _weights_of(name)
     if entry != "DEFAULT" and entry not in members.__members__:
         known = ", ".join(["DEFAULT", *members.__members__])
-        raise WeightsError(f"{name} has no weights named {entry!r}; it has {known}; {weights.WAYS_OUT}")
+        raise WeightsError(f"{name} has no weights named {entry!r}; it has {known}; {state_files.WAYS_OUT}")
     return members[entry] if entry != "DEFAULT" else members.DEFAULT
 
 
@@ -124,13 +128,14 @@ def _from_file(request: NetworkRequest, source: WeightsSource) -> Network:
     """
     path = source.path
     assert path is not None  # parse_weights gives every "file" source one
-    state = weights.read_state(path)
+    saved = state_files.read(path)
     entry = recognised(_weights_of(request.name), weights.file_sha256(path))
     if entry is not None:
         return _pretrained(request, entry, path)
-    module = weights.make_with_state(_maker(request, {}), _served(request.name, state), str(path))
+    unused = AUXILIARY_PREFIXES.get(request.name, ())
+    module, facts = weights.make_with_state(_maker(request, {}), saved, str(path), unused)
     recipe = recipe_from_transforms(_first(request.name).transforms())
-    return Network(module.eval(), recipe, None, True, weights.provenance(request))
+    return Network(module.eval(), recipe, None, True, weights.provenance(request) | facts)
 
 
 def recognised(entries: Iterable[Any], digest: str) -> Any:
@@ -145,9 +150,9 @@ def recognised(entries: Iterable[Any], digest: str) -> Any:
 def _pretrained(request: NetworkRequest, entry: Any, path: Path) -> Network:
     arguments = entry_arguments(request.name, entry)
     make = _maker(request, arguments)
-    state = _served(request.name, weights.read_state(path))
-    module = weights.make_with_state(make, state, f"{entry} of {request.name}")
-    provenance = weights.provenance(request, path) | {"weights": str(entry)}
+    unused = AUXILIARY_PREFIXES.get(request.name, ())
+    module, facts = weights.make_with_state(make, state_files.read(path), f"{entry} of {request.name}", unused)
+    provenance = weights.provenance(request, path) | {"weights": str(entry)} | facts
     recipe = recipe_from_transforms(entry.transforms())
     return Network(module.eval(), recipe, _labels(entry), True, provenance, arguments)
 
@@ -173,11 +178,6 @@ def _maker(request: NetworkRequest, arguments: dict[str, Any]) -> Any:
         return build(weights=None, **(arguments | request.arguments))  # type: ignore[no-any-return]
 
     return weights.guard_arguments(make, request)
-
-
-def _served(name: str, state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    dropped = AUXILIARY_PREFIXES.get(name, ())
-    return {key: value for key, value in state.items() if not key.startswith(dropped)} if dropped else state
 
 
 def _first(name: str) -> Any:

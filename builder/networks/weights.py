@@ -1,30 +1,28 @@
-"""State dicts: found, checked, read and fitted into modules. Shared by the families."""
+"""Weights: found, checked and made into modules. Shared by the families."""
 
 from __future__ import annotations
 
 import hashlib
-import pickle
 import re
 import sys
-import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.error import URLError
 
 from builder.errors import NetworkError, WeightsError
+from builder.networks import state_files
+from builder.networks.fitting import fit
+from builder.networks.state_files import WAYS_OUT, Saved
 from builder.types import Network, NetworkRequest, WeightsSource
 
 if TYPE_CHECKING:
-    import torch
     from torch import nn
 
     from builder.recipe import PreprocessRecipe
 
-WAYS_OUT = "name a local state-dict file with `weights: PATH`, or build with `--weights random`"
-# The keys under which training loops like to nest the state dict.
-NESTING_KEYS = ("state_dict", "model_state_dict", "model")
-SHOWN_KEYS = 3
+READ_AS = "weights_read"
+"""Fact of the config: what was done to understand the file, where that was not all plain."""
 
 
 def file_sha256(path: Path) -> str:
@@ -65,91 +63,34 @@ def url_digest(url: str) -> str | None:
     return match[1] if match else None
 
 
-def read_state(path: Path) -> dict[str, torch.Tensor]:
-    """The tensors of a .pt, .pth or .safetensors file, mapped into memory where the file allows."""
-    if not path.is_file():
-        raise WeightsError(f"the weights file {path} does not exist; correct `weights:`, or {WAYS_OUT}")
-    if path.suffix == ".safetensors":
-        return _read_safetensors(path)
-    import torch
-
-    try:
-        loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
-    except pickle.UnpicklingError:
-        raise WeightsError(
-            f"{path} holds more than tensors (a pickled module?), which could run code when loaded, or is "
-            "damaged; save the state dict alone: torch.save(model.state_dict(), PATH)"
-        ) from None
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        raise WeightsError(f"{path} cannot be read as a PyTorch file: {_first_line(error)}") from None
-    return _tensors(loaded, path)
+def read_state(path: Path) -> dict[str, Any]:
+    """The state dict of a file, as it is there. Raises WeightsError."""
+    return state_files.read(path).tensors
 
 
-def _read_safetensors(path: Path) -> dict[str, torch.Tensor]:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        return load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise WeightsError(f"{path} cannot be read as a safetensors file: {_first_line(error)}") from None
-
-
-def _tensors(loaded: Any, path: Path) -> dict[str, torch.Tensor]:
-    import torch
-
-    for key in NESTING_KEYS:
-        if isinstance(loaded, Mapping) and isinstance(loaded.get(key), Mapping):
-            loaded = loaded[key]
-    if not isinstance(loaded, Mapping) or not all(isinstance(value, torch.Tensor) for value in loaded.values()):
-        raise WeightsError(f"{path} is not a state dict; save one: torch.save(model.state_dict(), PATH)")
-    state = dict(loaded)
-    prefix = "module."  # what DistributedDataParallel leaves
-    if state and all(key.startswith(prefix) for key in state):
-        state = {key.removeprefix(prefix): value for key, value in state.items()}
-    return state
-
-
-def make_with_state(make: Callable[[], nn.Module], state: Mapping[str, torch.Tensor], origin: str) -> nn.Module:
-    """A module from `make` that holds `state`; `origin` names it in errors.
+def make_with_state(
+    make: Callable[[], nn.Module], saved: Saved, origin: str, unused: Sequence[str] = ()
+) -> tuple[nn.Module, dict[str, str]]:
+    """A module from `make` that holds `saved`, and what the config is to record of that; `origin` names it in errors.
 
     Made on the meta device and given the file's own tensors, so that neither initialisation nor a
-    second copy of the weights costs anything. Modules that cannot be made so are made as usual.
+    second copy of the weights costs anything. Modules that cannot be made so are made as usual, as are
+    those whose own loading needs numbers.
     """
     import torch
 
     try:
         with torch.device("meta"):
             module = make()
-    except (RuntimeError, NotImplementedError, NetworkError):  # the last is what a user's own callable fails with
+        notes = fit(module, saved, origin, unused)
+        is_whole = not any(tensor.is_meta for tensor in [*module.parameters(), *module.buffers()])
+    except (RuntimeError, NotImplementedError, NetworkError, WeightsError):  # NetworkError: of a user's own callable
+        is_whole = False
+    if not is_whole:  # there may be buffers, too, that a state dict does not hold
         module = make()
-    _fit(module, state, origin)
-    tensors = [*module.parameters(), *module.buffers()]
-    if any(tensor.is_meta for tensor in tensors):  # buffers that a state dict does not hold
-        module = make()
-        _fit(module, state, origin)
-    return module.requires_grad_(False)
-
-
-def _fit(module: nn.Module, state: Mapping[str, torch.Tensor], origin: str) -> None:
-    wanted = module.state_dict()
-    missing = [key for key in wanted if key not in state]
-    unexpected = [key for key in state if key not in wanted]
-    wrong = [
-        f"{key} is {list(state[key].shape)} in the file and {list(wanted[key].shape)} in the network"
-        for key in wanted
-        if key in state and state[key].shape != wanted[key].shape
-    ]
-    problems = [f"missing {key}" for key in missing] + [f"unknown {key}" for key in unexpected] + wrong
-    if problems:
-        more = f" and {len(problems) - SHOWN_KEYS} more" if len(problems) > SHOWN_KEYS else ""
-        raise WeightsError(
-            f"{origin} does not fit the network: {'; '.join(problems[:SHOWN_KEYS])}{more}. Correct `network:` "
-            "or its `arguments:` (such as num_classes), or name another file"
-        )
-    # Half-precision checkpoints come back to the network's own type.
-    cast = {key: value.to(wanted[key].dtype) for key, value in state.items()}
-    module.load_state_dict(cast, assign=True)
+        notes = fit(module, saved, origin, unused)
+    notes = (*saved.notes, *notes)
+    return module.requires_grad_(False), {READ_AS: "; ".join(notes)} if notes else {}
 
 
 def make_random(make: Callable[[], nn.Module], seed: int) -> nn.Module:
@@ -166,15 +107,15 @@ def make_network(make: Callable[[], nn.Module], request: NetworkRequest, recipe:
     source = request.weights
     guarded = guard_arguments(make, request)
     if source.kind == "random":
-        module, trained = make_random(guarded, source.seed), False
-    elif source.kind == "file":
-        module, trained = make_with_state(guarded, read_state(_path(source)), str(source.path)), True
-    else:
-        raise WeightsError(
-            f"{request.name} has no weights named {source.name!r}; a file's name ends in .pt, .pth or .safetensors; "
-            f"{WAYS_OUT}"
-        )
-    return Network(module.eval(), recipe, None, trained, provenance(request))
+        module = make_random(guarded, source.seed)
+        return Network(module.eval(), recipe, None, False, provenance(request))
+    if source.kind == "file":
+        module, facts = make_with_state(guarded, state_files.read(_path(source)), str(source.path))
+        return Network(module.eval(), recipe, None, True, provenance(request) | facts)
+    raise WeightsError(
+        f"{request.name} has no weights named {source.name!r}; a file without a suffix is written ./{source.name}; "
+        f"{WAYS_OUT}"
+    )
 
 
 def guard_arguments(make: Callable[[], nn.Module], request: NetworkRequest) -> Callable[[], nn.Module]:
@@ -203,7 +144,3 @@ def provenance(request: NetworkRequest, path: Path | None = None) -> dict[str, s
 def _path(source: WeightsSource) -> Path:
     assert source.path is not None  # parse_weights gives every "file" source one
     return source.path
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().split("\n", 1)[0]

@@ -6,11 +6,9 @@ from typing import get_args
 
 from builder import labels, networks
 from builder.exporters import EXPORTERS
-from builder.manifest import NAME_PATTERN, WEIGHTS_SUFFIXES, ManifestFile, ModelSpec
+from builder.manifest import FILE_PATTERN, NAME_PATTERN, ManifestFile, ModelSpec
 from builder.schemas.parts import GIVEN, OWN_CALLABLE, Schema, of_model, said, when, whole_recipe
 
-FILE_PATTERN = "/|({})$".format("|".join(suffix.replace(".", r"\.") for suffix in WEIGHTS_SUFFIXES))
-"""Of weights: as `manifest.parse_weights` tells a file."""
 DEVICES: tuple[str, ...] = get_args(ModelSpec.model_fields["device"].annotation)
 ENTRY = {"$ref": "#/$defs/ModelSpec"}
 

@@ -18,18 +18,30 @@ BEST = "best.safetensors"
 
 def write(path: Path, writer: Callable[[Path], object]) -> None:
     """Let `writer` write a file beside `path`, and put it in its place. Raises TrainingError; then nothing changed."""
-    partial = path.with_name(f".{path.name}.partial")
+    write_together({path: writer})
+
+
+def write_together(writers: Mapping[Path, Callable[[Path], object]]) -> None:
+    """The same for files that belong together: all are whole before the first is put in its place."""
+    path = Path()
     try:
-        writer(partial)
-        with partial.open("rb") as file:
-            os.fsync(file.fileno())
-        partial.replace(path)
+        for path, writer in writers.items():
+            writer(partial_of(path))
+            with partial_of(path).open("rb") as file:
+                os.fsync(file.fileno())
+        for path in writers:
+            partial_of(path).replace(path)
     except BaseException as error:
-        partial.unlink(missing_ok=True)
+        for other in writers:
+            partial_of(other).unlink(missing_ok=True)
         if not isinstance(error, OSError | RuntimeError):  # torch reports a full disk as a RuntimeError
             raise
         kept = "; the one before it is kept" if path.exists() else ""
         raise TrainingError(f"{path} cannot be written: {_reason(error)}{kept}; make room and start again") from None
+
+
+def partial_of(path: Path) -> Path:
+    return path.with_name(f".{path.name}.partial")
 
 
 def write_text(path: Path, text: str) -> None:
@@ -57,8 +69,8 @@ def load(folder: Path) -> dict[str, Any] | None:
     return state
 
 
-def save_weights(path: Path, module: torch.nn.Module) -> None:
-    """The state dict as safetensors, on the CPU. Raises TrainingError."""
+def weights_writer(module: torch.nn.Module) -> Callable[[Path], object]:
+    """Of the state dict as safetensors, on the CPU."""
     from safetensors import SafetensorError
     from safetensors.torch import save_file
 
@@ -69,8 +81,10 @@ def save_weights(path: Path, module: torch.nn.Module) -> None:
         except SafetensorError as error:
             raise OSError(str(error)) from None
 
-    write(path, writer)
+    return writer
 
 
 def _reason(error: Exception) -> str:
+    if "unexpected pos" in str(error):  # what torch makes of a write that came to an end
+        return "the disk, or the size that a file may have, is at its end"
     return (getattr(error, "strerror", None) or str(error)).strip().split("\n", 1)[0]

@@ -21,6 +21,7 @@ from pydantic import (
 
 from builder import documents
 from builder.errors import ManifestError
+from builder.labels import is_text
 from builder.recipe import RecipeOverrides, resolved
 from builder.settings import Labels, Text, UserPath, UserText
 from builder.usercode import is_callable_name
@@ -226,7 +227,17 @@ def load_run(path: Path | None, changes: Mapping[str, Any]) -> Run:
     if is_callable_name(config.network):
         _require_recipe(config, document)
     name = path.stem if path else config.network.rpartition(":")[2]
-    return Run(config, base, base / (config.out or Path("runs", name)).expanduser(), document)
+    run = Run(config, base, base / (config.out or Path("runs", name)).expanduser(), document)
+    _require_text(run)
+    return run
+
+
+def _require_text(run: Run) -> None:
+    """Raise ManifestError for places that a card cannot name, and that not all of a run's files can be written to."""
+    own = [("network", run.base.absolute())] if is_callable_name(run.config.network) else []
+    for key, place in (*own, ("out", run.out.absolute())):
+        if not is_text(str(place)):
+            raise run.error(f"the path {str(place)!r} is no UTF-8; rename its folders, or name another", key)
 
 
 def _require_recipe(config: TrainingConfig, document: documents.Document[TrainingConfig] | None) -> None:
@@ -250,7 +261,10 @@ def _changed(config: TrainingConfig, changes: Mapping[str, Any]) -> TrainingConf
     said = config.model_dump(exclude_unset=True)
     for key, value in changes.items():
         group, _, last = key.rpartition(".")
-        (said.setdefault(group, {}) if group else said)[last] = value
+        into = said.setdefault(group, {}) if group else said
+        if not isinstance(into, dict):
+            raise ManifestError(f"the command line asks for something impossible: {group}: has no keys, such as {last}")
+        into[last] = value
     try:
         return TrainingConfig.model_validate(said)
     except ValidationError as error:

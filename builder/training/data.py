@@ -157,13 +157,24 @@ class Batches:
         self.start = 0
         """Batches to leave out: they were taken before the run was cut off."""
 
+    @property
+    def total(self) -> int:
+        """Batches of a whole epoch.
+
+        A last one of single images joins the one before it: batch normalisation cannot learn from one.
+        """
+        rest = self._count % self._size
+        is_single = self._seed is not None and rest <= self._world < self._size < self._count
+        return self._count // self._size if is_single else -(-self._count // self._size)
+
     def __len__(self) -> int:
-        return max(0, -(-self._count // self._size) - self.start)
+        return max(0, self.total - self.start)
 
     def __iter__(self) -> Iterator[list[Key]]:
         order = self._order()
-        for begin in range(self.start * self._size, self._count, self._size):
-            batch = order[begin : begin + self._size]
+        for number in range(self.start, self.total):
+            end = (number + 1) * self._size if number + 1 < self.total else self._count
+            batch = order[number * self._size : end]
             if self._seed is not None:  # all processes take as many steps, of as many images
                 batch += [order[i % self._count] for i in range(-len(batch) % self._world)]
             share = batch[self._rank :: self._world]

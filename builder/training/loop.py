@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from builder.errors import TrainingError
+from builder.errors import BuilderError, TrainingError
+from builder.reasons import reason
 from builder.training.config import TrainingConfig
 from builder.training.data import Batches, decoded, mixed
 from builder.training.machine import Machine
@@ -17,6 +19,10 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
+AUXILIARY_SHARE = 0.3
+"""Of auxiliary classifiers in the loss, as GoogLeNet's paper has it."""
+MAIN = ("logits", "scores", "out")
+ONE_VALUE = "Expected more than 1 value per channel"
 # How often a GPU is asked whether the loss is a number: asking waits for it.
 STEPS_BETWEEN_LOOKS = 50
 
@@ -85,6 +91,9 @@ class Job:
     model: nn.Module = field(init=False)
     """The module, as all processes share it."""
     scaler: Any = None
+    say: Callable[[str], None] = lambda _: None
+    """Told what one should know of the network."""
+    _is_told: bool = False
 
     def __post_init__(self) -> None:
         import torch
@@ -93,10 +102,43 @@ class Job:
             self.machine.device.type, enabled=self.machine.mixed is torch.float16 and self.machine.on_gpu
         )
 
+    def scores(self, output: Any, images: int) -> list[torch.Tensor]:
+        """Of the classes, the network's own first, and then those of auxiliary classifiers. Raises TrainingError."""
+        import torch
+
+        parts = _parts(output)
+        found = [part for part in parts if isinstance(part, torch.Tensor) and part.shape == (images, self.classes)]
+        if not found or found[0] is not parts[0]:
+            raise TrainingError(
+                f"{self.config.network} gives {_described(output)} for {images} images of {self.classes} classes; one "
+                "score a class is needed, first of what it gives"
+            )
+        self._tell(len(found) - 1, len(parts) - len(found))
+        return found
+
+    def _tell(self, auxiliary: int, others: int) -> None:
+        if self._is_told or not auxiliary + others:
+            return
+        self._is_told = True
+        learnt = [f"{auxiliary} auxiliary scores are learnt from by a share of {AUXILIARY_SHARE}"] * bool(auxiliary)
+        aside = [f"{others} other outputs are left aside"] * bool(others)
+        self.say(f"{self.config.network} gives more while it trains: {', '.join(learnt + aside)}")
+
     @property
     def steps(self) -> int:
         """Of an epoch."""
-        return -(-len(self.train.dataset) // self.config.batch_size)
+        return self.batches.total
+
+
+def _parts(output: Any) -> list[Any]:
+    """What a network gives, the scores that it is served for first, where their name tells."""
+    if isinstance(output, Mapping):
+        return [output[key] for key in sorted(output, key=lambda key: key not in MAIN) if output[key] is not None]
+    return [part for part in output if part is not None] if isinstance(output, tuple | list) else [output]
+
+
+def _described(output: Any) -> str:
+    return str(list(output.shape)) if hasattr(output, "shape") else f"a {type(output).__name__}"
 
 
 def make_optimizer(module: nn.Module, config: TrainingConfig, learning: set[str]) -> torch.optim.Optimizer:
@@ -181,10 +223,11 @@ def step(job: Job, images: torch.Tensor, classes: torch.Tensor, sums: Sums) -> N
 
     machine, config = job.machine, job.config
     images, classes = machine.placed(images), classes.to(machine.device, non_blocking=True)
-    with machine.autocast():
-        logits = job.model(images)
-        loss = job.criterion(logits, classes)
-    job.scaler.scale(loss).backward()
+    with foreign(job), machine.autocast():
+        logits, *more = job.scores(job.model(images), len(images))
+        loss = job.criterion(logits, classes) + AUXILIARY_SHARE * sum(job.criterion(scores, classes) for scores in more)
+    with foreign(job):
+        job.scaler.scale(loss).backward()
     if config.clip:
         job.scaler.unscale_(job.optimizer)
         torch.nn.utils.clip_grad_norm_(job.module.parameters(), config.clip)
@@ -192,6 +235,25 @@ def step(job: Job, images: torch.Tensor, classes: torch.Tensor, sums: Sums) -> N
     job.scaler.update()
     job.optimizer.zero_grad(set_to_none=True)
     sums.add(loss, logits, classes)
+
+
+@contextmanager
+def foreign(job: Job) -> Iterator[None]:
+    """What a network's own code does wrong, which training alone may meet. Raises TrainingError."""
+    import torch
+
+    try:
+        yield
+    except (BuilderError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:
+        if "can't allocate memory" in str(error):
+            raise
+        said = reason(error)
+        more = "; batch normalisation needs several images a batch: raise batch_size" * (ONE_VALUE in said)
+        raise TrainingError(
+            f"{job.config.network} fails while it trains: {type(error).__name__}: {said}{more}"
+        ) from error
 
 
 def require_number(sums: Sums, progress: Progress) -> None:
@@ -212,8 +274,8 @@ def evaluate(job: Job) -> dict[str, Any]:
     with torch.inference_mode():
         for images, classes in decoded(job.heldout):
             classes = classes.to(job.machine.device, non_blocking=True)
-            with job.machine.autocast():
-                logits = job.module(job.machine.placed(images))
+            with foreign(job), job.machine.autocast():
+                logits = job.scores(job.module(job.machine.placed(images)), len(images))[0]
                 loss = job.criterion(logits, classes)
             sums.add(loss, logits, classes)
             metrics.update(logits.float(), classes)

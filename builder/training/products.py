@@ -29,26 +29,35 @@ LABELS = "labels.txt"
 def keep(run: Run, split: Split, pupil: Student, module: nn.Module, best: dict[str, Any]) -> None:
     """Weights, card and labels of the best epoch so far. Raises TrainingError."""
     weights = run.out / checkpoint.BEST
-    checkpoint.save_weights(weights, module)
-    checkpoint.write_text(run.out / LABELS, "".join(f"{label}\n" for label in split.labels))
-    card = make_card(run, split, pupil, weights, best)
-    checkpoint.write_text(card_path(weights), card.model_dump_json(indent=1) + "\n")
+    labels = "".join(f"{label}\n" for label in split.labels)
+
+    def write_card(partial: Path) -> None:
+        card = make_card(run, split, pupil, weights, best, file_sha256(checkpoint.partial_of(weights)))
+        partial.write_text(card.model_dump_json(indent=1) + "\n", encoding="utf-8")
+
+    checkpoint.write_together(
+        {
+            weights: checkpoint.weights_writer(module),
+            run.out / LABELS: lambda partial: partial.write_text(labels, encoding="utf-8"),
+            card_path(weights): write_card,
+        }
+    )
 
 
-def make_card(run: Run, split: Split, pupil: Student, weights: Path, best: dict[str, Any]) -> Card:
+def make_card(run: Run, split: Split, pupil: Student, weights: Path, best: dict[str, Any], digest: str) -> Card:
     classes = {
         label: {key: round(best[key][number], 6) for key in ("precision", "recall", "f1")}
         for number, label in enumerate(split.labels)
     }
     return Card(
         weights=weights.name,
-        sha256=file_sha256(weights),
+        sha256=digest,
         network=relative(absolute(run.config.network, run.base), run.out),
         arguments=pupil.arguments,
         recipe=pupil.recipe,
         labels=split.labels,
-        data=split.described(),
-        training=run.config.model_dump(mode="json", exclude={"out", "arguments", "network", "labels"}),
+        data=_readable(split.described()),
+        training=_readable(run.config.model_dump(mode="json", exclude={"out", "arguments", "network", "labels"})),
         metrics={key: round(best[key], 6) for key in ("epoch", "accuracy", "top5", "loss")} | {"classes": classes},
         software={
             "build-repo": __version__,
@@ -57,6 +66,13 @@ def make_card(run: Run, split: Split, pupil: Student, weights: Path, best: dict[
         },
         made_at=datetime.now(UTC).isoformat(timespec="seconds"),
     )
+
+
+def _readable(tree: Any) -> Any:
+    """With names of files that are in no UTF-8 as text, for people."""
+    if isinstance(tree, dict):
+        return {key: _readable(value) for key, value in tree.items()}
+    return tree.encode(errors="backslashreplace").decode() if isinstance(tree, str) else tree
 
 
 def write_samples(run: Run, split: Split, recipe: PreprocessRecipe) -> None:

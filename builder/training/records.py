@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from builder.errors import TrainingError
 from builder.training import checkpoint
 
 COLUMNS = (
@@ -39,10 +40,15 @@ class Events:
         self._writer = SummaryWriter(str(folder / "tensorboard"), purge_step=next_epoch)
 
     def add(self, record: dict[str, float]) -> None:
-        for key, value in record.items():
-            if key != "epoch":
-                self._writer.add_scalar(key, value, int(record["epoch"]))
-        self._writer.flush()
+        try:
+            for key, value in record.items():
+                if key != "epoch":
+                    self._writer.add_scalar(key, value, int(record["epoch"]))
+            self._writer.flush()
+        except OSError as error:  # of the thread that writes
+            raise TrainingError(
+                f"{self._writer.log_dir} cannot be written: {error.strerror}; make room and start again"
+            ) from None
 
     def close(self) -> None:
         self._writer.close()

@@ -69,9 +69,12 @@ def train(run: Run, fresh: bool = False, watcher: Watcher | None = None) -> Resu
         split = load_data(run, watcher)
         state = None if fresh else checkpoint.load(run.out)
         pupil = student.make(run, len(split.labels))
+        if pupil.note and place.is_first:
+            watcher.say(f"weights: {pupil.note}")
         if run.config.data.check and place.is_first and not (state and state["data"] == split.digest):
             check_data(split, pupil.recipe, watcher)
         job = make_job(run, place, split, pupil)
+        job.say = watcher.say if place.is_first else job.say
         progress, sums = _resumed(run, job, split, state) if state else (Progress(), Sums.none(place))
         resumed_at = progress.epoch if state else 0
         if place.is_first and not state:
@@ -190,9 +193,8 @@ def make_job(run: Run, place: Machine, split: Split, pupil: Student) -> Job:
 
     config, recipe = run.config, pupil.recipe
     examples = _examples(run, split, recipe)
-    student.probe(
-        pupil, torch.stack([examples["heldout"][1, i][0] for i in range(PROBED)]), len(split.labels), config.network
-    )
+    probed = [examples["heldout"][1, i % len(split.heldout)][0] for i in range(PROBED)]
+    student.probe(pupil, torch.stack(probed), len(split.labels), config.network)
     layout = torch.channels_last if place.channels_last else torch.contiguous_format
     module = pupil.module.to(place.device, memory_format=layout)  # type: ignore[call-overload]
     batches = Batches(len(split.train), config.batch_size, config.seed, place.rank, place.world)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +34,8 @@ class Student:
     origin: str
     head: set[str] = field(default_factory=set)
     """Parameters that no weights were found for."""
+    note: str = ""
+    """What one should know of how the weights that it starts from were read."""
 
 
 def make(run: Run, classes: int) -> Student:
@@ -43,6 +45,7 @@ def make(run: Run, classes: int) -> Student:
         family = networks.find(config.network)
     except NetworkError as error:
         raise run.error(str(error), "network") from None
+    _check_arguments(run, family.arguments(config.network))
     source = parse_weights(config.weights, run.base, config.seed)
     request = NetworkRequest(config.network, source, config.arguments, run.base)
     start = family.make(request) if source.kind in ("named", "file") else None
@@ -54,8 +57,16 @@ def make(run: Run, classes: int) -> Student:
     student = Student(fresh.module, _recipe(run, start or fresh), arguments, source.name)
     if start:
         student.head = _take_over(fresh.module, start.module.state_dict(), config.network)
+        student.note = start.provenance.get(networks.weights.READ_AS, "")
     student.head = student.head or last_layer(fresh.module)
     return student
+
+
+def _check_arguments(run: Run, known: Sequence[str] | None) -> None:
+    for key in run.config.arguments:
+        if known is not None and key not in known:
+            message = f"{run.config.network} has no such argument; it takes {', '.join(known)}"
+            raise run.error(message, "arguments", key)
 
 
 def _classes_argument(run: Run, classes: int) -> dict[str, int]:
@@ -144,7 +155,7 @@ def probe(student: Student, images: torch.Tensor, classes: int, name: str) -> No
     try:
         with torch.inference_mode():
             scores = student.module.eval()(images)
-    except (RuntimeError, ValueError, TypeError, AssertionError) as error:
+    except Exception as error:  # the user's own code may raise anything
         raise NetworkError(
             f"{name} fails on {shape} images: {reason(error)}; correct `preprocess:` (channels, resize, crop) or "
             "`arguments:`"

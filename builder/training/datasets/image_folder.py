@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from builder.errors import DataError
-from builder.pictures import IMAGE_SUFFIXES
+from builder.labels import is_text
+from builder.pictures import images_below
 from builder.training.config import Data
 from builder.training.data import Pictures, Split, from_file, stratified
 
@@ -34,13 +35,19 @@ def load(data: Data, base: Path, seed: int) -> Split:
 
 def _read(root: Path, known: Sequence[str] | None = None) -> tuple[Pictures, tuple[str, ...]]:
     folders = sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
+    unreadable = [path.name for path in folders if not is_text(path.name)]
+    if unreadable:
+        raise DataError(
+            f"{root} has a folder whose name is no UTF-8, {unreadable[0]!r}, and so is no label; rename it, "
+            "as convmv does for whole trees"
+        )
     labels = tuple(known or (path.name for path in folders))
     strange = [path.name for path in folders if path.name not in labels]
     if strange:
         raise DataError(f"{root} has classes that are not trained: {', '.join(strange)}; take them away, or train them")
     if len(labels) < 2:
         raise DataError(f"{root} has {len(labels)} folders; it needs one for each of two classes or more")
-    files = {label: _images(root / label) for label in labels}
+    files = {label: images_below(root / label) if (root / label).is_dir() else [] for label in labels}
     empty = [label for label in labels if not files[label]]
     if empty and known is None:
         raise DataError(f"{root} has classes without images: {', '.join(empty)}; put some there, or remove the folders")
@@ -49,10 +56,6 @@ def _read(root: Path, known: Sequence[str] | None = None) -> tuple[Pictures, tup
         raise DataError(f"there are no images in {root}")
     classes = [number for number, label in enumerate(labels) for _ in files[label]]
     return Pictures(items, classes, from_file, are_files=True), labels
-
-
-def _images(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file())
 
 
 def _digest(root: Path, parts: Sequence[Pictures]) -> str:
