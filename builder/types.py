@@ -178,6 +178,8 @@ class BuiltModel:
     artifact_bytes: int
     seconds: float
     check: Check
+    warnings: tuple[str, ...] = ()
+    """What was published all the same, and is to be looked at."""
 
 
 @dataclass(frozen=True)
