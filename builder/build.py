@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 __all__ = ["Failure", "Outcome", "Plan", "Reference", "attempt", "build_model", "build_repository", "plan"]
 
 MIN_IMAGES = 8
+OVER_BATCH = "Constraints violated (batch)"
+"""How torch.export says that a network is for one batch size; the exporters name the dimension so."""
 
 
 @dataclass(frozen=True)
@@ -270,7 +272,8 @@ def export_network(
     except OSError as error:
         raise ExportError(f"{plan.name}: {artifact} cannot be written: {error}") from None
     except Exception as error:  # exporters meet whatever a user's forward() does
-        raise ExportError(f"{plan.name} cannot be exported to {plan.spec.format}: {reason(error)}") from error
+        hint = f". {verify.BUILT_IN}" if OVER_BATCH in str(error) else ""
+        raise ExportError(f"{plan.name} cannot be exported to {plan.spec.format}: {reason(error)}{hint}") from error
 
 
 def _calibration(plan: Plan, recipe: PreprocessRecipe) -> pictures.Tensors | None:

@@ -10,7 +10,7 @@ from typing import Any, Generic, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
-from builder import yamltree
+from builder import texts, yamltree
 from builder.errors import ManifestError
 from builder.yamltree import Node
 
@@ -71,10 +71,12 @@ def _brought(lines: set[int]) -> str:
 
 def _read_yaml(path: Path, absent: str) -> Node:
     try:
-        return yamltree.read(path.read_text(encoding="utf-8"))
+        return yamltree.read(texts.read(path))
     except FileNotFoundError:
         raise ManifestError(f"{path} does not exist; {absent}") from None
-    except (OSError, UnicodeDecodeError) as error:
+    except texts.NotUtf8 as error:
+        raise ManifestError(f"the file cannot be read: {error}") from None
+    except OSError as error:
         raise ManifestError(f"{path} cannot be read: {error}") from None
     except yamltree.Mistake as mistake:
         raise ManifestError(f"{path}:{mistake.line}: {mistake.problem}") from None

@@ -85,7 +85,7 @@ def held(predict: Predict, classes: int, what: str) -> Predict:
         try:
             rows = predict(batch)
         except Exception as error:  # a runtime's own errors: the artifact is at fault whatever they are
-            raise VerificationError(f"{what} fails on {_batch(count)}: {reason(error)}. {BUILT_IN}") from error
+            raise VerificationError(f"{what} fails on {_batch(count)}: {reason(error).rstrip('.')}. {BUILT_IN}") from error
         if rows.dtype != torch.float32 or rows.shape != (count, classes):
             raise VerificationError(
                 f"{what} gives {_form(rows)} for {_batch(count)}, and its config would promise float32 "
