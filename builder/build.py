@@ -97,6 +97,8 @@ def build_model(plan: Plan, repository: Path, report: Report = lambda _: None) -
     started = time.perf_counter()
     require_possible(plan)
     with publish.staging(repository) as staged:
+        # Asked again when it is published; here, so that nothing is computed in vain.
+        publish.refuse_others(repository, plan.name, {"network": plan.network_model})
         module, reference = study(plan, report)
         report(f"exporting to {plan.spec.format}")
         artifact, facts = export_network(plan, module, reference, staged / "network")

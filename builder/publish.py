@@ -195,12 +195,10 @@ def _files(folder: Path, built_from: dict[str, Any] | None = None) -> lock.Versi
 
 
 def _with_step(recorded: lock.Lock, repository: Path, step: StagedStep) -> lock.Lock:
-    """The lock with the step's one version; one that is there from before there was a lock must be the same."""
-    staged = lock.digests(step.folder)
-    model = repository / step.name
-    if model.exists() and (step.name in recorded or lock.digests(model) != staged):
+    """The lock with the step's one version; one that is there from before there was a lock is the same."""
+    if (repository / step.name).exists() and step.name in recorded:
         return recorded
-    return lock.with_version(recorded, repository, step.name, "1", lock.Version(staged))
+    return lock.with_version(recorded, repository, step.name, "1", lock.Version(lock.digests(step.folder)))
 
 
 def _write_lock(repository: Path, recorded: lock.Lock) -> None:
@@ -310,8 +308,8 @@ def refuse_others(repository: Path, ensemble: str, steps: Mapping[str, str]) -> 
 def _users(repository: Path) -> dict[str, set[str]]:
     """By step, the ensembles that name it."""
     found: dict[str, set[str]] = {}
-    for model in repository.iterdir():
-        if (model / CONFIG).is_file() and _is_readable(model):
+    for model in (file.parent for file in repository.glob(f"*/{CONFIG}")):
+        if _is_readable(model):
             for step in config.read(model / CONFIG).ensemble_scheduling.step:
                 found.setdefault(step.model_name, set()).add(model.name)
     return found
