@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     import torch
 
 # How much of what the images themselves change an image's company may change. Kernels for other batch sizes add in
-# another order, which was 1e-6 of it in torchvision's networks, and some 1e-2 where a network computes in bfloat16 inside;
-# scores that are themselves of 8 to 11 bits are coarser. Batch normalisation over the batch changes half of it.
+# another order, which was 1e-6 of it in torchvision's networks, and up to 4e-4 where images hardly differ; batch
+# normalisation over the batch changes half of it. Scores of 8 to 11 bits are rounded more coarsely than that.
 LIMIT = 0.02
 HALF_LIMIT = 0.3
 ROUNDINGS = 4
@@ -28,7 +28,19 @@ ROUNDINGS = 4
 SUM_ERROR = 1e-5
 HALF_SUM_ERROR = 2e-2
 # What may stand between a network's last computation and its scores without changing them.
-SHAPING = ("View", "UnsafeView", "Reshape", "Squeeze", "Unsqueeze", "Slice", "Select", "Cat", "Stack", "ToCopy", "Clone")
+SHAPING = (
+    "View",
+    "UnsafeView",
+    "Reshape",
+    "Squeeze",
+    "Unsqueeze",
+    "Slice",
+    "Select",
+    "Cat",
+    "Stack",
+    "ToCopy",
+    "Clone",
+)
 
 
 def scores_of(module: torch.nn.Module, images: Evaluation, sizes: tuple[int, ...], name: str) -> list[torch.Tensor]:
@@ -45,8 +57,8 @@ def scores_of(module: torch.nn.Module, images: Evaluation, sizes: tuple[int, ...
     if difference > _limit(found[-1]):
         raise VerificationError(
             f"{name}: the network gives other answers when it is run twice on the same images; they differ by "
-            f"{_share(difference, found[-1])}. Chance must not decide in evaluation mode: give F.dropout training=self.training, "
-            "and draw nothing with torch.rand and the like in forward()"
+            f"{_share(difference, found[-1])}. Chance must not decide in evaluation mode: give F.dropout "
+            "training=self.training, and draw nothing with torch.rand and the like in forward()"
         )
     return found
 
@@ -59,9 +71,9 @@ def require_independence(module: torch.nn.Module, scores: list[torch.Tensor], na
         difference = _difference(alone[:count], other[:count], scores[-1], _is_softmax(module))
         if difference > _limit(alone):
             raise VerificationError(
-                f"{name}: the network's answer for an image depends on the other images of its batch, or on its place "
-                f"among them; at other batch sizes it differs by {_share(difference, alone)}. The server forms batches of "
-                "anybody's images. The usual causes are batch normalisation without running averages, attention over "
+                f"{name}: the network's answer for an image depends on the other images of its batch, or on its "
+                f"place among them; at other batch sizes it differs by {_share(difference, alone)}. The server forms batches "
+                "of anybody's images. The usual causes are batch normalisation without running averages, attention over "
                 "the batch (batch_first=False), and means over dimension 0; mend forward(), or set "
                 "`max_batch_size: 1`, with which each image is alone"
             )
@@ -139,8 +151,8 @@ def _seen(module: torch.nn.Module, count: int, name: str) -> Iterator[list[torch
             raise ExportError(f"{name}: a classifier gives scores, as floating-point numbers; this gives {form}")
 
     handles = [
-        module.network.register_forward_hook(require_floats),  # type: ignore[union-attr, operator]
-        module.activation.register_forward_pre_hook(look),  # type: ignore[union-attr, operator]
+        module.network.register_forward_hook(require_floats),  # type: ignore[union-attr]
+        module.activation.register_forward_pre_hook(look),  # type: ignore[union-attr]
     ]
     try:
         yield seen
@@ -175,7 +187,9 @@ def _difference(one: torch.Tensor, other: torch.Tensor, every: torch.Tensor, is_
     logs = _logarithms(every, is_softmax)
     spread = (logs.amax(0) - logs.amin(0)).nan_to_num(nan=0, posinf=0).max()
     # Scores of minus infinity, which exclude a class, are equal.
-    errors = (_logarithms(one, is_softmax) - _logarithms(other, is_softmax)).abs().nan_to_num(nan=0, posinf=float("inf"))
+    errors = (
+        (_logarithms(one, is_softmax) - _logarithms(other, is_softmax)).abs().nan_to_num(nan=0, posinf=float("inf"))
+    )
     error = (errors.max() - _noise(every)).clamp_min(0)
     return 0.0 if error == 0 else (error / spread).item()
 

@@ -68,7 +68,7 @@ def in_batches(predict: Predict, images: torch.Tensor, size: int) -> torch.Tenso
     """Rows for [images, C, H, W], `size` at a time."""
     import torch
 
-    return torch.cat([predict(batch).clone() for batch in images.split(size)])
+    return torch.cat([predict(batch).clone() for batch in images.split(size)])  # type: ignore[no-untyped-call]
 
 
 def _backwards(predict: Predict, images: torch.Tensor, size: int) -> torch.Tensor:
@@ -85,7 +85,9 @@ def held(predict: Predict, classes: int, what: str) -> Predict:
         try:
             rows = predict(batch)
         except Exception as error:  # a runtime's own errors: the artifact is at fault whatever they are
-            raise VerificationError(f"{what} fails on {_batch(count)}: {reason(error).rstrip('.')}. {BUILT_IN}") from error
+            raise VerificationError(
+                f"{what} fails on {_batch(count)}: {reason(error).rstrip('.')}. {BUILT_IN}"
+            ) from error
         if rows.dtype != torch.float32 or rows.shape != (count, classes):
             raise VerificationError(
                 f"{what} gives {_form(rows)} for {_batch(count)}, and its config would promise float32 "

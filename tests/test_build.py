@@ -256,8 +256,13 @@ def test_build_tells_the_accuracy_and_warns(
         tmp_path,
         "models:\n"
         + "".join(
-            f"  {name}: {{network: 'small.py:Colours', weights: included, images: images, labels: {labels}, {RECIPE}}}\n"
-            for name, labels in {"wrong": "[green, blue, red]", "right": "[red, green, blue]", "none": "[R, G, B]"}.items()
+            f"  {name}: {{network: 'small.py:Colours', weights: included, labels: {labels}, images: images,"
+            f" {RECIPE}}}\n"
+            for name, labels in {
+                "wrong": "[green, blue, red]",
+                "right": "[red, green, blue]",
+                "none": "[R, G, B]",
+            }.items()
         ),
     )
     monkeypatch.chdir(tmp_path)

@@ -309,14 +309,16 @@ def test_no_model_is_published_over_anothers_network(tmp_path: Path) -> None:
     """Whichever of the two entries came first, and from whatever manifest."""
     publish_model(tmp_path / "r", "m")
     before = tree(tmp_path / "r")
-    with pytest.raises(PublishError, match=r"'m_tensorrt' is in .* the network of 'm', .* the ensemble of 'm_tensorrt'"):
+    with pytest.raises(
+        PublishError, match=r"'m_tensorrt' is in .* the network of 'm', .* the ensemble of 'm_tensorrt'"
+    ):
         publish_model(tmp_path / "r", "m_tensorrt")
     with pytest.raises(PublishError, match=r"'preprocess_1' is in .* the preprocess of 'm'"):
         publish_model(tmp_path / "r", "preprocess_1", step="preprocess_2")
     assert tree(tmp_path / "r") == before
     publish_model(tmp_path / "r", "m")  # its own, again
     publish_model(tmp_path / "s", "m_tensorrt")
-    with pytest.raises(PublishError, match="'m_tensorrt' is in .* the ensemble, .* the network of 'm'"):
+    with pytest.raises(PublishError, match=r"'m_tensorrt' is in .* the ensemble, .* the network of 'm'"):
         publish_model(tmp_path / "s", "m")
     assert served_by(tmp_path / "r", "m") == ["preprocess", "network"]
     assert not (tmp_path / "s" / "m").exists()

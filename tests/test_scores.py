@@ -98,7 +98,9 @@ def test_sigmoids_are_told_by_what_computes_them() -> None:
     assert "as behind a sigmoid" in remark
 
 
-@pytest.mark.parametrize(("classes", "activation", "way"), [(1, "softmax", "zeros_like"), (1, "none", "1 - p"), (0, "softmax", "no score")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("classes", "activation", "way"), [(1, "softmax", "zeros_like"), (1, "none", "1 - p"), (0, "softmax", "no score")]
+)
 def test_one_class_is_none(classes: int, activation: str, way: str) -> None:
     with pytest.raises(VerificationError, match=way):
         scores.require_several(classes, activation, "m")

@@ -168,8 +168,8 @@ def test_worst_images_are_told_by_label() -> None:
         (lambda batch: network(batch).double(), r"gives float64 \[1, 4\] for a batch of 1 image"),
         (lambda batch: network(batch).bfloat16(), r"gives bfloat16 .* promise float32 \[1, 4\]"),
         (lambda batch: network(batch)[:, :3], r"gives float32 \[1, 3\] .* promise float32 \[1, 4\]"),
-        (lambda batch: network(ROWS[:2]), r"gives float32 \[2, 4\] for a batch of 1 image"),
-        (lambda batch: network(batch[:2]), r"gives float32 \[2, 4\] for a batch of 3 images.* converted with a batch of 2"),
+        (lambda _: network(ROWS[:2]), r"gives float32 \[2, 4\] for a batch of 1 image"),
+        (lambda batch: network(batch[:2]), r"gives float32 \[2, 4\] for a batch of 3 .* with a batch of 2"),
         (lambda batch: network(batch.reshape(2, 4)), "fails on a batch of 1 image: "),
     ],
 )  # fmt: skip

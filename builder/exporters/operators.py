@@ -13,10 +13,12 @@ FACT = "operator_libraries"
 """What the config records of an artifact, for `runtimes/pytorch/model.py`."""
 # PyTorch's own, in a process that has imported nothing else.
 OWN = frozenset(
-    """_native _quantized aten cuda debugprims inductor inductor_prims mkl mkldnn mkldnn_prepacked onednn prepacked prim
-    prims profiler quantization quantized quantized_decomposed rngprims sparse static_runtime tensorexpr
-    xnnpack""".split()
-)
+    {
+        "_native", "_quantized", "aten", "cuda", "debugprims", "inductor", "inductor_prims", "mkl", "mkldnn",
+        "mkldnn_prepacked", "onednn", "prepacked", "prim", "prims", "profiler", "quantization", "quantized",
+        "quantized_decomposed", "rngprims", "sparse", "static_runtime", "tensorexpr", "xnnpack",
+    }
+)  # fmt: skip
 SERVED = frozenset({"torchvision"})
 """Those that the server has: NVIDIA's backend is linked with it, the embedded server's worker imports it."""
 TARGET = re.compile(rb'"target": "(\w+::\w+)')
@@ -29,8 +31,8 @@ def required(operators: Iterable[str]) -> dict[str, str]:
     unknown = [name for library, name in foreign.items() if library not in SERVED]
     if unknown:
         raise ExportError(
-            f"it calls {', '.join(unknown)}, of a library that no server has; write it with PyTorch's own operators, or "
-            "try `format: onnx`, which holds what such an operator is made of"
+            f"it calls {', '.join(unknown)}, of a library that no server has; write it with PyTorch's own operators, "
+            "or try `format: onnx`, which holds what such an operator is made of"
         )
     return {FACT: " ".join(foreign)} if foreign else {}
 
