@@ -74,7 +74,8 @@ def require_independence(module: torch.nn.Module, scores: list[torch.Tensor], na
                 f"{name}: the network's answer for an image depends on the other images of its batch, or on its "
                 f"place among them; at other batch sizes it differs by {_share(difference, alone)}. The server forms "
                 "batches of anybody's images. The usual causes are batch normalisation without running averages, "
-                "attention over the batch (batch_first=False), and means over dimension 0; mend forward(), or set "
+                "attention over the batch (batch_first=False), a mean over dimension 0, and a branch on what is in the "
+                "batch; mend forward(), or set "
                 "`max_batch_size: 1`, with which each image is alone"
             )
 

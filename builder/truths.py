@@ -17,8 +17,11 @@ SHOWN = 3
 def remarks(
     answers: Sequence[int], truths: Sequence[int | None], classes: int, labels: tuple[str, ...] | None
 ) -> list[str]:
-    """What the images' true classes say against the labels: fewer right answers than by guessing, or another order."""
-    known = [(truth, answer) for truth, answer in zip(truths, answers, strict=True) if truth is not None]
+    """What the images' true classes say against the labels: fewer right answers than by guessing, or another order.
+
+    `truths` is empty where no image is labelled.
+    """
+    known = [(truth, answers[i]) for i, truth in enumerate(truths) if truth is not None]
     right = sum(truth == answer for truth, answer in known)
     moved = _moved(known)
     is_worse = bool(known) and _at_most(right, len(known), 1 / classes) < RARE

@@ -16,6 +16,7 @@ LABELS = ("red", "green", "blue")
         ([7] * 8, list(range(100, 108)), 1000),  # none right, as by chance
         ([1] * 6 + [1] * 6 + [2] * 6, [0] * 6 + [1] * 6 + [2] * 6, 3),  # one class is never seen as such
         ([5, 5], [None, None], 10),  # not labelled
+        ([5, 5], [], 10),
     ],
 )
 def test_nothing_to_say(answers: list[int], truths: list[int | None], classes: int) -> None:
