@@ -13,7 +13,7 @@ from importlib.metadata import version as package_version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from builder import __version__, networks, pictures, publish, stage, verify
+from builder import __version__, networks, pictures, publish, scores, stage, truths, verify
 from builder.card import require_own
 from builder.errors import BuilderError, ExportError, ManifestError, VerificationError
 from builder.exporters import alternatives
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 __all__ = ["Failure", "Outcome", "Plan", "Reference", "attempt", "build_model", "build_repository", "plan"]
 
 MIN_IMAGES = 8
+OVER_BATCH = "Constraints violated (batch)"
+"""How torch.export says that a network is for one batch size; the exporters name the dimension so."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,8 @@ class Reference:
     labels: tuple[str, ...] | None
     trained: bool
     provenance: dict[str, str]
+    warnings: tuple[str, ...] = ()
+    """What may be right, and more often is not."""
 
     @property
     def classes(self) -> int:
@@ -93,6 +97,8 @@ def build_model(plan: Plan, repository: Path, report: Report = lambda _: None) -
     started = time.perf_counter()
     require_possible(plan)
     with publish.staging(repository) as staged:
+        # Asked again when it is published; here, so that nothing is computed in vain.
+        publish.refuse_others(repository, plan.name, {"network": plan.network_model})
         module, reference = study(plan, report)
         report(f"exporting to {plan.spec.format}")
         artifact, facts = export_network(plan, module, reference, staged / "network")
@@ -129,6 +135,7 @@ def build_model(plan: Plan, repository: Path, report: Report = lambda _: None) -
         seconds=time.perf_counter() - started,
         check=check,
         notes=tuple(f"weights: {said}" for said in [reference.provenance.get(networks.weights.READ_AS)] if said),
+        warnings=reference.warnings,
     )
 
 
@@ -155,11 +162,14 @@ def study(plan: Plan, report: Report) -> tuple[torch.nn.Module, Reference]:
     images = evaluation(found, recipe, max(MIN_IMAGES, plan.spec.max_batch_size))
     report("running the network")
     module = as_classifier(network.module, plan.spec.activation)
-    probabilities = run_network(plan, module, images)
-    labels = resolve_labels(plan, network, classes=probabilities[0].shape[1])
-    classes = _true_classes(plan, images, labels, probabilities[0].shape[1])
-    images = replace(images, classes=classes)
-    return module, Reference(recipe, found, images, probabilities, labels, network.trained, dict(network.provenance))
+    scored = run_network(plan, module, images)
+    probabilities = as_probabilities(plan, module, scored)
+    classes = probabilities[0].shape[1]
+    labels = resolve_labels(plan, network, classes)
+    images = replace(images, classes=_true_classes(plan, images, labels, classes))
+    warnings = _remarks(plan, module, scored[-1], images, labels, network.trained)
+    provenance = dict(network.provenance)
+    return module, Reference(recipe, found, images, probabilities, labels, network.trained, provenance, warnings)
 
 
 def make_network(plan: Plan) -> Network:
@@ -216,25 +226,41 @@ def check_preprocessing(plan: Plan, recipe: PreprocessRecipe, found: Sequence[Pi
 
 
 def run_network(plan: Plan, module: torch.nn.Module, images: Evaluation) -> list[torch.Tensor]:
-    """The network's own probabilities, by batch size, to hold artifacts to. Raises BuilderError."""
+    """The network's own scores, by batch size. Raises BuilderError."""
     import torch
 
     torch.set_num_threads(plan.build_threads)
-    shape = "x".join(map(str, images.recipe.shape))
     try:
         with torch.inference_mode():
-            output = module(next(images.batches(1)))
-            if not isinstance(output, torch.Tensor) or output.ndim != 2:
-                given = list(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
-                raise ExportError(f"{plan.name}: a classifier gives scores [B, classes]; this gives {given}")
-            references = verify.outputs(module, images, verify.batch_sizes(plan.spec.max_batch_size))
+            return scores.scores_of(module, images, verify.batch_sizes(plan.spec.max_batch_size), plan.name)
     except ManifestError as error:
         raise plan.manifest.error(str(error), "models", plan.name, "images") from None
-    except (RuntimeError, ValueError, TypeError, AttributeError, AssertionError) as error:
-        raise ExportError(f"{plan.name}: the network fails on {shape} images: {reason(error)}") from None
-    for rows in references:
+
+
+def as_probabilities(plan: Plan, module: torch.nn.Module, scored: list[torch.Tensor]) -> list[torch.Tensor]:
+    """What artifacts are held to, once it is known to be answers. Raises VerificationError."""
+    scores.require_several(scored[0].shape[1], plan.spec.activation, plan.name)
+    probabilities = [module.activation(rows) for rows in scored]  # type: ignore[operator]
+    for rows in probabilities:
         verify.require_probabilities(rows, plan.name)
-    return references
+    scores.require_independence(module, scored, plan.name)
+    return probabilities
+
+
+def _remarks(
+    plan: Plan,
+    module: torch.nn.Module,
+    scored: torch.Tensor,
+    images: Evaluation,
+    labels: tuple[str, ...] | None,
+    trained: bool,
+) -> tuple[str, ...]:
+    """What to warn of. Raises VerificationError for what is certainly wrong."""
+    found = scores.remarks(module, scored, next(images.batches(1)), trained, plan.name)
+    found += pictures.unlabelled(images)
+    if trained:  # random weights are right by chance
+        found += truths.remarks(scored.argmax(1).tolist(), images.classes, scored.shape[1], labels)
+    return tuple(found)
 
 
 def export_network(
@@ -254,7 +280,8 @@ def export_network(
     except OSError as error:
         raise ExportError(f"{plan.name}: {artifact} cannot be written: {error}") from None
     except Exception as error:  # exporters meet whatever a user's forward() does
-        raise ExportError(f"{plan.name} cannot be exported to {plan.spec.format}: {reason(error)}") from error
+        hint = f". {verify.BUILT_IN}" if OVER_BATCH in str(error) else ""
+        raise ExportError(f"{plan.name} cannot be exported to {plan.spec.format}: {reason(error)}{hint}") from error
 
 
 def _calibration(plan: Plan, recipe: PreprocessRecipe) -> pictures.Tensors | None:
@@ -266,11 +293,12 @@ def _calibration(plan: Plan, recipe: PreprocessRecipe) -> pictures.Tensors | Non
 def check_artifact(plan: Plan, artifact: Path, reference: Reference) -> Check:
     """Read the artifact back and compare. Raises VerificationError."""
     sizes = verify.batch_sizes(plan.spec.max_batch_size)
+    what = f"{plan.name} as {plan.spec.format}"
     try:
-        results = verify.outputs(plan.exporter.load(artifact, plan.checked_target), reference.images, sizes)
+        predict = plan.exporter.load(artifact, plan.checked_target)
     except Exception as error:  # a runtime's own errors: the artifact is at fault whatever they are
-        what = f"{plan.name} as {plan.spec.format}"
-        raise VerificationError(f"{what} fails at batch sizes {sizes}: {reason(error)}") from error
+        raise VerificationError(f"{what} cannot be read back: {reason(error)}") from error
+    results = verify.outputs(verify.held(predict, reference.classes, what), reference.images, sizes)
     return verify.compare(reference.probabilities, results, sizes, reference.images, plan.spec.precision)
 
 

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from builder import texts
 from builder.errors import WeightsError
 from builder.recipe import PreprocessRecipe
 from builder.usercode import is_callable_name
@@ -48,10 +49,12 @@ def read_card(weights: Path) -> Card | None:
     """The card beside the file, its own network's path made absolute; None if there is none. Raises WeightsError."""
     path = card_path(weights)
     try:
-        card = Card.model_validate_json(path.read_text(encoding="utf-8"))
+        card = Card.model_validate_json(texts.read(path))
     except FileNotFoundError:
         return None
-    except (OSError, UnicodeDecodeError) as error:
+    except texts.NotUtf8 as error:
+        raise WeightsError(f"the card cannot be read: {error}") from None
+    except OSError as error:
         raise WeightsError(f"the card {path} cannot be read: {error}") from None
     except ValidationError as error:
         first = error.errors()[0]

@@ -59,6 +59,8 @@ class Comparison:
     network: Row
     """The PyTorch module itself."""
     rows: list[Row]
+    warnings: tuple[str, ...] = ()
+    """Of the network itself."""
 
 
 def entry_or_network(manifest: Manifest | None, path: Path, name: str, weights: str | None) -> Plan:
@@ -127,7 +129,9 @@ def compare(
     for label, (latency, rate) in times.items():
         rows[label] = replace(rows[label], latency_ms=latency, images_per_second=rate)
     network = Row("pytorch", "fp32", latency_ms=own[0], images_per_second=own[1])
-    return Comparison(item.name, len(reference.images), reference.trained, network, list(rows.values()))
+    return Comparison(
+        item.name, len(reference.images), reference.trained, network, list(rows.values()), reference.warnings
+    )
 
 
 def _label(item: Plan) -> str:

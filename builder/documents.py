@@ -10,7 +10,7 @@ from typing import Any, Generic, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
-from builder import yamltree
+from builder import texts, yamltree
 from builder.errors import ManifestError
 from builder.yamltree import Node
 
@@ -76,25 +76,15 @@ def _brought(lines: set[int]) -> str:
 
 def _read_yaml(path: Path, absent: str) -> Node:
     try:
-        return yamltree.read(_text(path))
+        return yamltree.read(texts.read(path))
     except FileNotFoundError:
         raise ManifestError(f"{path} does not exist; {absent}") from None
+    except texts.NotUtf8 as error:
+        raise ManifestError(f"{error}") from None
     except OSError as error:
         raise ManifestError(f"{path} cannot be read: {error.strerror or error}") from None
     except yamltree.Mistake as mistake:
         raise ManifestError(f"{path}:{mistake.line}: {mistake.problem}") from None
-
-
-def _text(path: Path) -> str:
-    """UTF-8, with or without a mark of it, as some editors set one. Raises Mistake, OSError."""
-    content = path.read_bytes()
-    try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = content[: error.start].count(b"\n") + 1
-        raise yamltree.Mistake(
-            line, f"cannot be read: {content[error.start]:#04x} is not UTF-8; save the file as UTF-8"
-        ) from None
 
 
 def _explain(path: Path, tree: Node, model: type[BaseModel], item: Any) -> str:

@@ -165,7 +165,9 @@ def _require_same_plan(capability: str, one: Served, other: Served) -> None:
 def _refuse_clashes(unions: list[Union], repository: Path) -> None:
     """Names must keep their roles, or one model would be published over another."""
     roles: dict[str, str] = {}
+    owners: dict[str, Served] = {}
     for model in (union.sources[0] for union in unions):
+        _require_own_steps(model, owners)
         for name, role in ((model.name, "ensemble"), (model.network, "network"), (model.preprocess, "preprocess")):
             existing = role_of(repository / name) or roles.get(name, role)
             if role != existing or roles.get(name, role) != role:
@@ -174,7 +176,24 @@ def _refuse_clashes(unions: list[Union], repository: Path) -> None:
                     f"{existing}; give one of the entries in the manifests another name"
                 )
             roles[name] = role
+        publish.refuse_others(repository, model.name, {"network": model.network})
     publish.refuse_foreign(repository, tuple(roles))
+
+
+def _require_own_steps(model: Served, owners: dict[str, Served]) -> None:
+    """Raise MergeError where two models would share a folder, unless it is a step that is the same in both."""
+    owner = owners.setdefault(model.network, model)
+    if owner is not model:
+        raise MergeError(
+            f"{model.network} is the network of both {owner.name} in {owner.repository} and {model.name} in "
+            f"{model.repository}; give one of the entries in the manifests another name"
+        )
+    first = owners.setdefault(model.preprocess, model)
+    if first is not model and not _is_same_step(first, model):
+        raise MergeError(
+            f"{model.preprocess} is one step in {first.repository} and another in {model.repository}; build "
+            f"{first.name} and {model.name} again, with one version of build-repo"
+        )
 
 
 def _stage(union: Union, folder: Path) -> Path:

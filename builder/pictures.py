@@ -224,7 +224,8 @@ def true_classes(evaluation: Evaluation, labels: tuple[str, ...] | None, classes
     known: dict[int | str, int] = {str(i): i for i in range(classes)}
     known |= {label: i for i, label in enumerate(labels or ())}
     known |= {i: i for i in range(classes)}
-    truths = {view.picture.truth for view in evaluation.views} - {None}
+    truths = _truths(evaluation)
+    _refuse_ambiguous(truths, labels or ())
     unknown = sorted(str(truth) for truth in truths if truth not in known)
     if unknown and len(unknown) < len(truths):
         raise ManifestError(
@@ -236,3 +237,30 @@ def true_classes(evaluation: Evaluation, labels: tuple[str, ...] | None, classes
     return tuple(
         None if view.turn or view.picture.truth is None else known[view.picture.truth] for view in evaluation.views
     )
+
+
+def unlabelled(evaluation: Evaluation) -> list[str]:
+    """What to say of images whose folders, or names of classes, are no classes of the network; nothing of others."""
+    truths = sorted(map(str, _truths(evaluation)))
+    if not truths or evaluation.classes:
+        return []
+    return [
+        f"the images lie in folders, or come with classes, that match no label: {', '.join(truths[:5])}"
+        f"{', ...' if len(truths) > 5 else ''}; so their accuracy is not known, and labels in a wrong order would not "
+        "be seen. Name them exactly as the labels are written, or by the class's number"
+    ]
+
+
+def _truths(evaluation: Evaluation) -> set[int | str]:
+    return {view.picture.truth for view in evaluation.views if view.picture.truth is not None}
+
+
+def _refuse_ambiguous(truths: set[int | str], labels: tuple[str, ...]) -> None:
+    """Raise ManifestError for a name that several classes have, such as ImageNet's two cranes."""
+    for name in sorted(str(truth) for truth in truths if isinstance(truth, str)):
+        numbers = [str(i) for i, label in enumerate(labels) if label == name]
+        if len(numbers) > 1:
+            raise ManifestError(
+                f"images are labelled {name!r}, and classes {' and '.join(numbers)} are both called so; name their "
+                "folder, or their class, by the number"
+            )

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from builder import labels, networks, verify
+from builder import labels, networks, texts, verify
 from builder.card import Card, absolute, card_path, read_card, relative
 from builder.errors import ManifestError, NetworkError, WeightsError
 from builder.exporters import EXPORTERS, Exporter, alternatives
@@ -275,14 +275,20 @@ def _labels_given(plan: Plan) -> tuple[str, ...] | None:
     if said in labels.SETS:
         return labels.SETS[said]()
     try:
-        return tuple(plan.manifest.resolve(Path(said)).read_text(encoding="utf-8").splitlines())
-    except (OSError, UnicodeDecodeError) as error:
+        return _labels_in(plan.manifest.resolve(Path(said)))
+    except (OSError, ValueError) as error:
+        hint = "; the path is relative to the manifest" if isinstance(error, OSError) else ""
         raise plan.manifest.error(
-            f"the labels cannot be read: {_file_error(error)}; the path is relative to the manifest",
-            "models",
-            plan.name,
-            "labels",
+            f"the labels cannot be read: {_file_error(error)}{hint}", "models", plan.name, "labels"
         ) from None
+
+
+def _labels_in(path: Path) -> tuple[str, ...]:
+    """One a line. Raises OSError, ValueError."""
+    text = texts.read(path)
+    if "\0" in text:
+        raise texts.NotUtf8(f"{path} has bytes of zero between its letters, as UTF-16 has; save it as UTF-8")
+    return tuple(text.splitlines())
 
 
 def _file_error(error: Exception) -> str:

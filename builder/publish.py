@@ -18,7 +18,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -158,6 +158,8 @@ def publish(repository: Path, preprocess: StagedStep, network: StagedNetwork, en
             lock.read(repository)
             refuse_foreign(repository, (preprocess.name, network.name, ensemble.name))
             _remove_orphans(repository)
+            refuse_others(repository, ensemble.name, {"preprocess": preprocess.name, "network": network.name})
+            _refuse_another_step(repository, preprocess)
             try:
                 return _publish(repository, preprocess, network, ensemble)
             finally:
@@ -173,6 +175,9 @@ def publish(repository: Path, preprocess: StagedStep, network: StagedNetwork, en
 def _publish(repository: Path, preprocess: StagedStep, network: StagedNetwork, ensemble: StagedEnsemble) -> Published:
     version = _next_version(repository / network.name, repository / ensemble.name)
     name = _network_name(repository, network, version)
+    if name != network.name:
+        refuse_foreign(repository, (name,))
+        refuse_others(repository, ensemble.name, {"network": name})
     network_config, ensemble_config = network.render(name, version), ensemble.render(name, version)
     _prepare(network.folder, version, network_config)
     _prepare(ensemble.folder, version, ensemble_config)
@@ -202,12 +207,10 @@ def _files(folder: Path, built_from: dict[str, Any] | None = None) -> lock.Versi
 
 
 def _with_step(recorded: lock.Lock, repository: Path, step: StagedStep) -> lock.Lock:
-    """The lock with the step's one version; one that is there from before there was a lock must be the same."""
-    staged = lock.digests(step.folder)
-    model = repository / step.name
-    if model.exists() and (step.name in recorded or lock.digests(model) != staged):
+    """The lock with the step's one version; one that is there from before there was a lock is the same."""
+    if (repository / step.name).exists() and step.name in recorded:
         return recorded
-    return lock.with_version(recorded, repository, step.name, "1", lock.Version(staged))
+    return lock.with_version(recorded, repository, step.name, "1", lock.Version(lock.digests(step.folder)))
 
 
 def _write_lock(repository: Path, recorded: lock.Lock) -> None:
@@ -295,6 +298,43 @@ def refuse_foreign(repository: Path, names: tuple[str, ...]) -> None:
                 f"{repository / name} was not made by build-repo, so it is left alone; move it away, or give the "
                 "entry in the manifest another name"
             )
+
+
+def refuse_others(repository: Path, ensemble: str, steps: Mapping[str, str]) -> None:
+    """Raise PublishError where a name is another served model's, or that of its step. `steps` are names by role.
+
+    A network is its ensemble's alone; only preprocessing steps, which are named by their content, are shared.
+    """
+    users = _users(repository)
+    for role, name in {"ensemble": ensemble, **steps}.items():
+        existing, owners = _role(repository / name), sorted(users.get(name, set()) - {ensemble})
+        is_shared = role == existing == "preprocess"
+        if existing and (existing != role or (owners and not is_shared)):
+            whose = f" of {', '.join(map(repr, owners))}" if owners else ""
+            raise PublishError(
+                f"{name!r} is in {repository} the {existing}{whose}, and would be overwritten with the {role} of "
+                f"{ensemble!r}; give one of the entries another name, or another repository (-r)"
+            )
+
+
+def _users(repository: Path) -> dict[str, set[str]]:
+    """By step, the ensembles that name it."""
+    found: dict[str, set[str]] = {}
+    for model in (file.parent for file in repository.glob(f"*/{CONFIG}")):
+        if _is_readable(model):
+            for step in config.read(model / CONFIG).ensemble_scheduling.step:
+                found.setdefault(step.model_name, set()).add(model.name)
+    return found
+
+
+def _refuse_another_step(repository: Path, step: StagedStep) -> None:
+    """Raise PublishError if a step of this name is there and does something else: the new model would run that."""
+    there = repository / step.name
+    if there.exists() and lock.digests(there) != lock.digests(step.folder):
+        raise PublishError(
+            f"{there} is not the step that its name stands for: its files differ from what is to be published; it was "
+            "changed, or damaged. Move it away, and build again every model that uses it"
+        )
 
 
 def _role(model: Path) -> str:

@@ -180,6 +180,8 @@ class BuiltModel:
     check: Check
     notes: tuple[str, ...] = ()
     """What one should know of how it was made."""
+    warnings: tuple[str, ...] = ()
+    """What was published all the same, and is to be looked at."""
 
 
 @dataclass(frozen=True)

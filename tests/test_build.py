@@ -5,11 +5,12 @@ from typing import Any
 import pytest
 import torch
 from conftest import RECIPE as SHARED_RECIPE
-from conftest import VARIANTS, build, model_of
+from conftest import VARIANTS, build, model_of, write_manifest
 from PIL import Image
 
 from builder import config, networks
 from builder.build import build_repository, plan
+from builder.commands.build import build as build_command
 from builder.errors import BuilderError, ExportError, ManifestError, VerificationError, WeightsError
 from builder.exporters import EXPORTERS
 from builder.hardware import instruction_sets
@@ -63,7 +64,7 @@ def test_published_model_computes_what_the_network_computes(
     probabilities = exporter.load(artifact, Target(precision))(images)
     assert (probabilities - expected).abs().max() <= ERRORS[precision]
     assert torch.allclose(probabilities.sum(1), torch.ones(5), atol=ERRORS[precision])
-    assert built.check.batch_sizes == (1, 2, 8)
+    assert built.check.batch_sizes == (1, 2, 3, 8)
     assert not built.trained
     assert {file.name for file in artifact.parent.iterdir()} <= {
         exporter.FILENAME,
@@ -96,7 +97,7 @@ def test_every_torchvision_network_builds(name: str, format_name: str, tmp_path:
 @pytest.mark.parametrize(
     ("text", "error", "message"),
     [
-        (entry("small.py:Branching"), ExportError, "a Python value of the image's content"),
+        (entry("small.py:Branching"), VerificationError, "a branch on what is in the batch"),
         (entry("small.py:MarksAreHidden"), ExportError, "small.py:"),
         (entry("small.py:MarksAreHidden", format="onnx"), ExportError, "data-dependent"),
         (entry("small.py:MarksAreHidden", format="openvino"), ExportError, "a Python value of the image's content"),
@@ -107,7 +108,12 @@ def test_every_torchvision_network_builds(name: str, format_name: str, tmp_path:
         (entry("small.py:small", images="small.py:tensors"), ManifestError, "give files or Pillow images"),
         (entry("small.py:small", images="small.py:failing_photos"), ManifestError, "OSError: no such photo (/"),
         (entry("small.py:small", format="tensorrt", device="gpu"), ExportError, "missing: "),
-        (entry("small.py:FixedBatch"), VerificationError, "batch sizes"),
+        (entry("small.py:FixedBatch"), VerificationError, "It was converted with a batch of 2"),
+        (entry("small.py:Loop"), VerificationError, "fails on a batch of 1 image"),
+        (entry("small.py:Loop", format="openvino"), VerificationError, "for a batch of 1 image, and its config would"),
+        (entry("small.py:Dropped"), VerificationError, "F.dropout training=self.training"),
+        (entry("small.py:small", arguments="{num_classes: 1}"), VerificationError, "the softmax of one number"),
+        (entry("small.py:foreign_operator"), ExportError, "it calls build_repo_tests::doubled, of a library"),
         (entry("small.py:NotANumber"), VerificationError, "NaN"),
         (entry("small.py:Shapeless"), ExportError, "gives scores [B, classes]; this gives [1, 4, 30, 30]"),
         (entry("small.py:small", activation="none"), VerificationError, "must give probabilities itself"),
@@ -234,6 +240,53 @@ def test_labelled_images_give_accuracy(tmp_path: Path) -> None:
     shutil.copy(SAMPLES / "coffee.jpg", tmp_path / "photos" / "cow, perhaps")
     with pytest.raises(ManifestError, match=r"models\.model\.images: .*no classes: cow, perhaps"):
         build(tmp_path, entry("small.py:small", labels="[cat, dog, cow]", images="photos"))
+
+
+def test_build_tells_the_accuracy_and_warns(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Labels in another order than the classes: the artifact agrees with the network, and nothing is right."""
+    for number, colour in enumerate(("red", "green", "blue")):
+        (tmp_path / "images" / colour).mkdir(parents=True)
+        for shade in range(5):
+            pixels = tuple(200 + shade if channel == number else 20 for channel in range(3))
+            Image.new("RGB", (40, 40), pixels).save(tmp_path / "images" / colour / f"{shade}.png")
+    write_manifest(
+        tmp_path,
+        "models:\n"
+        + "".join(
+            f"  {name}: {{network: 'small.py:Colours', weights: included, labels: {labels}, images: images,"
+            f" {RECIPE}}}\n"
+            for name, labels in {
+                "wrong": "[green, blue, red]",
+                "right": "[red, green, blue]",
+                "none": "[R, G, B]",
+            }.items()
+        ),
+    )
+    monkeypatch.chdir(tmp_path)
+    build_command(as_json=False)
+    printed = capsys.readouterr()
+    rows = {line.split()[0]: line.split()[-1] for line in printed.out.splitlines()}
+    assert rows == {"MODEL": "ACCURACY", "wrong": "0.00%", "right": "100.00%", "none": "-"}
+    (order,) = [line for line in printed.err.splitlines() if "WARNING: wrong" in line]
+    assert "right on 0 of 15 labelled images, fewer than guessing would get; 'green' is taken for 'blue'" in order
+    (folders,) = [line for line in printed.err.splitlines() if "WARNING: none" in line]
+    assert "match no label: blue, green, red" in folders
+    assert "WARNING: right" not in printed.err
+
+
+def test_what_scores_are_computed_in_is_not_what_is_served(tmp_path: Path) -> None:
+    (built,) = build(tmp_path, entry("small.py:InHalf"))
+    artifact = tmp_path / "repository" / built.network_model / "1" / "model.pt"
+    assert EXPORTERS["torchscript"].load(artifact, Target())(torch.rand(2, 3, 32, 32)).dtype == torch.float32
+
+
+def test_ambiguous_labels_need_numbers(tmp_path: Path) -> None:
+    (tmp_path / "photos" / "crane").mkdir(parents=True)
+    shutil.copy(SAMPLES / "coffee.jpg", tmp_path / "photos" / "crane")
+    with pytest.raises(ManifestError, match="classes 0 and 2 are both called so"):
+        build(tmp_path, entry("small.py:small", labels="[crane, cat, crane]", images="photos"))
 
 
 def test_datasets_of_ones_own(tmp_path: Path) -> None:

@@ -59,3 +59,39 @@ def test_an_entry_means_the_same_elsewhere(labels: str, tmp_path: Path) -> None:
     moved = planned(tmp_path, labels)
     assert portable(moved).labels == labels
     assert built_from(moved, RECIPE, {})["entry"]["labels"] == labels
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+def test_a_byte_order_mark_is_no_part_of_a_label(encoding: str, tmp_path: Path) -> None:
+    (tmp_path / "names.txt").write_text("ant\r\nabeille à miel\r\n", encoding=encoding)
+    assert resolve_labels(planned(tmp_path, "names.txt"), UNLABELLED, 2) == ("ant", "abeille à miel")
+
+
+@pytest.mark.parametrize(
+    ("encoding", "message"),
+    [
+        ("utf-16", r"names.txt is UTF-16; save it as UTF-8$"),
+        ("utf-32", "is UTF-32; save it as UTF-8$"),
+        ("latin-1", r"names.txt:2: the byte 0xe0 is not UTF-8, but perhaps Latin-1"),
+        ("utf-16-le", "0xe0 is not UTF-8, but perhaps UTF-16"),
+    ],
+)
+def test_other_encodings_are_told(encoding: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "names.txt").write_text("ant\nabeille à miel\n", encoding=encoding)
+    with pytest.raises(ManifestError, match=message):
+        resolve_labels(planned(tmp_path, "names.txt"), UNLABELLED, 2)
+
+
+def test_utf_16_without_a_mark_is_not_taken_for_labels(tmp_path: Path) -> None:
+    (tmp_path / "names.txt").write_text("ant\nbee\n", encoding="utf-16-le")
+    with pytest.raises(ManifestError, match="as UTF-16 has; save it as UTF-8"):
+        resolve_labels(planned(tmp_path, "names.txt"), UNLABELLED, 2)
+
+
+def test_manifests_may_begin_with_a_mark(tmp_path: Path) -> None:
+    path, text = tmp_path / "models.yaml", "models:\n  m: {network: lenet, weights: random}\n"
+    path.write_text(text, encoding="utf-8-sig")
+    assert list(load_manifest(path).models) == ["m"]
+    path.write_text(text, encoding="utf-16")
+    with pytest.raises(ManifestError, match="is UTF-16; save it as UTF-8"):
+        load_manifest(path)

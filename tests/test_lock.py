@@ -12,7 +12,7 @@ from conftest import build
 from published import publish_model, publish_plan
 
 from builder import lock
-from builder.errors import BuilderError, RepositoryError
+from builder.errors import BuilderError, PublishError, RepositoryError
 from builder.merge import merge_repositories
 
 MANIFEST = """models:
@@ -142,12 +142,15 @@ def test_repository_from_before_the_lock_is_accepted_and_recorded_from_then_on(b
     assert [problem.split()[0] for problem in lock.problems(repository)] == ["m_torchscript/2/model.pt"]
 
 
-def test_old_step_that_is_not_what_is_built_now_stays_unrecorded(tmp_path: Path) -> None:
+def test_old_step_that_is_not_what_is_built_now_is_refused(tmp_path: Path) -> None:
+    """The new model would run it; without a lock nothing else would show."""
     publish_model(tmp_path / "r", "a")
     (tmp_path / "r" / lock.FILENAME).unlink()
-    publish_model(tmp_path / "r", "b", recipe='{"crop": 48}')
-    assert set(lock.read(tmp_path / "r")) == {"b", "b_tensorrt"}
-    assert lock.problems(tmp_path / "r") == []
+    with pytest.raises(PublishError, match="preprocess_1 is not the step that its name stands for"):
+        publish_model(tmp_path / "r", "b", recipe='{"crop": 48}')
+    assert not (tmp_path / "r" / "b").exists()
+    publish_model(tmp_path / "r", "b")
+    assert set(lock.read(tmp_path / "r")) == {"b", "b_tensorrt", "preprocess_1"}
 
 
 @pytest.mark.parametrize("damaged", ["m_torchscript/1", "step"])

@@ -276,3 +276,12 @@ def test_a_damaged_source_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RepositoryError, match=plan.name):
         merge_repositories([tmp_path / "a"], tmp_path / "out")
     assert not (tmp_path / "out" / "m").exists()
+
+
+def test_steps_of_one_name_are_one_step(tmp_path: Path) -> None:
+    """Of two models; those of one model are compared anyway."""
+    publish_plan(tmp_path / "a")
+    publish_plan(tmp_path / "b", "other", recipe='{"crop": 48}')
+    with pytest.raises(MergeError, match=r"preprocess_1 is one step in .*a and another in .*b"):
+        merge_repositories([tmp_path / "a", tmp_path / "b"], tmp_path / "out")
+    assert not (tmp_path / "out").exists()

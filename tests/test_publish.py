@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from conftest import build, write_manifest
+from published import publish_model
 
 from builder import config, lock, publish
 from builder.errors import PublishError
@@ -291,3 +292,40 @@ def test_nothing_is_left_beside_the_repository(tmp_path: Path) -> None:
         "repository",
         "small.py",
     ]
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    return {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+
+
+def served_by(repository: Path, name: str) -> list[str]:
+    """The steps that the ensemble names, and what they are."""
+    steps = config.read(repository / name / "config.pbtxt").ensemble_scheduling.step
+    models = [config.read(repository / step.model_name / "config.pbtxt") for step in steps]
+    return [model.parameters[publish.ROLE].string_value for model in models]
+
+
+def test_no_model_is_published_over_anothers_network(tmp_path: Path) -> None:
+    """Whichever of the two entries came first, and from whatever manifest."""
+    publish_model(tmp_path / "r", "m")
+    before = tree(tmp_path / "r")
+    with pytest.raises(
+        PublishError, match=r"'m_tensorrt' is in .* the network of 'm', .* the ensemble of 'm_tensorrt'"
+    ):
+        publish_model(tmp_path / "r", "m_tensorrt")
+    with pytest.raises(PublishError, match=r"'preprocess_1' is in .* the preprocess of 'm'"):
+        publish_model(tmp_path / "r", "preprocess_1", step="preprocess_2")
+    assert tree(tmp_path / "r") == before
+    publish_model(tmp_path / "r", "m")  # its own, again
+    publish_model(tmp_path / "s", "m_tensorrt")
+    with pytest.raises(PublishError, match=r"'m_tensorrt' is in .* the ensemble, .* the network of 'm'"):
+        publish_model(tmp_path / "s", "m")
+    assert served_by(tmp_path / "r", "m") == ["preprocess", "network"]
+    assert not (tmp_path / "s" / "m").exists()
+
+
+def test_a_build_that_would_overwrite_computes_nothing(tmp_path: Path) -> None:
+    publish_model(tmp_path / "r", "m", backend="torchscript")
+    with pytest.raises(PublishError, match="the network of 'm'"):
+        build(tmp_path, "models:\n  m_torchscript: {network: 'none.py:none', weights: random, "
+              "preprocess: {channels: 3, resize: 40, crop: 32}}\n", tmp_path / "r")  # fmt: skip

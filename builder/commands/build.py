@@ -25,7 +25,7 @@ from builder.commands.output import print_json, print_table, progress, say
 if TYPE_CHECKING:
     from builder.build import Outcome, Plan
     from builder.cluster.options import Options
-    from builder.types import Report
+    from builder.types import BuiltModel, Report
 
 
 class Engine(StrEnum):
@@ -133,6 +133,9 @@ def _print_outcome(outcome: Outcome, repository: Path, as_json: bool) -> None:
     untrained = [model.name for model in outcome.built if not model.trained]
     if untrained:
         say(f"WARNING: random weights, so the answers are MEANINGLESS: {', '.join(untrained)}")
+    for model in outcome.built:
+        for warning in model.warnings:
+            say(f"WARNING: {model.name}: {warning}")
     if as_json:
         failed = [
             {"name": f.name, "error": type(f.error).__name__, "message": str(f.error), "exit_code": f.error.exit_code}
@@ -140,18 +143,29 @@ def _print_outcome(outcome: Outcome, repository: Path, as_json: bool) -> None:
         ]
         print_json({"repository": str(repository), "built": [asdict(m) for m in outcome.built], "failed": failed})
     elif outcome.built:
-        columns = ("MODEL", "VERSION", "FORMAT", "PRECISION", "MB", "SECONDS", "MAX ERROR", "TOP-1")
-        rows = [
-            (
-                m.name,
-                m.version,
-                m.format,
-                m.precision,
-                f"{m.artifact_bytes / 1e6:.1f}",
-                f"{m.seconds:.1f}",
-                f"{m.check.max_abs_error:.1e}",
-                f"{m.check.top1_agreement:.0%}",
-            )
-            for m in outcome.built
-        ]
-        print_table(columns, rows, numbers=(1, 4, 5, 6, 7))
+        _print_built(outcome.built)
+
+
+def _print_built(built: list[BuiltModel]) -> None:
+    """TOP-1 is how often the artifact agrees with the network; ACCURACY, of labelled images, how often it is right."""
+    columns = ("MODEL", "VERSION", "FORMAT", "PRECISION", "MB", "SECONDS", "MAX ERROR", "TOP-1")
+    labelled = any(m.check.artifact_accuracy is not None for m in built)
+    rows = [
+        (
+            m.name,
+            m.version,
+            m.format,
+            m.precision,
+            f"{m.artifact_bytes / 1e6:.1f}",
+            f"{m.seconds:.1f}",
+            f"{m.check.max_abs_error:.1e}",
+            f"{m.check.top1_agreement:.0%}",
+            *((_share(m.check.artifact_accuracy),) * labelled),
+        )
+        for m in built
+    ]
+    print_table(columns + ("ACCURACY",) * labelled, rows, numbers=(1, 4, 5, 6, 7, 8))
+
+
+def _share(value: float | None) -> str | None:
+    return None if value is None else f"{value:.2%}"

@@ -52,6 +52,8 @@ def compare(
 
 
 def _print_comparison(result: Comparison, as_json: bool) -> None:
+    for warning in result.warnings:
+        say(f"WARNING: {result.name}: {warning}")
     if as_json:
         print_json(asdict(result))
         return

@@ -7,6 +7,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from builder.exporters import operators
 from builder.exporters.half import HALF_PRECISIONS, in_precision
 from builder.exporters.memory import page_out, weights_released
 from builder.exporters.quiet import quiet
@@ -57,7 +58,7 @@ def export(request: ExportRequest) -> dict[str, str]:
         with weights_released(module), torch.no_grad():
             files = _compiled(module, example, request.target, Path(folder))
         package_aoti(str(request.path), files)
-    return _bound_to(device)
+    return _bound_to(device) | operators.required(operators.of_package(request.path))
 
 
 def _work_folder() -> tempfile.TemporaryDirectory[str]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from builder.errors import ExportError
+from builder.exporters import operators
 from builder.exporters.half import HALF_PRECISIONS, in_precision
 from builder.exporters.quiet import quiet
 from builder.exporters.torch_run import as_predict, prepared_device, set_mantissa
@@ -51,10 +52,11 @@ def export(request: ExportRequest) -> dict[str, str]:
         traced = trace(in_precision(request.module, request.target.precision), request.example)
     with quiet():
         frozen = torch.jit.freeze(traced)
+        libraries = operators.required(torch.jit.export_opnames(frozen))  # type: ignore[no-untyped-call]
     frozen.save(str(request.path))
     _release_weights(frozen)
     make_reproducible(request.path)
-    return {"quantized_engine": QUANTIZED_ENGINE} if request.target.precision == "int8" else {}
+    return libraries | ({"quantized_engine": QUANTIZED_ENGINE} if request.target.precision == "int8" else {})
 
 
 def trace(module: nn.Module, example: torch.Tensor) -> Any:

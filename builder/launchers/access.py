@@ -177,7 +177,7 @@ def read_key(file: Path | None, environment: Mapping[str, str] = os.environ) -> 
         key = environment.get(ENVIRONMENT)
         return None if key is None else _checked(key.strip(), ENVIRONMENT)
     try:
-        with file.open(encoding="utf-8") as opened:
+        with file.open(encoding="utf-8-sig") as opened:
             if os.fstat(opened.fileno()).st_mode & (stat.S_IROTH | stat.S_IWOTH):
                 raise LaunchError(
                     f"every user of this machine can open {file}, which holds a key; run: chmod 600 {file}"

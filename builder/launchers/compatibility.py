@@ -68,6 +68,9 @@ def _reasons(folder: Path, machine: Machine) -> Iterator[str]:
     facts = {key: value.string_value for key, value in model.parameters.items()}
     if facts.get(publish.ROLE) != "network":
         return
+    for library in facts.get("operator_libraries", "").split():
+        if not machine.is_installed(library):
+            yield f"it calls operators of {library}, which is not installed; run: pip install {library}"
     if model.backend == "tensorrt":
         yield from _plan_reasons(model, facts, machine)
     elif model.platform == "torch_aoti" or model.default_model_filename.endswith(".pt2"):

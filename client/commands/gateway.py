@@ -57,7 +57,7 @@ def gateway(
 
 def _api_key(file: Path | None) -> str | None:
     try:
-        key = file.read_text(encoding="utf-8").strip() if file else os.environ.get(KEY_VARIABLE)
+        key = file.read_text(encoding="utf-8-sig").strip() if file else os.environ.get(KEY_VARIABLE)
     except (OSError, UnicodeDecodeError) as error:
         raise UnreadableFile(f"{file}: {getattr(error, 'strerror', None) or error}") from None
     if key is not None and not key.strip():

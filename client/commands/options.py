@@ -133,7 +133,7 @@ def _admin_key(file: Path | None) -> str | None:
     if file is None:
         return os.environ.get(ADMIN_KEY_VARIABLE) or None
     try:
-        return file.read_text(encoding="utf-8").strip()
+        return file.read_text(encoding="utf-8-sig").strip()
     except (OSError, UnicodeDecodeError) as error:
         raise UnreadableFile(f"{file}: {getattr(error, 'strerror', None) or error}") from None
 
@@ -142,7 +142,7 @@ def _header_lines(text: str) -> list[str]:
     if not text.startswith("@"):
         return [text]
     try:
-        return [line for line in Path(text[1:]).read_text(encoding="utf-8").splitlines() if line.strip()]
+        return [line for line in Path(text[1:]).read_text(encoding="utf-8-sig").splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
         raise UnreadableFile(f"{text[1:]}: {getattr(error, 'strerror', None) or error}") from None
 

@@ -73,6 +73,65 @@ class FixedBatch(nn.Module):
         return scores + torch.arange(int(x.shape[0]))[:, None] * 0.1
 
 
+class Loop(nn.Module):
+    """Takes the images of a batch one by one, as many as the example has."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.network = small()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.stack([self.network(x[i : i + 1])[0] for i in range(x.shape[0])])
+
+
+class Dropped(nn.Module):
+    """Drops in evaluation mode, too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.network = small()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.network(nn.functional.dropout(x))
+
+
+class InHalf(nn.Module):
+    """Gives its scores in bfloat16."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.network = small()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.network(x).bfloat16()
+
+
+class Colours(nn.Module):
+    """Right on every image of one colour: red, green, blue."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return 20 * x.mean((2, 3))
+
+
+def foreign_operator() -> nn.Module:
+    """Calls an operator that only this process knows."""
+
+    @torch.library.custom_op("build_repo_tests::doubled", mutates_args=())
+    def doubled(x: torch.Tensor) -> torch.Tensor:
+        return x * 2
+
+    class Doubled(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.network = small()
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return doubled(self.network(x))
+
+    doubled.register_fake(lambda x: torch.empty_like(x))
+    return Doubled()
+
+
 class Shapeless(nn.Module):
     """Gives feature maps, not scores."""
 

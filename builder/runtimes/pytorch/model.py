@@ -27,6 +27,9 @@ class TritonPythonModel:
         if config["parameters"].get("precision", {}).get("string_value") == "fp32":
             # On GPUs convolutions would be computed with 10 bits of mantissa, unlike what was verified.
             torch.backends.cudnn.allow_tf32 = False
+        if "torchvision" in config["parameters"].get("operator_libraries", {}).get("string_value", "").split():
+            import torchvision  # noqa: F401  # its import is what registers the operators
+
         self._module = self._load(path)
 
     def _load(self, path: str) -> Any:
