@@ -234,8 +234,11 @@ def _last_computation(module: torch.nn.Module, image: torch.Tensor) -> str:
     """autograd's name of what gave the scores, such as SigmoidBackward0; empty where it does not say."""
     import torch
 
-    with torch.inference_mode(False), torch.enable_grad(), _seen(module, 1, "") as seen:
-        module(image.clone().requires_grad_())
+    try:
+        with torch.inference_mode(False), torch.enable_grad(), _seen(module, 1, "") as seen:
+            module(image.clone().requires_grad_() + 0)  # no leaf, which could not be changed in place
+    except Exception:  # what runs without gradients need not run with them
+        return ""
     step: Any = seen[0].grad_fn
     while step is not None and step.name().startswith(SHAPING):
         step = step.next_functions[0][0] if step.next_functions else None

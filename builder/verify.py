@@ -65,10 +65,10 @@ def outputs(predict: Predict, images: Evaluation, sizes: tuple[int, ...]) -> lis
 
 
 def in_batches(predict: Predict, images: torch.Tensor, size: int) -> torch.Tensor:
-    """Rows for [images, C, H, W], `size` at a time."""
+    """Rows for [images, C, H, W], `size` at a time. What predict() does to its input in place, others do not see."""
     import torch
 
-    return torch.cat([predict(batch).clone() for batch in images.split(size)])  # type: ignore[no-untyped-call]
+    return torch.cat([predict(batch.clone()).clone() for batch in images.split(size)])  # type: ignore[no-untyped-call]
 
 
 def _backwards(predict: Predict, images: torch.Tensor, size: int) -> torch.Tensor:

@@ -76,6 +76,7 @@ def test_refused(forward: Forward, kind: type[BuilderError], message: str) -> No
         lambda x: linear(x).log_softmax(1),
         lambda x: torch.cat([linear(x)[:, :3], torch.full((len(x), 1), -torch.inf)], 1),  # a class that is excluded
         lambda x: linear(x) * 0 + torch.arange(4),  # the same for every image
+        lambda x: linear(x.mul_(2)),  # in place
     ],
 )
 def test_allowed_without_remark(forward: Forward) -> None:
@@ -93,6 +94,8 @@ def test_sigmoids_are_told_by_what_computes_them() -> None:
     for trained in (True, False):
         (remark,) = looked_at(lambda x: linear(x).sigmoid().reshape(-1, 4), trained=trained)
         assert "forward() ends with a sigmoid" in remark
+    (remark,) = looked_at(lambda x: x.mul_(2).sigmoid(), trained=False)
+    assert "forward() ends with a sigmoid" in remark
     assert looked_at(lambda x: x / 2, trained=False) == []
     (remark,) = looked_at(lambda x: x / 2)
     assert "as behind a sigmoid" in remark

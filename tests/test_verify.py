@@ -24,7 +24,7 @@ class Images:
         return len(self.rows)
 
     def batches(self, size: int, count: int | None = None) -> Iterator[torch.Tensor]:
-        yield from torch.split(self.rows[:count], size)
+        yield from torch.split(self.rows[:count].clone(), size)  # decoded anew, as pictures are
 
     @property
     def views(self) -> list[SimpleNamespace]:
