@@ -1,7 +1,6 @@
 """Shared memory: what there is of it, and what clients that were killed leave in a server."""
 
 import os
-import resource
 import signal
 import subprocess
 import sys
@@ -154,20 +153,19 @@ def test_a_region_without_room_is_kept_for_smaller_inputs() -> None:
 def test_without_room_inputs_go_by_value_and_it_is_said_once() -> None:
     """A limit on files stands for a full /dev/shm."""
     program = (
-        "import sys, client; image = bytes(1024 * 1024); connected = client.Client(sys.argv[1])\n"
+        "import resource, sys, client; resource.setrlimit(resource.RLIMIT_FSIZE, (65536, 65536))\n"
+        "image = bytes(1024 * 1024); connected = client.Client(sys.argv[1])\n"
         "for _ in range(3): print(len(connected.classify(image)))\n"
         "try: client.Client(sys.argv[1], shared_memory=True).classify(image)\n"
         "except client.ServerError as error: print(error)"
     )
     with serving() as (servicer, url):
-        limit = (65536, 65536)
         run = subprocess.run(
             [sys.executable, "-B", "-c", program, url],
             capture_output=True,
             text=True,
             timeout=60,
             check=True,
-            preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, limit),
         )
         assert servicer.calls == 3
     assert run.stdout.startswith("2\n2\n2\nno memory can be shared")
