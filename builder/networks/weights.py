@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any
 from urllib.error import URLError
 
 from builder.errors import NetworkError, WeightsError
+from builder.networks import making
 from builder.types import Network, NetworkRequest, WeightsSource
+from builder.usercode import border
 
 if TYPE_CHECKING:
     import torch
@@ -116,19 +118,11 @@ def make_with_state(make: Callable[[], nn.Module], state: Mapping[str, torch.Ten
     Made on the meta device and given the file's own tensors, so that neither initialisation nor a
     second copy of the weights costs anything. Modules that cannot be made so are made as usual.
     """
-    import torch
 
-    try:
-        with torch.device("meta"):
-            module = make()
-    except (RuntimeError, NotImplementedError, NetworkError):  # the last is what a user's own callable fails with
-        module = make()
-    _fit(module, state, origin)
-    tensors = [*module.parameters(), *module.buffers()]
-    if any(tensor.is_meta for tensor in tensors):  # buffers that a state dict does not hold
-        module = make()
+    def fit(module: nn.Module) -> None:
         _fit(module, state, origin)
-    return module.requires_grad_(False)
+
+    return making.frozen(making.filled(make, fit))
 
 
 def _fit(module: nn.Module, state: Mapping[str, torch.Tensor], origin: str) -> None:
@@ -138,7 +132,7 @@ def _fit(module: nn.Module, state: Mapping[str, torch.Tensor], origin: str) -> N
     wrong = [
         f"{key} is {list(state[key].shape)} in the file and {list(wanted[key].shape)} in the network"
         for key in wanted
-        if key in state and state[key].shape != wanted[key].shape
+        if key in state and not making.takes(wanted[key], state[key])
     ]
     problems = [f"missing {key}" for key in missing] + [f"unknown {key}" for key in unexpected] + wrong
     if problems:
@@ -158,7 +152,7 @@ def make_random(make: Callable[[], nn.Module], seed: int) -> nn.Module:
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return make().requires_grad_(False)
+        return making.frozen(make())
 
 
 def make_network(make: Callable[[], nn.Module], request: NetworkRequest, recipe: PreprocessRecipe | None) -> Network:
@@ -179,10 +173,8 @@ def make_network(make: Callable[[], nn.Module], request: NetworkRequest, recipe:
 
 def guard_arguments(make: Callable[[], nn.Module], request: NetworkRequest) -> Callable[[], nn.Module]:
     def guarded() -> nn.Module:
-        try:
+        with border(NetworkError, f"{request.name} cannot be made with arguments {request.arguments}"):
             return make()
-        except (TypeError, ValueError) as error:
-            raise NetworkError(f"{request.name} cannot be made with arguments {request.arguments}: {error}") from None
 
     return guarded
 
