@@ -16,7 +16,7 @@ LONGEST = 400
 
 # Lines that say that something failed, not what. OpenVINO's and PyTorch's reasons come behind them.
 PREAMBLE = re.compile(
-    r"Exception from |Check '.*' failed at |FrontEnd API failed|Model wasn't fully converted|Summary:"
+    r"Exception from |.*Check '.*' failed at |FrontEnd API failed|Model wasn't fully converted|Summary:"
     r"|The following operation failed in the TorchScript interpreter|Traceback \(|Traceback of TorchScript"
     r"|Constraints violated \("
 )
@@ -24,15 +24,23 @@ PREAMBLE = re.compile(
 TELLING = re.compile(r"No conversion rule found for operations|your code specialized it to be a constant")
 RAISED = re.compile(r"[A-Za-z_][\w.]*(Error|Exception): ")
 """How a printed traceback ends."""
-# What such a line says to somebody who wrote forward(), where its own words do not.
+# What some say to somebody who wrote forward(), where their own words do not: the words, and what they mean.
 FIXED_BATCH = (
     "forward() makes a number of the batch size, such as int(x.shape[0]), len(x) or a loop over the images; use -1, "
     "flatten(1), or x.shape[0] as it is"
 )
+OF_CONTENT = "forward() makes a Python value of the image's content; compute with tensors instead, such as torch.where"
 MEANINGS = (
-    (re.compile(r"your code specialized it to be a constant|index: 0 Got: \d+ Expected: \d+"), FIXED_BATCH),
-    (re.compile(r"^RuntimeError: shape '\[.*\]' is invalid for input of size"), f"perhaps {FIXED_BATCH}"),
-    (re.compile(r"No conversion rule found for operations"), "another `format:` may have them, such as onnx"),
+    (re.compile(r"your code specialized it to be a constant(?: \(\d+\))?"), FIXED_BATCH),
+    (re.compile(r"index: 0 Got: \d+ Expected: \d+"), FIXED_BATCH),
+    (
+        re.compile(r"(?s)(?<=in the TorchScript interpreter\.).*(shape '\[.*\]' is invalid for input of size \d+)"),
+        FIXED_BATCH,
+    ),
+    (re.compile(r"the shape of input data .*conflicts with the reshape pattern.*"), FIXED_BATCH),
+    (re.compile(r"Could not (?:guard on|extract specialized integer from) data-dependent expression"), OF_CONTENT),
+    (re.compile(r"No conversion rule found for operations: .*"), "another `format:` may have them, such as onnx"),
+    (re.compile(r"can't allocate memory: you tried to allocate \d+ bytes"), "there is not enough memory"),
 )
 
 
@@ -89,12 +97,13 @@ def _is_users(file: str) -> bool:
 
 def _line(error: BaseException) -> str:
     """The telling line of the error's own text, which may be empty, huge, or not to be had at all."""
-    text = _text(error)
-    lines = [line.strip() for line in ANSI.sub("", text).splitlines() if line.strip()]
+    text = ANSI.sub("", _text(error)).encode(errors="backslashreplace").decode()
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
     line = _chosen(lines) if lines else ""
-    meaning = next((meaning for pattern, meaning in MEANINGS if pattern.search(line) or pattern.search(text)), "")
-    short = line if len(line) <= LONGEST else f"{line[:LONGEST]} ..."
-    return f"{short}: {meaning}" if meaning else short
+    for pattern, meaning in MEANINGS:
+        if found := pattern.search(line) or pattern.search(text):
+            return f"{found[found.lastindex or 0]}: {meaning}"
+    return line if len(line) <= LONGEST else f"{line[:LONGEST]} ..."
 
 
 def _chosen(lines: list[str]) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from builder.errors import NetworkError
-from builder.networks import weights
+from builder.networks import making, weights
 from builder.types import Network, NetworkFacts, NetworkRequest
 from builder.usercode import border, call, is_callable_name, load_callable
 
@@ -36,7 +36,7 @@ def make(request: NetworkRequest) -> Network:
     ):  # its class may have methods of its own, such as train()
         if request.weights.kind == "included":
             module = weights.make_random(called, request.weights.seed)  # whatever of it is not included is drawn
-            return Network(module.eval(), None, None, True, weights.provenance(request))
+            return Network(making.evaluated(module), None, None, True, weights.provenance(request))
         return weights.make_network(called, request, None)
 
 

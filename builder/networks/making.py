@@ -55,7 +55,19 @@ def _hollow_tensors() -> list[torch.Tensor]:
 
 def frozen(module: nn.Module) -> nn.Module:
     """It is not to learn. Parameters that have no shape yet cannot be told; `settled` does."""
-    return module if is_lazy(module) else module.requires_grad_(False)
+    if not is_lazy(module):
+        for parameter in module.parameters():  # TorchScript has no requires_grad_() for the whole
+            parameter.requires_grad_(False)
+    return module
+
+
+def evaluated(module: nn.Module) -> nn.Module:
+    """In evaluation mode. What torch.export gives has no modes, and refuses to be put in one."""
+    try:
+        return module.eval()
+    except NotImplementedError:
+        module.train = lambda _=True: module  # type: ignore[method-assign, assignment]
+        return module
 
 
 def is_lazy(module: nn.Module) -> bool:
@@ -86,5 +98,5 @@ def settled(module: nn.Module, shape: tuple[int, ...], seed: int, name: str) -> 
     with border(NetworkError, f"{name} has lazy modules, and no {size} image makes them"), torch.no_grad():
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            module.eval()(torch.rand(1, *shape, device=device))
-        return module.requires_grad_(False)
+            evaluated(module)(torch.rand(1, *shape, device=device))
+        return frozen(module)

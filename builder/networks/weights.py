@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.error import URLError
 
 from builder.errors import NetworkError, WeightsError
-from builder.networks import making
+from builder.networks import archives, making
 from builder.types import Network, NetworkRequest, WeightsSource
 from builder.usercode import border
 
@@ -73,6 +73,7 @@ def read_state(path: Path) -> dict[str, torch.Tensor]:
         raise WeightsError(f"the weights file {path} does not exist; correct `weights:`, or {WAYS_OUT}")
     if path.suffix == ".safetensors":
         return _read_safetensors(path)
+    archives.refuse_networks(path)
     import torch
 
     try:

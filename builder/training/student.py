@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from builder import networks
 from builder.errors import NetworkError
 from builder.manifest import parse_weights
+from builder.networks.making import settled
 from builder.networks.outputs import described
 from builder.recipe import PreprocessRecipe, resolved
 from builder.training.config import Run
@@ -51,7 +52,9 @@ def make(run: Run, classes: int) -> Student:
     fresh = family.make(
         NetworkRequest(config.network, WeightsSource(kind, kind, seed=config.seed), arguments, run.base)
     )
-    student = Student(fresh.module, _recipe(run, start or fresh), arguments, source.name)
+    recipe = _recipe(run, start or fresh)
+    module = settled(fresh.module, recipe.shape, config.seed, config.network)
+    student = Student(module, recipe, arguments, source.name)
     if start:
         student.head = _take_over(fresh.module, start.module.state_dict(), config.network)
     student.head = student.head or last_layer(fresh.module)

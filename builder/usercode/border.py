@@ -50,14 +50,15 @@ def _described(error: BaseException) -> str:
             f"it parses a command line, and has none: {message}{where}; what is for the command line alone belongs "
             'behind `if __name__ == "__main__":`'
         )
-    return f"it ends the program with sys.exit({error.code!r}){where}"
+    code = "" if error.code is None else repr(error.code)
+    return f"it ends the program with sys.exit({code}){where}"
 
 
 def _of_parser(error: SystemExit) -> str:
-    """What argparse, optparse or click missed."""
+    """What argparse or optparse missed."""
     for frame, _ in traceback.walk_tb(error.__traceback__):
-        if frame.f_globals.get("__name__") in ("argparse", "optparse"):
-            return next((str(frame.f_locals[k]) for k in ("message", "msg") if k in frame.f_locals), "its options")
+        if frame.f_globals.get("__name__") in ("argparse", "optparse") and frame.f_code.co_name == "error":
+            return str(frame.f_locals.get("message") or frame.f_locals.get("msg"))
     return ""
 
 
