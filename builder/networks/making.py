@@ -27,8 +27,7 @@ def filled(make: Callable[[], nn.Module], fit: Callable[[nn.Module], None]) -> n
     module = hollow(make)
     if module is not None:
         fit(module)
-        gc.collect()  # what the weights took the place of
-        if not any(id(tensor) not in before for tensor in _hollow_tensors()):
+        if not _is_left_hollow(before):
             return module
     module = make()
     fit(module)
@@ -44,6 +43,14 @@ def hollow(make: Callable[[], Made]) -> Made | None:
             return make()
     except NetworkError:
         return None  # made as usual it tells what is wrong, if anything is
+
+
+def _is_left_hollow(before: set[int]) -> bool:
+    """Whether tensors without numbers are left, beside those of `before`."""
+    if all(id(tensor) in before for tensor in _hollow_tensors()):
+        return False
+    gc.collect()  # what the weights took the place of may wait for it
+    return any(id(tensor) not in before for tensor in _hollow_tensors())
 
 
 def _hollow_tensors() -> list[torch.Tensor]:
