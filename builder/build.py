@@ -18,14 +18,16 @@ from builder.card import require_own
 from builder.errors import BuilderError, ExportError, ManifestError, VerificationError
 from builder.exporters import alternatives
 from builder.networks.classifier import as_classifier
+from builder.networks.making import is_lazy, settled
 from builder.pictures import Evaluation, Picture, evaluation
 from builder.plan import Plan, plan, resolve_labels, resolve_recipe
 from builder.portable import built_from
 from builder.preprocessors import PREPROCESSORS, proof
-from builder.reasons import reason
+from builder.reasons import place_of
 from builder.recipe import PreprocessRecipe
 from builder.settings import ImageSet
 from builder.types import BuiltModel, Check, ExportRequest, Network, NetworkRequest, Report
+from builder.usercode import border, undone
 
 if TYPE_CHECKING:
     import torch
@@ -67,7 +69,8 @@ def build_repository(plans: Sequence[Plan], repository: Path, report: Report = l
 def attempt(plan: Plan, repository: Path, report: Report = lambda _: None) -> BuiltModel | BuilderError:
     """What building the plan ends with; the report's lines begin with its name."""
     try:
-        return build_model(plan, repository, lambda step: report(f"{plan.name}: {step}"))
+        with undone():
+            return build_model(plan, repository, lambda step: report(f"{plan.name}: {step}"))
     except BuilderError as error:
         return error
 
@@ -178,6 +181,9 @@ def make_network(plan: Plan) -> Network:
     if plan.card and plan.weights.path:
         require_own(plan.card, plan.weights.path)
     network = networks.find(spec.network).make(request)
+    if is_lazy(network.module):
+        shape = resolve_recipe(plan, network).shape
+        network = replace(network, module=settled(network.module, shape, plan.weights.seed, spec.network))
     if plan.card:
         scalars = {key: value for key, value in plan.card.metrics.items() if isinstance(value, int | float)}
         facts = {f"training_{key}": f"{value:.6g}" for key, value in scalars.items()}
@@ -272,16 +278,21 @@ def export_network(
     example = next(reference.images.batches(2))
     request = ExportRequest(module, example, artifact, plan.target, _calibration(plan, reference.recipe))
     try:
-        return artifact, plan.exporter.export(request)
+        with border(ExportError, f"{plan.name} cannot be exported to {plan.spec.format}"):
+            return artifact, _exported(plan, request)
     except ManifestError as error:
         raise plan.manifest.error(str(error), "models", plan.name, "calibration") from None
+
+
+def _exported(plan: Plan, request: ExportRequest) -> dict[str, str]:
+    try:
+        return plan.exporter.export(request)
     except ExportError as error:
         raise ExportError(f"{plan.name} cannot be exported to {plan.spec.format}: {error}") from None
     except OSError as error:
-        raise ExportError(f"{plan.name}: {artifact} cannot be written: {error}") from None
-    except Exception as error:  # exporters meet whatever a user's forward() does
-        hint = f". {verify.BUILT_IN}" if OVER_BATCH in str(error) else ""
-        raise ExportError(f"{plan.name} cannot be exported to {plan.spec.format}: {reason(error)}{hint}") from error
+        if place_of(error):  # forward() looks for a file
+            raise
+        raise ExportError(f"{plan.name}: {request.path} cannot be written: {error}") from None
 
 
 def _calibration(plan: Plan, recipe: PreprocessRecipe) -> pictures.Tensors | None:
@@ -295,9 +306,10 @@ def check_artifact(plan: Plan, artifact: Path, reference: Reference) -> Check:
     sizes = verify.batch_sizes(plan.spec.max_batch_size)
     what = f"{plan.name} as {plan.spec.format}"
     try:
-        predict = plan.exporter.load(artifact, plan.checked_target)
-    except Exception as error:  # a runtime's own errors: the artifact is at fault whatever they are
-        raise VerificationError(f"{what} cannot be read back: {reason(error)}") from error
+        with border(VerificationError, f"{what} cannot be read back"):  # by a runtime, with errors of its own
+            predict = plan.exporter.load(artifact, plan.checked_target)
+    except ExportError as error:  # trtexec runs what it has built
+        raise VerificationError(f"{what} cannot be read back: {error}") from None
     results = verify.outputs(verify.held(predict, reference.classes, what), reference.images, sizes)
     return verify.compare(reference.probabilities, results, sizes, reference.images, plan.spec.precision)
 

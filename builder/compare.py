@@ -21,9 +21,9 @@ from builder.exporters.torch_run import as_predict
 from builder.manifest import Manifest, ModelSpec
 from builder.networks.classifier import as_classifier
 from builder.plan import Plan, plan
-from builder.reasons import reason
 from builder.settings import ImageSet
 from builder.types import Check, NetworkFacts, Predict, Report
+from builder.usercode import border, undone
 
 if TYPE_CHECKING:
     import torch
@@ -108,6 +108,7 @@ def variants(item: Plan, formats: Sequence[str], precisions: Sequence[str]) -> l
     return [replace(item, spec=spec) for spec in chosen]
 
 
+@undone()
 def compare(
     item: Plan,
     formats: Sequence[str] = (),
@@ -198,8 +199,6 @@ def _result(timing: Future[tuple[float, float]], label: str) -> tuple[float, flo
         return timing.result()
     except BrokenProcessPool:
         raise CompareError(f"the process that timed {label} was ended; the usual cause is a lack of memory") from None
-    except Exception as error:  # a runtime's own errors
-        raise CompareError(f"{label} was verified, but fails when it is timed: {reason(error)}") from error
 
 
 def measure(item: Plan, artifact: Path | None, shape: tuple[int, ...]) -> tuple[float, float]:
@@ -209,10 +208,12 @@ def measure(item: Plan, artifact: Path | None, shape: tuple[int, ...]) -> tuple[
 
     torch.set_num_threads(item.target.threads)
     batch = torch.rand(shape)
-    predict = _own(item) if artifact is None else item.exporter.load(artifact, item.target)
-    for images in (batch[:1], batch):
-        predict(images)
-    return _seconds(predict, batch[:1]) * 1000, len(batch) / _seconds(predict, batch)
+    label = _label(item) if artifact else OWN
+    with border(CompareError, f"{label} was verified, but fails when it is timed"):
+        predict = _own(item) if artifact is None else item.exporter.load(artifact, item.target)
+        for images in (batch[:1], batch):
+            predict(images)
+        return _seconds(predict, batch[:1]) * 1000, len(batch) / _seconds(predict, batch)
 
 
 def _own(item: Plan) -> Predict:

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from builder import networks
 from builder.errors import NetworkError
-from builder.reasons import reason
+from builder.networks.making import hollow, settled
 from builder.types import NetworkRequest, WeightsSource
+from builder.usercode import border
 
 if TYPE_CHECKING:
     import torch
@@ -47,27 +48,37 @@ class Description:
 
 
 def describe(name: str, shape: Shape | None = None, arguments: dict[str, Any] | None = None) -> Description:
-    """Raises NetworkError. The network has no weights, and computes nothing: shapes alone pass through it."""
-    import torch
-
+    """Raises NetworkError. The network has no weights; shapes alone pass through it where it can do with them."""
     family = networks.find(name)
     request = NetworkRequest(name, WeightsSource("random", "random"), arguments or {}, Path())
-    try:
-        with torch.device("meta"):
-            network = family.make(request)
-    except (RuntimeError, NotImplementedError):
-        network = family.make(request)
+    network = hollow(lambda: family.make(request)) or family.make(request)
     if shape is None and network.recipe is None:
         raise NetworkError(f"nothing tells what images {name} takes; give --input, such as 3x224x224")
     shape = shape or (network.recipe.shape if network.recipe else ())
-    module = network.module.to("meta")
-    try:
-        layers, total = _traced(module, torch.empty(1, *shape, device="meta"))
-    except (RuntimeError, ValueError, TypeError, AssertionError, NotImplementedError) as error:
-        raise NetworkError(
-            f"{name} fails on {'x'.join(map(str, shape))} images: {reason(error)}; correct --input"
-        ) from None
+    module, layers, total = _followed(network.module, family, request, shape)
     return Description(name, shape, tuple(layers), sum(p.numel() for p in module.parameters()), total)
+
+
+def _followed(
+    module: nn.Module, family: networks.Family, request: NetworkRequest, shape: Shape
+) -> tuple[nn.Module, list[Layer], int]:
+    """The module, with what an image meets in it: shapes alone, or numbers if one's own needs them."""
+    try:
+        return _run(module, "meta", shape, request.name)
+    except NetworkError:
+        if not networks.callables.matches(request.name):
+            raise
+    return _run(family.make(request).module, "cpu", shape, request.name)
+
+
+def _run(module: nn.Module, device: str, shape: Shape, name: str) -> tuple[nn.Module, list[Layer], int]:
+    import torch
+
+    size = "x".join(map(str, shape))
+    with border(NetworkError, f"{name} fails on {size} images", "; correct --input, or the network"):
+        module = settled(module, shape, 0, name).to(device)
+        layers, total = _traced(module, torch.rand(1, *shape, device=device))
+        return module, layers, total
 
 
 def parse_shape(text: str) -> Shape:

@@ -5,14 +5,13 @@ Artifacts are held to the network, so that what is wrong with the network itself
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from builder.errors import BuilderError, ExportError, VerificationError
+from builder.errors import ExportError, VerificationError
+from builder.networks.outputs import require_scores
 from builder.pictures import Evaluation
-from builder.reasons import reason
 from builder.types import Predict
+from builder.usercode import border
 from builder.verify import FEW, LOG_FLOOR, LOG_NOISE, in_batches, outputs
 
 if TYPE_CHECKING:
@@ -116,17 +115,15 @@ def remarks(module: torch.nn.Module, scores: torch.Tensor, image: torch.Tensor, 
 
 
 def _without_activation(module: torch.nn.Module, name: str) -> Predict:
+    """float32 scores, held to a row of them an image; whatever a user's forward() does is told of it."""
+
     def predict(batch: torch.Tensor) -> torch.Tensor:
-        try:
-            with _seen(module, len(batch), name) as seen:
-                module(batch)
-        except BuilderError:
-            raise
-        except Exception as error:  # whatever a user's forward() does
-            what = f"{name}: the network fails on {_described(batch)}: {reason(error)}"
-            hint = "; it must take any number of images at once, or `max_batch_size: 1`" if len(batch) > 1 else ""
-            raise ExportError(what + hint) from None
-        return seen[0]
+        hint = "; it must take any number of images at once, or `max_batch_size: 1`" if len(batch) > 1 else ""
+        with border(ExportError, f"{name}: the network fails on {_described(batch)}", hint):
+            given = module.network(batch)  # type: ignore[operator]
+            require_scores(given, len(batch), name, ExportError)
+        scores: torch.Tensor = given.float()
+        return scores.clone()
 
     return predict
 
@@ -134,47 +131,6 @@ def _without_activation(module: torch.nn.Module, name: str) -> Predict:
 def _described(batch: torch.Tensor) -> str:
     shape = "x".join(map(str, batch.shape[1:]))
     return f"{shape} images" if len(batch) == 1 else f"a batch of {len(batch)} {shape} images, though not on one alone"
-
-
-@contextmanager
-def _seen(module: torch.nn.Module, count: int, name: str) -> Iterator[list[torch.Tensor]]:
-    """What reaches the activation while the module runs, held to a row an image."""
-    import torch
-
-    seen: list[torch.Tensor] = []
-
-    def look(_: Any, arguments: tuple[Any, ...]) -> None:
-        seen.append(_rows(arguments[0], count, name))
-
-    def require_floats(_: Any, __: Any, output: Any) -> None:
-        if isinstance(output, torch.Tensor) and not output.is_floating_point():
-            form = str(output.dtype).removeprefix("torch.")
-            raise ExportError(f"{name}: a classifier gives scores, as floating-point numbers; this gives {form}")
-
-    handles = [
-        module.network.register_forward_hook(require_floats),  # type: ignore[union-attr]
-        module.activation.register_forward_pre_hook(look),  # type: ignore[union-attr]
-    ]
-    try:
-        yield seen
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
-def _rows(scores: Any, count: int, name: str) -> torch.Tensor:
-    import torch
-
-    if not isinstance(scores, torch.Tensor):
-        raise ExportError(f"{name}: a classifier gives scores [B, classes]; this gives {type(scores).__name__}")
-    if scores.ndim == 2 and len(scores) == count:
-        return scores.clone()
-    raise ExportError(
-        f"{name}: a classifier gives scores [B, classes]; this gives {list(scores.shape)} for a batch of {count}, "
-        f"where [{count}, classes] is expected. Rows that are no images come of images of another size than forward() "
-        "was written for (see `preprocess: crop`) with reshape(-1, N), for which x.flatten(1) is safe; a missing "
-        "dimension, of squeeze() without one"
-    )
 
 
 def _is_softmax(module: torch.nn.Module) -> bool:
@@ -235,11 +191,12 @@ def _last_computation(module: torch.nn.Module, image: torch.Tensor) -> str:
     import torch
 
     try:
-        with torch.inference_mode(False), torch.enable_grad(), _seen(module, 1, "") as seen:
-            module(image.clone().requires_grad_() + 0)  # no leaf, which could not be changed in place
-    except Exception:  # what runs without gradients need not run with them
+        with border(ExportError, ""), torch.inference_mode(False), torch.enable_grad():
+            changeable = image.clone().requires_grad_() + 0  # a leaf could not be changed in place
+            given: Any = module.network(changeable)  # type: ignore[operator]
+    except ExportError:  # what runs without gradients need not run with them
         return ""
-    step: Any = seen[0].grad_fn
+    step: Any = given.grad_fn
     while step is not None and step.name().startswith(SHAPING):
         step = step.next_functions[0][0] if step.next_functions else None
     return str(step.name()) if step is not None else ""

@@ -15,6 +15,7 @@ from builder.plan import Plan
 from builder.portable import names_callable, portable, relative
 from builder.settings import ImageSet
 from builder.usercode import is_callable_name
+from builder.usercode.files import imported_files
 
 
 @dataclass(frozen=True)
@@ -92,17 +93,17 @@ def _images(images: ImageSet, base: Path) -> Iterator[Path]:
 
 
 def _code(name: str, base: Path) -> Iterator[Path]:
-    """The file of a callable, or the module beside the manifest; installed packages are not packed."""
+    """The file of a callable, or the module beside the manifest, with what they import of the user's own."""
     if not is_callable_name(name):
         return
     place = name.rpartition(":")[0]
     top = base / place.partition(".")[0]
     if place.endswith(".py"):
-        yield base / place
-    elif top.is_dir():
-        yield from top.rglob("*.py")
+        files = [base / place]
     else:
-        yield top.with_suffix(".py")
+        files = [*top.rglob("*.py")] if top.is_dir() else [top.with_suffix(".py")]
+    for file in files:
+        yield from imported_files(file, base)
 
 
 def _also(text: str, base: Path) -> Iterator[Path]:

@@ -19,6 +19,7 @@ from builder.errors import BuilderError, ClusterError
 from builder.plan import Plan
 from builder.resources import spin_briefly
 from builder.types import BuiltModel
+from builder.usercode import undone
 
 # What decides, beside the formats' own packages, what a build gives.
 PACKAGES = ("torch", "torchvision", "numpy", "pillow")
@@ -77,7 +78,8 @@ def run(job: Job) -> Built | BuilderError:
             require_same(job.versions, node)
             require_reachable(job.storage, node)
             plan = unpack(job.parcel, job.storage, root)
-            model = build_model(plan, Path(folder) / "repository")
+            with undone():  # the process builds others, too
+                model = build_model(plan, Path(folder) / "repository")
             # A key of its own, so that an attempt that is cut off leaves nothing in the way of the next.
             shipment = job.storage.ship(Path(folder) / "repository", f"{job.key}/{secrets.token_hex(4)}")
             return Built(_as_named_there(model, root), shipment)

@@ -11,6 +11,8 @@ from builder.exporters import operators
 from builder.exporters.half import HALF_PRECISIONS, in_precision
 from builder.exporters.memory import page_out, weights_released
 from builder.exporters.quiet import quiet
+from builder.exporters.room import require_room
+from builder.exporters.scripted import refuse_scripted
 from builder.exporters.torch_run import as_predict, prepared_device
 from builder.hardware import cpu_computes, gpu, instruction_sets
 from builder.types import ExportRequest, Predict, Target
@@ -51,12 +53,14 @@ def export(request: ExportRequest) -> dict[str, str]:
     import torch
     from torch._inductor.package.package import package_aoti
 
+    refuse_scripted(request.module)
     device = "cuda" if request.target.device == "gpu" else "cpu"
     module = in_precision(request.module, request.target.precision).to(device)
     example = request.example.to(device)
     with _work_folder() as folder, quiet():
         with weights_released(module), torch.no_grad():
             files = _compiled(module, example, request.target, Path(folder))
+        require_room(request.path, sum(Path(file).stat().st_size for file in files if isinstance(file, str)))
         package_aoti(str(request.path), files)
     return _bound_to(device) | operators.required(operators.of_package(request.path))
 

@@ -10,6 +10,7 @@ from builder.exporters import onnx_file, onnx_int8
 from builder.exporters.half import in_precision
 from builder.exporters.memory import weights_released
 from builder.exporters.quiet import quiet, tell_nobody
+from builder.exporters.scripted import refuse_scripted
 from builder.types import NETWORK_INPUT, NETWORK_OUTPUT, ExportRequest, Predict, Target
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ def write_graph(module: nn.Module, example: torch.Tensor, path: Path) -> None:
     """Write the ONNX graph of a classifier, its weights in a second file beside it; it has none afterwards."""
     import torch
 
+    refuse_scripted(module)
     with quiet(), weights_released(module), torch.no_grad():
         program = torch.onnx.export(
             module,

@@ -14,6 +14,7 @@ from builder.exporters import torchscript
 from builder.exporters.memory import page_out_file
 from builder.exporters.quiet import quiet
 from builder.hardware import cpu_computes
+from builder.reasons import reason
 from builder.types import NETWORK_INPUT, NETWORK_OUTPUT, ExportRequest, Images, Predict, Target
 
 if TYPE_CHECKING:
@@ -51,11 +52,19 @@ def export(request: ExportRequest) -> dict[str, str]:
         model = _quantized(model, request.calibration)
         facts = {"nncf_version": _imported("nncf").__version__}
     _name_by_place(model)
-    openvino.save_model(model, str(request.path), compress_to_fp16=request.target.precision == "fp16")
+    _save(model, request)
     # The model itself is numbered, too, and written under that number whatever its name is.
     graph = request.path.read_text(encoding="utf-8")
     request.path.write_text(re.sub(r'<net name="\w+"', '<net name="network"', graph, count=1), encoding="utf-8")
     return facts
+
+
+def _save(model: Any, request: ExportRequest) -> None:
+    compress = request.target.precision == "fp16"
+    try:
+        _imported("openvino").save_model(model, str(request.path), compress_to_fp16=compress)
+    except RuntimeError as error:
+        raise OSError(f"OpenVINO: {reason(error)}; is the disk full?") from None
 
 
 def _name_by_place(model: Any) -> None:

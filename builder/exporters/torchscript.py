@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ from builder.errors import ExportError
 from builder.exporters import operators
 from builder.exporters.half import HALF_PRECISIONS, in_precision
 from builder.exporters.quiet import quiet
+from builder.exporters.room import require_room
 from builder.exporters.torch_run import as_predict, prepared_device, set_mantissa
 from builder.exporters.torchscript_file import make_reproducible
 from builder.hardware import cpu_computes
@@ -30,6 +32,7 @@ VERSIONED: tuple[str, ...] = ("torch",)
 
 # Its recipe keeps weights to 7 bits, so that sums do not overflow on CPUs without VNNI either.
 QUANTIZED_ENGINE = "fbgemm"
+LARGE_BYTES = 64 << 20
 
 
 def refusal(target: Target) -> str:
@@ -53,10 +56,20 @@ def export(request: ExportRequest) -> dict[str, str]:
     with quiet():
         frozen = torch.jit.freeze(traced)
         libraries = operators.required(torch.jit.export_opnames(frozen))  # type: ignore[no-untyped-call]
-    frozen.save(str(request.path))
+    _write(frozen, request)
     _release_weights(frozen)
     make_reproducible(request.path)
     return libraries | ({"quantized_engine": QUANTIZED_ENGINE} if request.target.precision == "int8" else {})
+
+
+def _write(frozen: torch.jit.ScriptModule, request: ExportRequest) -> None:
+    """PyTorch's writer ends the process on a full disk: small ones go through memory, others take room first."""
+    size = sum(tensor.nbytes for tensor in request.module.state_dict().values())
+    if size < LARGE_BYTES:
+        request.path.write_bytes(frozen.save_to_buffer())
+    else:
+        require_room(request.path, size)
+        frozen.save(str(request.path))
 
 
 def trace(module: nn.Module, example: torch.Tensor) -> Any:
@@ -86,13 +99,23 @@ def _refuse_branches_on_content(module: nn.Module, example: torch.Tensor) -> Non
     The tracer remarks on every tensor that becomes a Python value, harmless ones from shapes
     included. Tensors without content tell the two apart: only the content's cannot be had.
     """
-    from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
+    from torch._subclasses import fake_tensor
+    from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode, ShapeEnv
 
-    mode = FakeTensorMode(allow_non_fake_inputs=True)
+    # With it, how many a mask chooses is a number unknown, which a trace follows, too.
+    shapes = ShapeEnv(allow_scalar_outputs=False, allow_dynamic_output_shape_ops=True)
+    mode = fake_tensor.FakeTensorMode(allow_non_fake_inputs=True, shape_env=shapes)
     try:
-        with mode:
-            module(mode.from_tensor(example))
-    except DataDependentOutputException as error:
+        with (
+            mode,
+            suppress(
+                GuardOnDataDependentSymNode,
+                fake_tensor.DynamicOutputShapeException,
+                fake_tensor.UnsupportedOperatorException,
+            ),
+        ):  # what they say nothing of is for the verification to find
+            module(mode.from_tensor(example, static_shapes=True))
+    except fake_tensor.DataDependentOutputException as error:
         raise ExportError(
             "forward() makes a Python value of the image's content, and a trace would remember that of one image; "
             f"compute with tensors instead, such as torch.where ({place_of(error)})"

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from builder.errors import NetworkError
-from builder.networks import weights
+from builder.networks import making, weights
 from builder.types import Network, NetworkFacts, NetworkRequest
-from builder.usercode import call, is_callable_name, load_callable
+from builder.usercode import border, call, is_callable_name, load_callable
 
 DEFAULT_WEIGHTS: str | None = None
 
@@ -36,10 +36,13 @@ def make(request: NetworkRequest) -> Network:
     def called() -> Any:
         return _module(call(function, request.name, NetworkError, **request.arguments), request.name)
 
-    if request.weights.kind == "included":
-        module = weights.make_random(called, request.weights.seed)  # whatever of it is not included is drawn
-        return Network(module.eval(), None, None, True, weights.provenance(request))
-    return weights.make_network(called, request, None)
+    with border(
+        NetworkError, f"{request.name} cannot be made"
+    ):  # its class may have methods of its own, such as train()
+        if request.weights.kind == "included":
+            module = weights.make_random(called, request.weights.seed)  # whatever of it is not included is drawn
+            return Network(making.evaluated(module), None, None, True, weights.provenance(request))
+        return weights.make_network(called, request, None)
 
 
 def _module(module: Any, name: str) -> Any:

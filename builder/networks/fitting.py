@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from builder.errors import WeightsError
+from builder.networks import making
 from builder.networks.state_files import SHOWN_KEYS, Saved, shortened
 from builder.reasons import reason
 
@@ -69,7 +70,7 @@ def fit(module: nn.Module, saved: Saved, origin: str, unused: Sequence[str] = ()
 
     `unused`: beginnings of keys that the file may have and this network has not.
     """
-    module.requires_grad_(False)  # integers could not be assigned, to be told below
+    making.frozen(module)  # integers could not be assigned, to be told below
     own = Own(module, tuple(unused))
     found, closest = _fitting(own, saved)
     if not found:

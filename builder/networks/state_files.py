@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from builder.errors import WeightsError
+from builder.networks import archives
 
 WAYS_OUT = "name a local state-dict file with `weights: PATH`, or build with `--weights random`"
 # The keys under which training loops nest the state dict, the likeliest first.
@@ -124,11 +125,7 @@ def _require_saved(path: Path) -> None:
         names = {name.rpartition("/")[2] for name in zipfile.ZipFile(path).namelist()}
     except zipfile.BadZipFile as error:
         raise WeightsError(f"{path} cannot be read as a PyTorch file: {error}") from None
-    if "constants.pkl" in names:
-        raise WeightsError(
-            f"{path} is a TorchScript module, which is code; save its state dict alone: "
-            "torch.save(torch.jit.load(PATH).state_dict(), NEW)"
-        )
+    archives.refuse_networks(path)
     if "data.pkl" not in names:
         raise WeightsError(f"{path} is a zip archive, but not one of torch.save; unpack it, or name another file")
 

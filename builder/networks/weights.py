@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 from urllib.error import URLError
 
 from builder.errors import NetworkError, WeightsError
-from builder.networks import state_files
+from builder.networks import making, state_files
 from builder.networks.fitting import fit
 from builder.networks.state_files import WAYS_OUT, Saved
 from builder.types import Network, NetworkRequest, WeightsSource
+from builder.usercode import border
 
 if TYPE_CHECKING:
     from torch import nn
@@ -77,20 +78,15 @@ def make_with_state(
     second copy of the weights costs anything. Modules that cannot be made so are made as usual, as are
     those whose own loading needs numbers.
     """
-    import torch
+    notes: tuple[str, ...] = ()
 
-    try:
-        with torch.device("meta"):
-            module = make()
+    def fill(module: nn.Module) -> None:
+        nonlocal notes
         notes = fit(module, saved, origin, unused)
-        is_whole = not any(tensor.is_meta for tensor in [*module.parameters(), *module.buffers()])
-    except (RuntimeError, NotImplementedError, NetworkError, WeightsError):  # NetworkError: of a user's own callable
-        is_whole = False
-    if not is_whole:  # there may be buffers, too, that a state dict does not hold
-        module = make()
-        notes = fit(module, saved, origin, unused)
+
+    module = making.frozen(making.filled(make, fill))
     notes = (*saved.notes, *notes)
-    return module.requires_grad_(False), {READ_AS: "; ".join(notes)} if notes else {}
+    return module, {READ_AS: "; ".join(notes)} if notes else {}
 
 
 def make_random(make: Callable[[], nn.Module], seed: int) -> nn.Module:
@@ -99,7 +95,7 @@ def make_random(make: Callable[[], nn.Module], seed: int) -> nn.Module:
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return make().requires_grad_(False)
+        return making.frozen(make())
 
 
 def make_network(make: Callable[[], nn.Module], request: NetworkRequest, recipe: PreprocessRecipe | None) -> Network:
@@ -108,10 +104,10 @@ def make_network(make: Callable[[], nn.Module], request: NetworkRequest, recipe:
     guarded = guard_arguments(make, request)
     if source.kind == "random":
         module = make_random(guarded, source.seed)
-        return Network(module.eval(), recipe, None, False, provenance(request))
+        return Network(making.evaluated(module), recipe, None, False, provenance(request))
     if source.kind == "file":
         module, facts = make_with_state(guarded, state_files.read(_path(source)), str(source.path))
-        return Network(module.eval(), recipe, None, True, provenance(request) | facts)
+        return Network(making.evaluated(module), recipe, None, True, provenance(request) | facts)
     raise WeightsError(
         f"{request.name} has no weights named {source.name!r}; a file without a suffix is written ./{source.name}; "
         f"{WAYS_OUT}"
@@ -120,10 +116,8 @@ def make_network(make: Callable[[], nn.Module], request: NetworkRequest, recipe:
 
 def guard_arguments(make: Callable[[], nn.Module], request: NetworkRequest) -> Callable[[], nn.Module]:
     def guarded() -> nn.Module:
-        try:
+        with border(NetworkError, f"{request.name} cannot be made with arguments {request.arguments}"):
             return make()
-        except (TypeError, ValueError) as error:
-            raise NetworkError(f"{request.name} cannot be made with arguments {request.arguments}: {error}") from None
 
     return guarded
 

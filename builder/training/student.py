@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 from builder import networks
 from builder.errors import NetworkError
 from builder.manifest import parse_weights
-from builder.reasons import reason
+from builder.networks.making import settled
+from builder.networks.outputs import described
 from builder.recipe import PreprocessRecipe, resolved
 from builder.training.config import Run
 from builder.types import Network, NetworkRequest, WeightsSource
-from builder.usercode import load_callable
+from builder.usercode import border, load_callable
 
 if TYPE_CHECKING:
     import torch
@@ -54,7 +55,9 @@ def make(run: Run, classes: int) -> Student:
     fresh = family.make(
         NetworkRequest(config.network, WeightsSource(kind, kind, seed=config.seed), arguments, run.base)
     )
-    student = Student(fresh.module, _recipe(run, start or fresh), arguments, source.name)
+    recipe = _recipe(run, start or fresh)
+    module = settled(fresh.module, recipe.shape, config.seed, config.network)
+    student = Student(module, recipe, arguments, source.name)
     if start:
         student.head = _take_over(fresh.module, start.module.state_dict(), config.network)
         student.note = start.provenance.get(networks.weights.READ_AS, "")
@@ -152,16 +155,11 @@ def probe(student: Student, images: torch.Tensor, classes: int, name: str) -> No
     import torch
 
     shape = "x".join(map(str, student.recipe.shape))
-    try:
-        with torch.inference_mode():
-            scores = student.module.eval()(images)
-    except Exception as error:  # the user's own code may raise anything
-        raise NetworkError(
-            f"{name} fails on {shape} images: {reason(error)}; correct `preprocess:` (channels, resize, crop) or "
-            "`arguments:`"
-        ) from None
+    way_out = "; correct `preprocess:` (channels, resize, crop) or `arguments:`"
+    with border(NetworkError, f"{name} fails on {shape} images", way_out), torch.inference_mode():
+        scores = student.module.eval()(images)
     if not isinstance(scores, torch.Tensor) or scores.shape != (len(images), classes):
-        given = list(scores.shape) if isinstance(scores, torch.Tensor) else type(scores).__name__
         raise NetworkError(
-            f"{name} gives {given} for {len(images)} images of {classes} classes; one score a class is needed"
+            f"{name} gives {described(scores)} for {len(images)} images of {classes} classes; one score a class is "
+            "needed"
         )
