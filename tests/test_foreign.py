@@ -273,7 +273,7 @@ def test_of_other_peoples_errors_the_line_that_says_why(text: str, expected: str
         ([], "an empty list"),
         (None, "gives NoneType"),
         (torch.rand(5), r"gives \[5\] for one image; a squeeze"),
-        (torch.rand(2, 5), r"gives \[2, 5\] for 1 image"),
+        (torch.rand(2, 5), r"gives \[2, 5\] for a batch of 1, where \[1, classes\]"),
     ],
 )
 def test_outputs_that_are_no_scores(output: Any, message: str) -> None:

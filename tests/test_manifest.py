@@ -70,7 +70,7 @@ def test_missing_file_says_how_to_name_one(tmp_path: Path) -> None:
 def test_not_text_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "models.yaml"
     path.write_bytes(b"models:\n  lenet: {weights: caf\xe9.pt}\n")
-    with pytest.raises(ManifestError, match=r"models.yaml:2: cannot be read: 0xe9 is not UTF-8; save"):
+    with pytest.raises(ManifestError, match=r"models.yaml:2: the byte 0xe9 is not UTF-8, .*; save"):
         load_manifest(path)
 
 

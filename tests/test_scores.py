@@ -44,7 +44,7 @@ def alone_or_not(x: torch.Tensor) -> torch.Tensor:
     ("forward", "kind", "message"),
     [
         (lambda x: linear(x).reshape(-1, 2), ExportError, r"gives \[2, 2\] for a batch of 1, .*x.flatten\(1\) is safe"),
-        (lambda x: linear(x).squeeze(), ExportError, r"gives \[4\] for a batch of 1.*squeeze"),
+        (lambda x: linear(x).squeeze(), ExportError, r"gives \[4\] for one image.*squeeze"),
         (lambda x: linear(x).reshape(1, -1), ExportError, r"gives \[1, 8\] for a batch of 2, where \[2, classes\]"),
         (lambda x: linear(x)[:2], ExportError, r"gives \[2, 4\] for a batch of 3"),
         (lambda x: linear(x).argmax(1, keepdim=True), ExportError, "floating-point numbers; this gives int64"),

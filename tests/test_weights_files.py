@@ -279,7 +279,7 @@ def test_code_is_no_weights(tmp_path: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.jit.save(torch.jit.script(nn.Linear(1, 1)), str(tmp_path / "w.pt"))
-    assert "is a TorchScript module" in refusal("worn.py:Small", tmp_path / "w.pt")
+    assert "is a TorchScript file: a whole network" in refusal("worn.py:Small", tmp_path / "w.pt")
 
 
 def test_a_folder_is_no_file(tmp_path: Path) -> None:

@@ -33,7 +33,7 @@ def filled(make: Callable[[], nn.Module], fit: Callable[[nn.Module], None]) -> n
 
 
 def _takes_weights(module: nn.Module, fit: Callable[[nn.Module], None]) -> bool:
-    """One whose own loading needs numbers does not, while it has none. What does not fit is told by that made as usual."""
+    """One whose own loading needs numbers does not, while it has none. What fits neither is told by the next."""
     try:
         fit(module)
     except (RuntimeError, NotImplementedError, WeightsError):
