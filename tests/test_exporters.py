@@ -180,11 +180,18 @@ def test_weights_beyond_protocol_buffers_stay_in_a_second_file(tmp_path: Path, m
 
 @pytest.mark.parametrize("format_name", ["torchscript", "onnx", "openvino", "aoti"])
 def test_exporters_let_go_of_the_network(format_name: str, tmp_path: Path) -> None:
-    """PyTorch's caches hold what they were given; builds of many networks would hold them all."""
+    """PyTorch's caches hold what they were given; builds of many networks would hold them all.
+
+    A state dict may have more than tensors.
+    """
     size = 654_321
 
+    class Noted(nn.Linear):
+        def get_extra_state(self) -> dict[str, int]:
+            return {"version": 2}
+
     def wide() -> nn.Module:
-        return as_classifier(nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, size)), "softmax")
+        return as_classifier(nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), Noted(3, size)), "softmax")
 
     export(tmp_path, format_name, module=wide())
     gc.collect()

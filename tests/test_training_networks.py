@@ -211,3 +211,9 @@ def test_odd_values_on_the_command_line(text: str, expected: str, tmp_path: Path
     result = CliRunner().invoke(app, options)
     assert isinstance(result.exception, ManifestError)
     assert expected in str(result.exception)
+
+
+def test_extra_state_is_told_before_the_first_step(images: Path, tmp_path: Path) -> None:
+    with pytest.raises(NetworkError, match=r"keeps extra state \(head._extra_state\)"):
+        run(tmp_path / "run", images, network="Noted")
+    assert not list((tmp_path / "run").glob("best.*"))

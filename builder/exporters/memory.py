@@ -60,9 +60,14 @@ def _empty(tensor: torch.Tensor) -> None:
         tensor.data = torch.empty(0, dtype=tensor.dtype)
 
 
+def weights_of(module: nn.Module) -> list[torch.Tensor]:
+    """Without what a state dict may hold besides: extra state is anything."""
+    return [*module.parameters(), *module.buffers()]
+
+
 def page_out(module: nn.Module) -> None:
     """Let the system take the pages of weights that are mapped from a file; reading them brings them back."""
-    for tensor in module.state_dict().values():
+    for tensor in weights_of(module):
         start = -(-tensor.data_ptr() // PAGE_BYTES) * PAGE_BYTES
         _advise_out(start, tensor.data_ptr() + tensor.nbytes)
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from builder.errors import ExportError
 from builder.exporters import operators
 from builder.exporters.half import HALF_PRECISIONS, in_precision
+from builder.exporters.memory import weights_of
 from builder.exporters.quiet import quiet
 from builder.exporters.room import require_room
 from builder.exporters.torch_run import as_predict, prepared_device, set_mantissa
@@ -64,7 +65,7 @@ def export(request: ExportRequest) -> dict[str, str]:
 
 def _write(frozen: torch.jit.ScriptModule, request: ExportRequest) -> None:
     """PyTorch's writer ends the process on a full disk: small ones go through memory, others take room first."""
-    size = sum(tensor.nbytes for tensor in request.module.state_dict().values())
+    size = sum(tensor.nbytes for tensor in weights_of(request.module))
     if size < LARGE_BYTES:
         request.path.write_bytes(frozen.save_to_buffer())
     else:

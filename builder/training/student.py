@@ -12,6 +12,7 @@ from builder.errors import NetworkError
 from builder.manifest import parse_weights
 from builder.networks.making import settled
 from builder.networks.outputs import described
+from builder.networks.state_files import shortened
 from builder.recipe import PreprocessRecipe, resolved
 from builder.training.config import Run
 from builder.types import Network, NetworkRequest, WeightsSource
@@ -162,4 +163,9 @@ def probe(student: Student, images: torch.Tensor, classes: int, name: str) -> No
         raise NetworkError(
             f"{name} gives {described(scores)} for {len(images)} images of {classes} classes; one score a class is "
             "needed"
+        )
+    if extra := [key for key, value in student.module.state_dict().items() if not isinstance(value, torch.Tensor)]:
+        raise NetworkError(
+            f"{name} keeps extra state ({shortened(extra)}), for which the form of a run's weights, safetensors, has no "
+            "room; train it without get_extra_state()"
         )
