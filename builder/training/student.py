@@ -166,6 +166,6 @@ def probe(student: Student, images: torch.Tensor, classes: int, name: str) -> No
         )
     if extra := [key for key, value in student.module.state_dict().items() if not isinstance(value, torch.Tensor)]:
         raise NetworkError(
-            f"{name} keeps extra state ({shortened(extra)}), for which the form of a run's weights, safetensors, has no "
+            f"{name} keeps extra state ({shortened(extra)}), for which a run's weights, which are safetensors, have no "
             "room; train it without get_extra_state()"
         )
