@@ -35,8 +35,6 @@ if TYPE_CHECKING:
 __all__ = ["Failure", "Outcome", "Plan", "Reference", "attempt", "build_model", "build_repository", "plan"]
 
 MIN_IMAGES = 8
-OVER_BATCH = "Constraints violated (batch)"
-"""How torch.export says that a network is for one batch size; the exporters name the dimension so."""
 
 
 @dataclass(frozen=True)

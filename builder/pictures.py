@@ -34,11 +34,15 @@ class Picture:
     name: str
     read: Callable[[], bytes]
     truth: int | str | None = None
+    doubt: str = ""
+    """Why it is not known which side is up, where EXIF is followed."""
 
     def decode(self, recipe: PreprocessRecipe) -> Image.Image:
         """Raises ManifestError."""
         from PIL import UnidentifiedImageError
 
+        if self.doubt and recipe.orientation == "exif":
+            raise ManifestError(f"{self.name} cannot be used: {self.doubt}")
         try:
             return recipe.decode(io.BytesIO(self.read()))
         except decoding.UnclearPicture as error:
@@ -80,16 +84,23 @@ def images_below(folder: Path) -> list[Path]:
 
 
 def _files_below(folder: Path, above: frozenset[str]) -> Iterator[Path]:
-    """`above`: the folders that this one lies in, of which a link may name one again."""
+    """`above`: the folders that this one lies in, of which a link may name one again. Raises OSError."""
     real = os.path.realpath(folder)
     if real in above:
         return
     for entry in os.scandir(folder):
         path = folder / entry.name
-        if entry.is_dir():
-            yield from _files_below(path, above | {real})
-        else:
+        if not _is_folder(entry):
             yield path
+        elif entry.name != "lost+found":  # the file system's own, which is root's
+            yield from _files_below(path, above | {real})
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False
 
 
 def _folder_of(file: Path, root: Path) -> str | None:
@@ -132,7 +143,7 @@ def _picture(item: Any, name: str, base: Path) -> Picture:
         return Picture(str(base / image), (base / image).read_bytes, truth)
     if isinstance(image, Image.Image):
         # At once: a dataset may give another image each time, and open ones would be held decoded.
-        return Picture(name, partial(bytes, _encoded(image)), truth)
+        return Picture(name, partial(bytes, _encoded(image)), truth, decoding.doubt_of(image))
     raise ManifestError(f"{name} is a {type(image).__name__}; give files or Pillow images, without a transform")
 
 

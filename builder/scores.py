@@ -118,7 +118,7 @@ def _without_activation(module: torch.nn.Module, name: str) -> Predict:
     """float32 scores, held to a row of them an image; whatever a user's forward() does is told of it."""
 
     def predict(batch: torch.Tensor) -> torch.Tensor:
-        hint = "; it must take any number of images at once, or `max_batch_size: 1`" if len(batch) > 1 else ""
+        hint = "; it must take any number of images at once" if len(batch) > 1 else ""
         with border(ExportError, f"{name}: the network fails on {_described(batch)}", hint):
             given = module.network(batch)  # type: ignore[operator]
             require_scores(given, len(batch), name, ExportError)

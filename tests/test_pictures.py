@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from builder.errors import ManifestError
-from builder.pictures import SAMPLES, Picture, Tensors, evaluation, find, spread, true_classes
+from builder.pictures import SAMPLES, Picture, Tensors, evaluation, find, images_below, spread, true_classes
 from builder.recipe import PreprocessRecipe
 from builder.settings import ImageSet
 
@@ -194,3 +194,10 @@ def test_turned_pictures_have_no_true_class() -> None:
 def test_a_misspelt_class_is_told() -> None:
     with pytest.raises(ManifestError, match="no classes: dgo"):
         true_classes(evaluation([picture("cat"), picture("dgo")], RECIPE, 2), ("cat", "dog"), 2)
+
+
+def test_what_is_no_folder_of_images_is_passed_over(tmp_path: Path) -> None:
+    (tmp_path / "loop.jpg").symlink_to("loop.jpg")
+    (tmp_path / "lost+found").mkdir()
+    shutil.copy(PHOTOS[0], tmp_path)
+    assert images_below(tmp_path) == [tmp_path / PHOTOS[0].name]

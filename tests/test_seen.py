@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from builder.errors import DataError, ManifestError
-from builder.pictures import Picture, find
+from builder.pictures import Picture, _picture, find
 from builder.preprocessors import PREPROCESSORS, pillow, proof
 from builder.recipe import PreprocessRecipe, RecipeOverrides
 from builder.recipe.decoding import UnclearPicture
@@ -59,7 +59,7 @@ def assert_refused(data: bytes, message: str, folder: Path) -> None:
     with pytest.raises(ManifestError, match=rf"^p cannot be used: it.*{message}"):
         Picture("p", lambda: data).decode(recipe())
     (folder / "p.bin").write_bytes(data)
-    with pytest.raises(DataError, match=rf"1 of 1 images are broken.*\n.*p\.bin cannot be decoded: it.*{message}"):
+    with pytest.raises(DataError, match=rf"1 of 1 images cannot be used.*\n.*p\.bin cannot be decoded: it.*{message}"):
         check(Pictures([folder / "p.bin"], [0], from_file, are_files=True), recipe())
 
 
@@ -494,3 +494,20 @@ def test_crops_beyond_the_picture_are_remarked(resize: Any, crop: Any, remark: s
 def test_unclear_pictures_are_values_that_are_wrong() -> None:
     """So that whoever has long caught what a broken picture raises has caught these."""
     assert issubclass(UnclearPicture, ValueError)
+
+
+@pytest.mark.parametrize("change", [lambda image: image.rotate(270, expand=True), lambda image: image.convert("RGB")])
+def test_a_dataset_that_may_have_turned_its_photos_is_asked(change: Callable[[Any], Any], tmp_path: Path) -> None:
+    """Pillow keeps EXIF through both, so that it would be followed once more."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    photo = Image.open(io.BytesIO(file(PICTURE, "PNG", exif=exif)))
+    worked_on = change(photo)
+    with pytest.raises(ValueError, match=r"EXIF orientation 6, .*exif_transpose"):
+        as_mode(worked_on, recipe())
+    assert as_mode(worked_on, recipe(orientation="stored")).size == worked_on.size
+    with pytest.raises(ManifestError, match="exif_transpose"):
+        _picture(worked_on, "p", tmp_path).decode(recipe())
+    assert _picture(worked_on, "p", tmp_path).decode(recipe(orientation="stored")).size == worked_on.size
+    upright = ImageOps.exif_transpose(photo)
+    assert _picture(upright, "p", tmp_path).decode(recipe()).size == as_mode(upright, recipe()).size == upright.size

@@ -565,7 +565,7 @@ BAD_FOLDERS: dict[str, tuple[Callable[[Path], object], str]] = {
     "broken": (lambda d: (d / "square" / "003.jpg").write_bytes(b"\xff\xd8 no"), "square/003.jpg cannot be decoded"),
     "cut short": (
         lambda d: (d / "circle" / "000.jpg").write_bytes((d / "circle" / "000.jpg").read_bytes()[:900]),
-        "1 of 48 images are broken; mend or remove them:",
+        "1 of 48 images cannot be used; mend or remove them:",
     ),
     "empty class": (lambda d: (d / "star").mkdir(), "classes without images: star"),
     "one class": (lambda d: [shutil.rmtree(d / name) for name in SHAPES[1:]], "has 1 folders"),
@@ -885,7 +885,7 @@ def test_check_names_the_broken(shapes: Path, tmp_path: Path) -> None:
         file.write_bytes(b"no image")
     pictures = Pictures([*shapes.rglob("*.jpg"), *files], [0] * 75, data.from_file, are_files=True)
     seen: list[int] = []
-    with pytest.raises(DataError, match="15 of 75 images are broken") as caught:
+    with pytest.raises(DataError, match="15 of 75 images cannot be used") as caught:
         data.check(pictures, PreprocessRecipe(channels=3, resize=(8, 8)), seen.append)
     assert str(caught.value).endswith("and 5 more")
     assert seen[-1] == 75

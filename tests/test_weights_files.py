@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 import warnings
 from collections.abc import Callable
@@ -291,3 +292,15 @@ def test_a_source_without_a_suffix_says_how_to_write_one() -> None:
     source = WeightsSource("named", "best")
     with pytest.raises(WeightsError, match=r"written \./best"):
         networks.find("worn.py:Small").make(NetworkRequest("worn.py:Small", source, {}, SMALL))
+
+
+@pytest.mark.parametrize(
+    ("tensor", "what"),
+    [
+        (torch.empty(3, device="meta"), "saved from the meta device"),
+        (torch.nested.nested_tensor([torch.rand(2), torch.rand(3)]), "nested tensor"),
+    ],
+)
+def test_tensors_without_numbers_or_shape_are_refused(tensor: torch.Tensor, what: str, tmp_path: Path) -> None:
+    path = saved(tmp_path, Small().state_dict() | {"fc.bias": tensor})
+    assert re.search(f"w.*: fc.bias .*{what}", refusal("worn.py:Small", path))

@@ -13,6 +13,7 @@ import tempfile
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from builder import config, lock, resources
 from builder.errors import ConfigError, LaunchError
@@ -179,13 +180,21 @@ def _adapt_config(path: Path, largest: int | None) -> None:
     if model.HasField("dynamic_batching"):
         model.dynamic_batching.ClearField("default_queue_policy")
     if largest is not None:
-        warm_up = max((each.batch_size for each in model.model_warmup), default=1)
-        model.max_batch_size = min(model.max_batch_size, max(largest, warm_up))
+        _lower(model, largest)
     if model.platform in NEWER_PLATFORMS:
         model.platform = ""
     if model.SerializeToString() != before:
         path.unlink()  # a long one is a link
         path.write_text(config.to_text(model), encoding="utf-8")
+
+
+def _lower(model: Any, largest: int) -> None:
+    """The largest batch, and no preference for larger ones, which the server would refuse."""
+    warm_up = max((each.batch_size for each in model.model_warmup), default=1)
+    model.max_batch_size = min(model.max_batch_size, max(largest, warm_up))
+    if model.HasField("dynamic_batching"):
+        batching = model.dynamic_batching
+        batching.preferred_batch_size[:] = [n for n in batching.preferred_batch_size if n <= model.max_batch_size]
 
 
 def ensembles(models: Path) -> list[Path]:

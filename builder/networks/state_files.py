@@ -58,7 +58,19 @@ def read(path: Path) -> Saved:
     is_safetensors = path.suffix == ".safetensors" and not head.startswith((ZIP, PICKLE))
     if is_safetensors or _begins_as_safetensors(head, path):
         return _read_safetensors(path)
-    return found_in(_load(path), path)
+    saved = found_in(_load(path), path)
+    _require_numbers(saved, path)
+    return saved
+
+
+def _require_numbers(saved: Saved, path: Path) -> None:
+    """Raise WeightsError for tensors that hold none, or none of one shape."""
+    import torch
+
+    for key, value in saved.tensors.items():
+        if isinstance(value, torch.Tensor) and (value.is_meta or value.is_nested):
+            what = "was saved from the meta device, and holds no numbers" if value.is_meta else "is a nested tensor"
+            raise WeightsError(f"{path}: {key} {what}; save the network's weights as they were trained")
 
 
 def _head(path: Path) -> bytes:

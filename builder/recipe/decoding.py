@@ -33,6 +33,8 @@ def seen(image: Image.Image, recipe: PreprocessRecipe) -> Image.Image:
             f"it has several frames ({image.format}), and a network sees one: keep one of them, or say "
             "preprocess: {frames: first} to have the others ignored"
         )
+    if recipe.orientation == "exif" and (doubt := doubt_of(image)):
+        raise UnclearPicture(doubt)
     mend_transparent_colour(image)
     flat = eight_bits(image)
     if recipe.background != "stored" and flat.has_transparency_data:
@@ -65,6 +67,20 @@ def orientation_of(image: Image.Image) -> int:
     except Exception:  # metadata may be anything, and viewers then show what is stored
         return 1
     return found if found in range(1, 9) else 1
+
+
+def doubt_of(image: Image.Image) -> str:
+    """Why it is not known which side is up, of a picture that a user's code has worked on; else nothing.
+
+    Pillow keeps EXIF through rotate(), transpose() and convert(), so that a picture may have been turned already.
+    """
+    orientation = orientation_of(image) if image.format is None else 1
+    if orientation == 1:
+        return ""
+    return (
+        f"it is no longer as it was opened, and still has the EXIF orientation {orientation}, which it may follow by "
+        "now or not: give the file, or ImageOps.exif_transpose(image), or say preprocess: {orientation: stored}"
+    )
 
 
 def upright(image: Image.Image, orientation: int) -> Image.Image:

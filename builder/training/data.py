@@ -100,7 +100,7 @@ def check(pictures: Pictures, recipe: PreprocessRecipe, advance: Callable[[int],
     if broken:
         more = f"\nand {len(broken) - SHOWN} more" * (len(broken) > SHOWN)
         shown = "\n".join(broken[:SHOWN])
-        raise DataError(f"{len(broken)} of {len(pictures)} images are broken; mend or remove them:\n{shown}{more}")
+        raise DataError(f"{len(broken)} of {len(pictures)} images cannot be used; mend or remove them:\n{shown}{more}")
 
 
 def stratified(classes: Sequence[int], share: float, seed: int, labels: Sequence[str]) -> tuple[list[int], list[int]]:
