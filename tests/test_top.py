@@ -5,7 +5,6 @@ import dataclasses
 import io
 import json
 import os
-import pty
 import re
 import select
 import signal
@@ -362,14 +361,15 @@ def test_plain_lines_leave_out_what_is_not_known() -> None:
 @pytest.mark.parametrize("leave", ["q", signal.SIGINT, signal.SIGTERM])
 def test_in_a_terminal(leave: Any, fake: Fake) -> None:
     """Live, until the user leaves; the terminal is as it was, then."""
-    process, terminal = pty.fork()
-    if process == 0:
-        os.environ.update(TERM="xterm", COLUMNS="80", LINES="24")
-        os.execv(sys.executable, [sys.executable, "-m", "client.cli", "top", "--url", fake[1], "--interval", "0.1"])
-    seen = until(terminal, "pets.*req/s|req/s.*pets")
-    os.write(terminal, b"q") if leave == "q" else os.kill(process, leave)
-    seen += until(terminal, None)
-    assert os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == 0
+    terminal, theirs = os.openpty()
+    command = [sys.executable, "-m", "client.cli", "top", "--url", fake[1], "--interval", "0.1"]
+    environment = os.environ | {"TERM": "xterm", "COLUMNS": "80", "LINES": "24"}
+    with started(command, stdin=theirs, stdout=theirs, stderr=theirs, env=environment) as process:
+        os.close(theirs)
+        seen = until(terminal, "pets.*req/s|req/s.*pets")
+        os.write(terminal, b"q") if leave == "q" else process.send_signal(leave)
+        seen += until(terminal, None)
+        assert process.wait(60) == 0
     assert "\x1b[?1049h" in seen
     assert seen.rindex("\x1b[?1049l") > seen.rindex("pets")
     assert "Traceback" not in seen
