@@ -23,7 +23,7 @@ from builder.deploy import files, kubernetes, sizing
 from builder.deploy.kubernetes import Monitors, Network, Options, Place, Scale, Sizes
 from builder.deploy.source import How, Source, choose
 from builder.errors import DeployError
-from builder.launchers import embedded
+from builder.launchers import embedded, sharing
 from builder.served import read_repository
 
 IMAGE = "registry.example:5000/team/triton:2026-05-04"
@@ -476,7 +476,7 @@ def test_the_cpus_are_those_that_a_network_computes_with(made: Callable[[str], P
 
 def test_the_grace_is_the_launchers() -> None:
     assert sizing.GRACE_SECONDS == embedded.GRACE_SECONDS
-    assert sizing.SHARED_MEMORY_BYTES == embedded.SHARED_MEMORY_BYTES
+    assert sizing.SHARED_MEMORY_BYTES == sharing.MOST_BYTES
 
 
 def test_the_arguments_are_what_both_images_take(made: Callable[[str], Path]) -> None:

@@ -60,9 +60,13 @@ def preprocessor(request: pytest.FixtureRequest) -> Any:
 
 
 def assert_equal(preprocessor: Any, data: bytes, recipe: PreprocessRecipe) -> None:
+    assert is_equal(preprocessor, data, recipe)
+
+
+def is_equal(preprocessor: Any, data: bytes, recipe: PreprocessRecipe) -> bool:
+    """To the last bit. Where CI is set, pytest would draw the difference of two long strings for minutes."""
     served, expected = preprocessor.function(recipe)(data), reference(data, recipe)
-    assert served.dtype == expected.dtype == np.float32
-    assert served.tobytes() == expected.tobytes()
+    return served.dtype == expected.dtype == np.float32 and bool(served.tobytes() == expected.tobytes())
 
 
 @pytest.mark.parametrize("recipe", [IMAGENET, GRAY], ids=["imagenet", "gray"])
@@ -102,8 +106,7 @@ def test_orientation_tag_is_ignored_as_by_torchvision_if_the_recipe_says_so(prep
     exif[0x0112] = 6
     data = encoded(picture("RGB", (64, 48)), format="JPEG", exif=exif)
     assert_equal(preprocessor, data, as_torchvision(IMAGENET))
-    with pytest.raises(AssertionError):
-        assert_equal(preprocessor, data, IMAGENET)
+    assert not is_equal(preprocessor, data, IMAGENET)
 
 
 side = st.integers(1, 300)

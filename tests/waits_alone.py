@@ -39,9 +39,9 @@ def builder() -> None:
     """A lock is taken, and all is cleaned up, whatever comes when."""
     from builder import signals
 
-    signals.listen()
     lock = threading.Condition()
     try:
+        signals.listen()
         os.write(1, b"waiting\n")  # a signal between what print writes would cut the line in two
         while True:
             with signals.held(), lock:

@@ -31,7 +31,7 @@ GPU_BYTES = 2048 * MIB
 WEIGHT_COPIES = 2
 """The weights as read, and as the framework lays them out."""
 SHARED_MEMORY_BYTES = 64 * MIB
-"""Of each Python process: what the embedded server and the images' entries ask of the backend."""
+"""Of each Python process: what the embedded server and the images' entries ask of the backend where there is room."""
 
 DOWNLOAD_BYTES_PER_SECOND = 100e6
 """Of a storage in the same region, an assumption."""
