@@ -103,6 +103,7 @@ class Moderator:
             while not self.stop.is_set():
                 if not self._prepared():
                     continue
+                self._finish_moves()
                 waiting = self._pass()
                 if orders.once and not waiting:
                     self._raise_if_stuck()
@@ -124,6 +125,12 @@ class Moderator:
             yield journal
         finally:
             journal.close()
+
+    def _finish_moves(self) -> None:
+        """Of files that could neither go on nor back."""
+        if self._books and self._stuck:
+            with contextlib.suppress(UnwritableFile):  # which was told of
+                moving.recover(self._books, self._record_move)
 
     def _prepared(self) -> bool:
         """Whether the server can be asked; waits for a while if not. Mistakes in the orders are raised."""
@@ -262,8 +269,9 @@ class Moderator:
         return moved
 
     def _raise_if_stuck(self) -> None:
+        on_their_way = {move.source for move in self._books.unfinished()} if self._books else set()
         for path, reason in self._stuck.items():
-            if os.path.lexists(path):
+            if os.path.lexists(path) or path in on_their_way:
                 raise UnwritableFile(reason)
 
     def _record_move(self, move: Move) -> None:

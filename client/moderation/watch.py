@@ -23,6 +23,8 @@ class Found:
     mtime_ns: int
     ctime_ns: int
     """When the file, its name or its times were last changed: unlike mtime, nobody can set it."""
+    device: int = 0
+    """Of the file system; its number may be another one after the next start of the machine."""
 
     @property
     def identity(self) -> tuple[int, int, int, int]:
@@ -32,6 +34,9 @@ class Found:
     def content(self) -> tuple[int, int, int]:
         """What of the identity a change of the name leaves as it is."""
         return self.inode, self.size, self.mtime_ns
+
+    def is_same_but_for_times(self, other: Found | None) -> bool:
+        return other is not None and (self.device, self.inode, self.size) == (other.device, other.inode, other.size)
 
 
 def look(path: Path) -> Found | None:
@@ -44,7 +49,7 @@ def look(path: Path) -> Found | None:
 
 
 def seen(path: Path, facts: os.stat_result) -> Found:
-    return Found(path, facts.st_ino, facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns)
+    return Found(path, facts.st_ino, facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns, facts.st_dev)
 
 
 def is_complete(found: Found, settle: float) -> bool:
