@@ -4,6 +4,7 @@ import gzip
 import json
 import os
 import random
+import shutil
 import signal
 import socket
 import sqlite3
@@ -709,6 +710,47 @@ def test_full_target_leaves_the_file_where_it_was(tmp_path: Path) -> None:
     assert journal.unfinished() == []
     journal.close()
     assert source.read_bytes() == b"x"
+
+
+@pytest.mark.parametrize("elsewhere", [False, True], ids=["same file system", "another"])
+def test_record_of_what_nobody_read_survives_a_crash(elsewhere: bool, tmp_path: Path) -> None:
+    """One that was too large has no digest; it is there, and only that was not recorded."""
+    source, target = tmp_path / "a.jpg", (tmp_path / "q" / "a.jpg")
+    source.write_bytes(b"large")
+    if elsewhere:
+        os.utime(source, ns=(10**18, 10**18 + 123456789))
+    found, journal, told = look(source), Journal(tmp_path / "books"), []
+    assert found is not None
+
+    def crash(_: Move) -> None:
+        raise Crash
+
+    with pytest.raises(Crash):
+        moving.move(journal, found, target, json.dumps({"sha256": "", "action": "quarantine"}), crash)
+    if elsewhere:  # as what was copied: the time stays, the inode does not
+        shutil.copy2(target, tmp_path / "copy")
+        (tmp_path / "copy").replace(target)
+    moving.recover(journal, told.append)
+    assert [move.target for move in told] == [target]
+    assert journal.unfinished() == []
+    journal.close()
+
+
+def test_uploads_of_one_name_and_size_are_not_compared_with_all_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, target, read = tmp_path / "a.jpg", tmp_path / "q" / "a.jpg", []
+    digest = moving.digest
+    monkeypatch.setattr(moving, "digest", lambda path: read.append(path) or digest(path))
+    journal = Journal(tmp_path / "books")
+    for _ in range(4):
+        source.write_bytes(b"dog")
+        found = look(source)
+        assert found is not None
+        assert moving.move(journal, found, target, json.dumps({"sha256": digest(source)}), lambda _: None)
+    journal.close()
+    assert len(read) == 4  # each once, whether it is what was judged
+    assert len(list(target.parent.iterdir())) == 4
 
 
 def test_recovery_claims_no_file_of_others(tmp_path: Path) -> None:
