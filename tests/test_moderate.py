@@ -358,9 +358,10 @@ def refuse_unless_gray(_: int, request: Any, context: grpc.ServicerContext) -> N
 def test_no_name_keeps_a_forbidden_file_from_the_quarantine(triton: Fake, uploads: Path) -> None:
     """Neither the books' own, nor one below what was a file before, nor one that is as long as names can be."""
     quarantine, longest = uploads.parent / "quarantine", "x" * 251 + ".jpg"
+    booked = ".moderate" + "x" * 242 + ".jpg"
     options = [triton[1], "--every-file", "--abandon", "0"]
     for content, names in {
-        b"dog 1": ("audit.jsonl", ".moderate.sqlite-wal", "a.jpg", longest),
+        b"dog 1": ("audit.jsonl", ".moderate.sqlite-wal", "a.jpg", longest, booked),
         b"dog 2": ("a.jpg/b.jpg", longest),
     }.items():
         for name in names:
@@ -368,10 +369,11 @@ def test_no_name_keeps_a_forbidden_file_from_the_quarantine(triton: Fake, upload
             (uploads / name).write_bytes(content)
         assert moderate(uploads, *options).returncode == 13
     assert files(uploads) == set()
-    assert len(audit(uploads)) == 6
+    assert len(audit(uploads)) == 7
     found = files(quarantine)
     assert {"upload-audit.jsonl", "upload-.moderate.sqlite-wal", "a.jpg", "a-1.jpg/b.jpg", longest} < found
-    assert len(found) == 6
+    assert ("upload-" + booked)[:251] + ".jpg" in found
+    assert len(found) == 7
 
 
 @pytest.mark.parametrize("depth", [1, 15, 18])
@@ -381,6 +383,22 @@ def test_places_are_never_too_long_to_be_used(depth: int, tmp_path: Path) -> Non
     assert len(os.fsencode(target)) <= 4095 - places.NUMBERS
     assert target.suffix == ".jpg"
     assert (target == tmp_path / relative) == (depth < 16)
+
+
+@pytest.mark.parametrize("name", ["x" * 252 + ".jpg", "x" * 256 + "/a.jpg"])
+def test_name_that_the_target_does_not_take(name: str, tmp_path: Path) -> None:
+    """File systems have rules of their own, which are known by trying."""
+    source, told = tmp_path / "a.jpg", []
+    source.write_bytes(b"dog")
+    found, journal = look(source), Journal(tmp_path / "books")
+    assert found is not None
+    otherwise = places.spare(tmp_path / "q", Path(name))
+    assert moving.move(journal, found, tmp_path / "q" / name, "{}", told.append, otherwise)
+    assert journal.unfinished() == []
+    journal.close()
+    assert told[0].target == otherwise
+    assert otherwise.read_bytes() == b"dog"
+    assert not source.exists()
 
 
 ODD_NAMES = st.binary(min_size=1, max_size=255).filter(
@@ -397,6 +415,7 @@ def test_any_name_can_be_moved(name: bytes, tmp_path_factory: pytest.TempPathFac
     assert isinstance(found, Found)
     target = places.place(folder / "q", found.path.relative_to(folder))
     assert not places.BOOKS.fullmatch(target.name)
+    assert len(os.fsencode(target.name)) <= 255
     assert found.path == source
     for other in islice(places.names(source), 1, 12):
         assert len(os.fsencode(other.name)) <= 255

@@ -21,21 +21,26 @@ from pathlib import Path
 from client.errors import UnwritableFile
 from client.moderation.folders import held
 from client.moderation.journal import Journal, Move
-from client.moderation.places import names
+from client.moderation.places import names, spare
 from client.moderation.watch import Found, look
 
 Moved = Callable[[Move], None]
 NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EMLINK, errno.ENOSYS)
+NO_SUCH_NAMES = (errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ)
 
 
-def move(journal: Journal, found: Found, target: Path, record: str, moved: Moved) -> bool:
-    """To `target`, or beside it under a numbered name. False if the file has changed or gone meanwhile.
+def move(
+    journal: Journal, found: Found, target: Path, record: str, moved: Moved, otherwise: Path | None = None
+) -> bool:
+    """To `target`, or beside it under a numbered name, or `otherwise` where there can be no such folder.
+
+    False if the file has changed or gone meanwhile.
 
     `moved` is called when it is there, and before the journal forgets the move; again after a crash.
     Raises UnwritableFile, with the file where it was, or, if it cannot go back there, with the move in the journal.
     """
+    target = _in_folder(target, otherwise)
     plan = Move(secrets.token_hex(8), found.path, target, record, found.content)
-    _make_folder(target.parent)
     with contextlib.ExitStack() as stack:
         folder = _entered(stack, plan)
         # Nor is what is not meant ever renamed, if the folder is another one now.
@@ -146,7 +151,16 @@ def _finish(journal: Journal, plan: Move, taken: Path, moved: Moved, again: bool
 
 def _placed(journal: Journal, plan: Move, taken: Path, again: bool) -> Move:
     """The plan with the name that the file got; `again` if it may have got it before a crash. Raises OSError."""
-    for name in names(plan.target):
+    try:
+        return _placed_at(plan.target, journal, plan, taken, again)
+    except OSError as error:
+        if error.errno not in NO_SUCH_NAMES:
+            raise
+    return _placed_at(spare(plan.target.parent, Path(plan.target.name)), journal, plan, taken, again)
+
+
+def _placed_at(target: Path, journal: Journal, plan: Move, taken: Path, again: bool) -> Move:
+    for name in names(target):
         if os.path.lexists(name):
             if again and _same(taken, name):
                 return _chosen(journal, plan, name)
@@ -229,11 +243,15 @@ def digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _make_folder(folder: Path) -> None:
+def _in_folder(target: Path, otherwise: Path | None) -> Path:
+    """One of them, whose folder is there. Raises UnwritableFile."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        target.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UnwritableFile(f"{folder}: {error.strerror}") from None
+        if otherwise and error.errno in NO_SUCH_NAMES:
+            return _in_folder(otherwise, None)
+        raise UnwritableFile(f"{target.parent}: {error.strerror}") from None
+    return target
 
 
 def _sync_folder(folder: Path) -> None:

@@ -23,7 +23,7 @@ from client.errors import (
 from client.moderation import hooks, moving
 from client.moderation.journal import Journal, Move
 from client.moderation.judging import Judge, Outage, Verdict
-from client.moderation.places import place
+from client.moderation.places import place, spare
 from client.moderation.walking import Left, Wanted, walk
 from client.moderation.watch import Found, Patience
 
@@ -244,22 +244,23 @@ class Moderator:
         let_through = verdict.kind == "clean" or (self.orders.fail_open and not verdict.harmful)
         leaves = verdict.kind == "forbidden" or not let_through
         folder = self.orders.quarantine if leaves else self.orders.release
-        target = place(folder, verdict.found.path.relative_to(self.orders.root)) if folder else None
+        relative = verdict.found.path.relative_to(self.orders.root)
+        target = place(folder, relative) if folder else None
         record = self._record(verdict, target)
         if self._books is None:
             self._seen.add(verdict.found)
             self.tell(record)
-        elif target is None:
+        elif folder is None or target is None:
             self._audit(record)  # first: if the process ends in between, there are two lines, rather than none
             self._books.add(verdict.found)
-        elif not self._moved(verdict.found, target, record):
+        elif not self._moved(verdict.found, target, spare(folder, relative), record):
             return
         setattr(self.counts, verdict.kind, getattr(self.counts, verdict.kind) + 1)
 
-    def _moved(self, found: Found, target: Path, record: dict[str, Any]) -> bool:
+    def _moved(self, found: Found, target: Path, otherwise: Path, record: dict[str, Any]) -> bool:
         assert self._books is not None
         try:
-            moved = moving.move(self._books, found, target, json.dumps(record), self._record_move)
+            moved = moving.move(self._books, found, target, json.dumps(record), self._record_move, otherwise)
         except UnwritableFile as error:
             if self._stuck.get(found.path) != str(error):
                 self.warn(f"{error}; it will be tried again")
