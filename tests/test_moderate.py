@@ -1,5 +1,6 @@
 """repo-client moderate: forbidden images leave a folder, whatever happens on the way."""
 
+import fcntl
 import gzip
 import json
 import os
@@ -437,6 +438,32 @@ def test_complete_means_left_alone_and_not_open(uploads: Path) -> None:
     until(lambda: is_complete(found, settle=0))
     with path.open("ab"):
         assert not is_complete(found, settle=0)
+
+
+def test_writer_that_comes_while_it_is_asked_for_ends_nothing(uploads: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, ask, came, signals = uploads / "a.jpg", fcntl.fcntl, [], []
+    path.write_bytes(b"x")
+    found = look(path)
+    assert found is not None
+    until(lambda: is_complete(found, settle=0))
+
+    def asked(descriptor: int, what: int, value: int) -> int:
+        answer = ask(descriptor, what, value)
+        if value == fcntl.F_RDLCK:
+            with pytest.raises(BlockingIOError):  # it has to wait for the lease
+                os.open(path, os.O_WRONLY | os.O_NONBLOCK)
+            came.append(path)
+        return answer
+
+    monkeypatch.setattr(fcntl, "fcntl", asked)
+    before = signal.signal(signal.SIGIO, lambda *_: signals.append(_))
+    try:
+        is_complete(found, settle=0)
+    finally:
+        signal.signal(signal.SIGIO, before)
+    assert came == [path]
+    assert signals == []  # SIGIO ends a process that has no handler
+    assert signal.getsignal(signal.SIGURG) == signal.SIG_DFL  # which ignores it
 
 
 def test_touching_a_file_again_and_again_does_not_save_it(uploads: Path) -> None:

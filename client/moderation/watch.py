@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import signal
 import stat
 import time
 from dataclasses import dataclass
@@ -94,6 +95,8 @@ def _is_being_written(path: Path) -> bool:
     except OSError:
         return False
     try:
+        # Of a writer that comes now the kernel tells, by SIGIO, which would end the process, unless asked for another.
+        fcntl.fcntl(descriptor, fcntl.F_SETSIG, signal.SIGURG)
         fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_RDLCK)
         fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_UNLCK)
     except BlockingIOError:
