@@ -34,6 +34,7 @@ from client.moderation import moving, places
 from client.moderation.journal import Journal, Move
 from client.moderation.judging import Judge
 from client.moderation.rules import resolve, words
+from client.moderation.run import Moderator, Orders
 from client.moderation.walking import Left, Wanted, walk
 from client.moderation.watch import Found, Patience, is_complete, look
 from client.shown import json_line, printable
@@ -567,6 +568,29 @@ def test_quarantine_above_the_uploads_is_refused(triton: Fake, uploads: Path) ->
     done = moderate(uploads, triton[1], "--quarantine", uploads.parent)
     assert done.returncode == 6
     assert "holds" in done.stderr
+
+
+@pytest.mark.parametrize("spelling", ["link/uploads/q", "uploads/../uploads/q", "uploads/q"])
+@pytest.mark.parametrize("root", ["uploads", "link/uploads"])
+def test_quarantine_below_the_uploads_is_not_entered(root: str, spelling: str, triton: Fake, uploads: Path) -> None:
+    """However it is spelled."""
+    (uploads / "a.jpg").write_bytes(b"dog")
+    (uploads.parent / "link").symlink_to(uploads.parent)
+    orders = Orders(uploads.parent / root, uploads.parent / spelling, ("dog: large",), once=True, settle=0)
+    with Client(triton[1]) as client:
+        for forbidden in (1, 0):
+            assert Moderator(client, orders, lambda _: None, print).run().forbidden == forbidden
+    assert files(uploads / "q") == {"a.jpg"}
+
+
+def test_one_folder_of_two_names_is_one(triton: Fake, uploads: Path) -> None:
+    (uploads.parent / "link").symlink_to(uploads.parent)
+    with Client(triton[1]) as client:
+        for quarantine, release in (("q", "link/q"), ("link", "public")):
+            paths = [uploads.parent / name for name in (quarantine, release)]
+            orders = Orders(uploads, paths[0], ("cat",), release=paths[1], once=True)
+            with pytest.raises(InvalidInput, match=r"two folders|holds"):
+                Moderator(client, orders, lambda _: None, print).run()
 
 
 @pytest.mark.parametrize("name", ["nowhere", "x" * 300])

@@ -317,7 +317,10 @@ class Moderator:
 
 
 def _wanted(orders: Orders) -> Wanted:
-    without = frozenset(path for path in (orders.quarantine, orders.release) if path)
+    """The folders that are not entered as a walk from the root meets them, however they are spelled in the orders."""
+    root = _real(orders.root)
+    folders = [_real(path) for path in (orders.quarantine, orders.release) if path]
+    without = frozenset(orders.root / path.relative_to(root) for path in folders if path.is_relative_to(root))
     return Wanted(orders.root, without, orders.every_file, orders.ignored)
 
 
@@ -325,10 +328,14 @@ def _check_folders(orders: Orders) -> None:
     if not os.path.isdir(orders.root):
         raise InvalidInput(f"{orders.root} is no folder")
     for folder in filter(None, (orders.quarantine, orders.release)):
-        if folder == orders.root or folder in orders.root.parents:
+        if _real(orders.root).is_relative_to(_real(folder)):
             raise InvalidInput(f"{folder} holds {orders.root} itself; choose another folder to move files to")
-    if orders.release == orders.quarantine:
+    if orders.release and _real(orders.release) == _real(orders.quarantine):
         raise InvalidInput("what is clean and what is forbidden need two folders")
+
+
+def _real(path: Path) -> Path:
+    return Path(os.path.realpath(path))
 
 
 def _make_private(folder: Path) -> None:
