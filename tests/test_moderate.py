@@ -11,9 +11,10 @@ import socket
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -484,6 +485,50 @@ def test_touching_a_file_again_and_again_does_not_save_it(uploads: Path) -> None
         assert is_over_though_touched() is False
     path.unlink()
     patience.forget_gone()
+
+
+def test_touching_a_file_while_it_is_judged_and_moved_does_not_save_it(triton: Fake, uploads: Path) -> None:
+    path, quarantine = uploads / "a.jpg", uploads.parent / "q"
+    path.write_bytes(b"dog")
+    with Client(triton[1]) as client:
+        judge = Judge(client, None, ["dog: large"], 0.5)
+        judge.prepare()
+        found = look(path)
+        assert found is not None
+        os.utime(path)
+        assert judge.judge(found).kind == "changed"
+        verdict = judge.judge(found, touched=True)
+        assert verdict.kind == "forbidden"
+        os.utime(path)
+        journal = Journal(uploads.parent / "books")
+        record = json.dumps({"sha256": verdict.sha256})
+        assert moving.move(journal, found, quarantine / "a.jpg", record, lambda _: None)
+        journal.close()
+    assert files(quarantine) == {"a.jpg"}
+
+
+def test_touched_for_ever_it_is_judged_in_the_end(triton: Fake, uploads: Path) -> None:
+    """By the whole of it: from one look to the next, it has never been left alone."""
+    path = uploads / "a.jpg"
+    path.write_bytes(b"dog")
+    stop, last = threading.Event(), time.monotonic() + 20
+
+    def touch() -> None:
+        with suppress(FileNotFoundError):
+            while not stop.is_set() and time.monotonic() < last:
+                os.utime(path)
+            path.unlink()  # of a file that nobody judges, the test is to end, too
+
+    touching = threading.Thread(target=touch)
+    orders = Orders(uploads, uploads.parent / "q", ("dog: large",), settle=0.4, abandon=0.4, once=True, interval=0.01)
+    with Client(triton[1]) as client:
+        touching.start()
+        try:
+            assert Moderator(client, orders, lambda _: None, print).run().forbidden == 1
+        finally:
+            stop.set()
+            touching.join(30)
+    assert files(orders.quarantine) == {"a.jpg"}
 
 
 def test_server_that_is_away_lets_nothing_through(uploads: Path, watching: Any) -> None:

@@ -197,7 +197,7 @@ class Moderator:
             else:
                 yield verdict
         for found in suspects:
-            yield self._judge.judge_alone(found)
+            yield self._judge.judge_alone(found, self._patience.is_strained(found))
 
     def _candidates(self) -> Iterator[Found]:
         for found in walk(self._wanted):
@@ -235,8 +235,9 @@ class Moderator:
     def _judged(self, found: Found) -> Verdict:
         if self.stop.is_set():
             return Verdict(found, "changed")
-        is_settled = self._patience.is_over(found, self.orders.settle)
-        return self._judge.judge(found) if is_settled else Verdict(found, "unsettled")
+        if not self._patience.is_over(found, self.orders.settle):
+            return Verdict(found, "unsettled")
+        return self._judge.judge(found, self._patience.is_strained(found))
 
     def _act(self, verdict: Verdict) -> None:
         if verdict.kind not in ("clean", "forbidden", "unjudged"):
@@ -253,6 +254,7 @@ class Moderator:
         elif folder is None or target is None:
             self._audit(record)  # first: if the process ends in between, there are two lines, rather than none
             self._books.add(verdict.found)
+            self._patience.restart(verdict.found)  # or one that is touched for ever is judged at every look
         elif not self._moved(verdict.found, target, spare(folder, relative), record):
             return
         setattr(self.counts, verdict.kind, getattr(self.counts, verdict.kind) + 1)

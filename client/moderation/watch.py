@@ -81,6 +81,13 @@ class Patience:
             self._since[found.path] = found.inode, found.size, (since := now)
         return now - since >= self._longest and not _is_being_written(found.path)
 
+    def is_strained(self, found: Found) -> bool:
+        """Whether it was taken for complete though it is not left alone: its times say nothing then."""
+        return found.path in self._since
+
+    def restart(self, found: Found) -> None:
+        self._since.pop(found.path, None)
+
     def forget_gone(self) -> None:
         self._since = {path: seen for path, seen in self._since.items() if os.path.lexists(path)}
 
