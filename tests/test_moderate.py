@@ -11,10 +11,9 @@ import socket
 import sqlite3
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, suppress
+from contextlib import ExitStack, closing
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -31,6 +30,7 @@ from waiting import until
 from builder.pictures import SAMPLES
 from builder.types import Endpoints
 from client import Client, InvalidInput
+from client import files as opening
 from client.moderation import moving, places
 from client.moderation.journal import Journal, Move
 from client.moderation.judging import Judge
@@ -507,27 +507,22 @@ def test_touching_a_file_while_it_is_judged_and_moved_does_not_save_it(triton: F
     assert files(quarantine) == {"a.jpg"}
 
 
-def test_touched_for_ever_it_is_judged_in_the_end(triton: Fake, uploads: Path) -> None:
-    """By the whole of it: from one look to the next, it has never been left alone."""
-    path = uploads / "a.jpg"
+def test_touched_at_each_reading_it_is_judged_in_the_end(
+    triton: Fake, uploads: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, content, last = uploads / "a.jpg", opening.content, time.monotonic() + 10
     path.write_bytes(b"dog")
-    stop, last = threading.Event(), time.monotonic() + 20
 
-    def touch() -> None:
-        with suppress(FileNotFoundError):
-            while not stop.is_set() and time.monotonic() < last:
-                os.utime(path)
+    def touched(descriptor: int, name: str) -> bytes:
+        os.utime(path)
+        if time.monotonic() > last:
             path.unlink()  # of a file that nobody judges, the test is to end, too
+        return content(descriptor, name)
 
-    touching = threading.Thread(target=touch)
-    orders = Orders(uploads, uploads.parent / "q", ("dog: large",), settle=0.4, abandon=0.4, once=True, interval=0.01)
+    monkeypatch.setattr(opening, "content", touched)
+    orders = Orders(uploads, uploads.parent / "q", ("dog: large",), settle=0.01, abandon=0.3, once=True, interval=0.01)
     with Client(triton[1]) as client:
-        touching.start()
-        try:
-            assert Moderator(client, orders, lambda _: None, print).run().forbidden == 1
-        finally:
-            stop.set()
-            touching.join(30)
+        assert Moderator(client, orders, lambda _: None, print).run().forbidden == 1
     assert files(orders.quarantine) == {"a.jpg"}
 
 

@@ -72,20 +72,19 @@ class Patience:
 
     def is_over(self, found: Found, settle: float) -> bool:
         """Whether it is complete, or has been the same file of the same size for so long that it is taken for that."""
-        if is_complete(found, settle):
-            self._since.pop(found.path, None)
-            return True
+        is_strained = self.is_strained(found)
+        return is_complete(found, settle) or (is_strained and not _is_being_written(found.path))
+
+    def is_strained(self, found: Found) -> bool:
+        """Whether its times no longer count: it may have been touched at each look, or at each reading."""
         now = time.monotonic()
         inode, size, since = self._since.get(found.path, (0, 0, now))
         if (inode, size) != (found.inode, found.size):
             self._since[found.path] = found.inode, found.size, (since := now)
-        return now - since >= self._longest and not _is_being_written(found.path)
-
-    def is_strained(self, found: Found) -> bool:
-        """Whether it was taken for complete though it is not left alone: its times say nothing then."""
-        return found.path in self._since
+        return now - since >= self._longest
 
     def restart(self, found: Found) -> None:
+        """It was judged."""
         self._since.pop(found.path, None)
 
     def forget_gone(self) -> None:
