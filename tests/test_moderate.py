@@ -31,6 +31,7 @@ from builder.pictures import SAMPLES
 from builder.types import Endpoints
 from client import Client, InvalidInput
 from client import files as opening
+from client.formats import is_image, looks_unfinished
 from client.moderation import moving, places
 from client.moderation.journal import Journal, Move
 from client.moderation.judging import Judge
@@ -218,6 +219,24 @@ def test_what_is_looked_at(uploads: Path) -> None:
     assert len(list(walk(Wanted(uploads, every_file=True)))) == 8
 
 
+@pytest.mark.parametrize(
+    ("names", "image", "unfinished"),
+    [
+        ("a.png A.PNG a.png.1 a.png.bak a.png. a.png;v a.jpg:large a.png_ a.jpg.X7 a.b.png.old ~a.png", True, False),
+        (
+            "a.png.uploading a.png.opdownload a.png.tmp12 a.png.!qB a.png.swx .a.png a.png~ #a.png# .a.txt.png~",
+            True,
+            True,
+        ),
+        ("a.jpg.xmp a.png.json a.png.md5 a.png.ZIP a.txt png a.pngx a a.", False, False),
+    ],
+)
+def test_images_by_name(names: str, image: bool, unfinished: bool) -> None:
+    for name in names.split():
+        assert (name, is_image(name)) == (name, image)
+        assert (name, looks_unfinished(name)) == (name, unfinished)
+
+
 def test_what_cannot_be_judged_is_not_passed_over(uploads: Path) -> None:
     (uploads / "data").write_bytes(b"dog")
     (uploads / "b.jpg").write_bytes(b"cat")
@@ -299,9 +318,17 @@ def test_older_books_are_gone_on_with(triton: Fake, uploads: Path) -> None:
     (uploads.parent / "quarantine").mkdir()
     with closing(sqlite3.connect(uploads.parent / "quarantine" / ".moderate.sqlite")) as books:
         books.execute("CREATE TABLE judged (path BLOB PRIMARY KEY, inode INTEGER, size INTEGER, mtime_ns INTEGER)")
+        books.execute("CREATE TABLE moves (id TEXT PRIMARY KEY, source BLOB, target BLOB, record TEXT)")
+        source, target = (os.fsencode(path) for path in (uploads / "b.jpg", uploads.parent / "quarantine" / "b.jpg"))
+        record = json.dumps(
+            {"sha256": "", "path": "b.jpg", "verdict": "unjudged", "reason": "large", "action": "quarantine"}
+        )
+        books.execute("INSERT INTO moves VALUES ('1', ?, ?, ?)", (source, target, record))
         books.commit()
+    (uploads / ".moderate-1").write_bytes(b"cut off on its way")
     (uploads / "a.jpg").write_bytes(b"dog")
     assert moderate(uploads, triton[1]).returncode == 13
+    assert files(uploads.parent / "quarantine") == {"a.jpg", "b.jpg"}
 
 
 def overwritten(path: Path) -> None:

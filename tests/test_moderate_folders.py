@@ -4,14 +4,19 @@ import json
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from fake_triton import FakeTriton
+from waiting import until
 
+from client import Client
 from client.errors import UnwritableFile
 from client.moderation import moving
 from client.moderation.journal import Journal, Move
+from client.moderation.run import Moderator, Orders
 from client.moderation.walking import Left, Wanted, walk
-from client.moderation.watch import Found, look
+from client.moderation.watch import Found, is_complete, look
 
 
 @pytest.fixture
@@ -78,6 +83,32 @@ def test_file_that_can_go_neither_on_nor_back_is_gone_on_with(
     moving.recover(journal, told.append)
     assert len(told) == 1
     assert target.read_bytes() == b"dog"
+    assert list(album.iterdir()) == []
+
+
+def test_one_look_does_not_end_well_while_a_file_is_on_its_way(
+    fake: tuple[FakeTriton, str], album: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next one moves it."""
+    quarantine, link, failed = album.parent.parent / "q", os.link, []
+
+    def full(*given: Any, **options: Any) -> None:
+        failed.append(given)
+        if len(failed) <= 2:
+            raise OSError(28, "No space left on device")
+        link(*given, **options)
+
+    monkeypatch.setattr(os, "link", full)
+    fake[0].probabilities = lambda _: (0.9, 0.1)
+    orders = Orders(album.parent, quarantine, ("cat",), settle=0.01, once=True, interval=0.01)
+    with Client(fake[1]) as client:
+        moderator = Moderator(client, orders, lambda _: None, lambda _: None)
+        until(lambda: is_complete(seen(album / "a.jpg"), 0.01))
+        with pytest.raises(UnwritableFile, match="is left as"):
+            moderator.run()
+        assert not (quarantine / "album" / "a.jpg").exists()
+        moderator.run()
+    assert (quarantine / "album" / "a.jpg").read_bytes() == b"dog"
     assert list(album.iterdir()) == []
 
 
