@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import zlib
 
@@ -29,8 +28,16 @@ DECODED = frozenset(
 SHOWN = frozenset({".cur", ".heic", ".heics", ".heif", ".heifs", ".hif", ".ico", ".jxl", ".jxr", ".svg", ".svgz"})
 """What browsers and phones show, and the server's preprocessing does not decode: refused by name, not passed over."""
 SUFFIXES = DECODED | SHOWN
+OTHERS = frozenset(
+    {".7z", ".aae", ".asc", ".bz2", ".css", ".csv", ".docx", ".gz", ".htm", ".html", ".js", ".json", ".lnk", ".md"}
+    | {".md5", ".mp4", ".pdf", ".pp3", ".psd", ".rar", ".sha1", ".sha256", ".sig", ".tar", ".torrent", ".txt", ".url"}
+    | {".webloc", ".xlsx", ".xml", ".xmp", ".xz", ".yaml", ".yml", ".zip", ".zst"}
+)
+"""What is made of a picture or about it, and called after it, such as `a.jpg.xmp`."""
 UNFINISHED = re.compile(
-    r"\..*|.*\.(?:part|partial|tmp|temp|crdownload|download|filepart|swp|upload)|.*~", re.DOTALL | re.I
+    r"\..*|.*~|#.*#|"
+    r".*\.(?:part|partial|tmp[0-9]*|temp|crdownload|download|opdownload|filepart|sw[opx]|upload|uploading|![qu][bt])",
+    re.DOTALL | re.I,
 )
 """Names that browsers, rsync, curl and editors give to what they have not finished."""
 HEAD_BYTES = 4096
@@ -59,10 +66,14 @@ SVG = re.compile(
 
 
 def is_image(name: str) -> bool:
-    """By its name, which may look unfinished: `a.png.part`, `.a.png.X7`, `a.png~`."""
-    if _suffix(name) in SUFFIXES:
-        return True
-    return looks_unfinished(name) and any(f".{part.rstrip('~')}".lower() in SUFFIXES for part in name.split(".")[1:])
+    """By its name, whatever comes behind: `a.png.1`, `a.png.bak`, `a.png;v`, `a.png.`; or before, as in `.a.png.X7`.
+
+    Unless that says that it is something else: `a.png.json`.
+    """
+    parts = [f".{part}" for part in name.lower().split(".")[1:]]
+    if not parts or (parts[-1] in OTHERS and not looks_unfinished(name)):
+        return False
+    return _leading(parts[-1]) in SUFFIXES or any(part.rstrip("~") in SUFFIXES for part in parts)
 
 
 def looks_unfinished(name: str) -> bool:
@@ -86,8 +97,9 @@ def named(reason: str, head: bytes) -> str:
     return f"{name}, which the server did not take: {reason}" if name else reason
 
 
-def _suffix(name: str) -> str:
-    return os.path.splitext(name)[1].lower()
+def _leading(suffix: str) -> str:
+    """Without what a copy or a version adds: `.png (1)`, `.png~`, `.jpg:large`."""
+    return re.split(r"[^.a-z0-9]", suffix, maxsplit=1)[0]
 
 
 def _unpacked(head: bytes) -> bytes:

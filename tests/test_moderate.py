@@ -1,9 +1,11 @@
 """repo-client moderate: forbidden images leave a folder, whatever happens on the way."""
 
+import fcntl
 import gzip
 import json
 import os
 import random
+import shutil
 import signal
 import socket
 import sqlite3
@@ -28,10 +30,13 @@ from waiting import until
 from builder.pictures import SAMPLES
 from builder.types import Endpoints
 from client import Client, InvalidInput
+from client import files as opening
+from client.formats import is_image, looks_unfinished
 from client.moderation import moving, places
 from client.moderation.journal import Journal, Move
 from client.moderation.judging import Judge
 from client.moderation.rules import resolve, words
+from client.moderation.run import Moderator, Orders
 from client.moderation.walking import Left, Wanted, walk
 from client.moderation.watch import Found, Patience, is_complete, look
 from client.shown import json_line, printable
@@ -214,6 +219,24 @@ def test_what_is_looked_at(uploads: Path) -> None:
     assert len(list(walk(Wanted(uploads, every_file=True)))) == 8
 
 
+@pytest.mark.parametrize(
+    ("names", "image", "unfinished"),
+    [
+        ("a.png A.PNG a.png.1 a.png.bak a.png. a.png;v a.jpg:large a.png_ a.jpg.X7 a.b.png.old ~a.png", True, False),
+        (
+            "a.png.uploading a.png.opdownload a.png.tmp12 a.png.!qB a.png.swx .a.png a.png~ #a.png# .a.txt.png~",
+            True,
+            True,
+        ),
+        ("a.jpg.xmp a.png.json a.png.md5 a.png.ZIP a.txt png a.pngx a a.", False, False),
+    ],
+)
+def test_images_by_name(names: str, image: bool, unfinished: bool) -> None:
+    for name in names.split():
+        assert (name, is_image(name)) == (name, image)
+        assert (name, looks_unfinished(name)) == (name, unfinished)
+
+
 def test_what_cannot_be_judged_is_not_passed_over(uploads: Path) -> None:
     (uploads / "data").write_bytes(b"dog")
     (uploads / "b.jpg").write_bytes(b"cat")
@@ -295,9 +318,17 @@ def test_older_books_are_gone_on_with(triton: Fake, uploads: Path) -> None:
     (uploads.parent / "quarantine").mkdir()
     with closing(sqlite3.connect(uploads.parent / "quarantine" / ".moderate.sqlite")) as books:
         books.execute("CREATE TABLE judged (path BLOB PRIMARY KEY, inode INTEGER, size INTEGER, mtime_ns INTEGER)")
+        books.execute("CREATE TABLE moves (id TEXT PRIMARY KEY, source BLOB, target BLOB, record TEXT)")
+        source, target = (os.fsencode(path) for path in (uploads / "b.jpg", uploads.parent / "quarantine" / "b.jpg"))
+        record = json.dumps(
+            {"sha256": "", "path": "b.jpg", "verdict": "unjudged", "reason": "large", "action": "quarantine"}
+        )
+        books.execute("INSERT INTO moves VALUES ('1', ?, ?, ?)", (source, target, record))
         books.commit()
+    (uploads / ".moderate-1").write_bytes(b"cut off on its way")
     (uploads / "a.jpg").write_bytes(b"dog")
     assert moderate(uploads, triton[1]).returncode == 13
+    assert files(uploads.parent / "quarantine") == {"a.jpg", "b.jpg"}
 
 
 def overwritten(path: Path) -> None:
@@ -357,9 +388,10 @@ def refuse_unless_gray(_: int, request: Any, context: grpc.ServicerContext) -> N
 def test_no_name_keeps_a_forbidden_file_from_the_quarantine(triton: Fake, uploads: Path) -> None:
     """Neither the books' own, nor one below what was a file before, nor one that is as long as names can be."""
     quarantine, longest = uploads.parent / "quarantine", "x" * 251 + ".jpg"
+    booked = ".moderate" + "x" * 242 + ".jpg"
     options = [triton[1], "--every-file", "--abandon", "0"]
     for content, names in {
-        b"dog 1": ("audit.jsonl", ".moderate.sqlite-wal", "a.jpg", longest),
+        b"dog 1": ("audit.jsonl", ".moderate.sqlite-wal", "a.jpg", longest, booked),
         b"dog 2": ("a.jpg/b.jpg", longest),
     }.items():
         for name in names:
@@ -367,10 +399,11 @@ def test_no_name_keeps_a_forbidden_file_from_the_quarantine(triton: Fake, upload
             (uploads / name).write_bytes(content)
         assert moderate(uploads, *options).returncode == 13
     assert files(uploads) == set()
-    assert len(audit(uploads)) == 6
+    assert len(audit(uploads)) == 7
     found = files(quarantine)
     assert {"upload-audit.jsonl", "upload-.moderate.sqlite-wal", "a.jpg", "a-1.jpg/b.jpg", longest} < found
-    assert len(found) == 6
+    assert ("upload-" + booked)[:251] + ".jpg" in found
+    assert len(found) == 7
 
 
 @pytest.mark.parametrize("depth", [1, 15, 18])
@@ -380,6 +413,22 @@ def test_places_are_never_too_long_to_be_used(depth: int, tmp_path: Path) -> Non
     assert len(os.fsencode(target)) <= 4095 - places.NUMBERS
     assert target.suffix == ".jpg"
     assert (target == tmp_path / relative) == (depth < 16)
+
+
+@pytest.mark.parametrize("name", ["x" * 252 + ".jpg", "x" * 256 + "/a.jpg"])
+def test_name_that_the_target_does_not_take(name: str, tmp_path: Path) -> None:
+    """File systems have rules of their own, which are known by trying."""
+    source, told = tmp_path / "a.jpg", []
+    source.write_bytes(b"dog")
+    found, journal = look(source), Journal(tmp_path / "books")
+    assert found is not None
+    otherwise = places.spare(tmp_path / "q", Path(name))
+    assert moving.move(journal, found, tmp_path / "q" / name, "{}", told.append, otherwise)
+    assert journal.unfinished() == []
+    journal.close()
+    assert told[0].target == otherwise
+    assert otherwise.read_bytes() == b"dog"
+    assert not source.exists()
 
 
 ODD_NAMES = st.binary(min_size=1, max_size=255).filter(
@@ -396,6 +445,7 @@ def test_any_name_can_be_moved(name: bytes, tmp_path_factory: pytest.TempPathFac
     assert isinstance(found, Found)
     target = places.place(folder / "q", found.path.relative_to(folder))
     assert not places.BOOKS.fullmatch(target.name)
+    assert len(os.fsencode(target.name)) <= 255
     assert found.path == source
     for other in islice(places.names(source), 1, 12):
         assert len(os.fsencode(other.name)) <= 255
@@ -419,6 +469,32 @@ def test_complete_means_left_alone_and_not_open(uploads: Path) -> None:
         assert not is_complete(found, settle=0)
 
 
+def test_writer_that_comes_while_it_is_asked_for_ends_nothing(uploads: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, ask, came, signals = uploads / "a.jpg", fcntl.fcntl, [], []
+    path.write_bytes(b"x")
+    found = look(path)
+    assert found is not None
+    until(lambda: is_complete(found, settle=0))
+
+    def asked(descriptor: int, what: int, value: int) -> int:
+        answer = ask(descriptor, what, value)
+        if value == fcntl.F_RDLCK:
+            with pytest.raises(BlockingIOError):  # it has to wait for the lease
+                os.open(path, os.O_WRONLY | os.O_NONBLOCK)
+            came.append(path)
+        return answer
+
+    monkeypatch.setattr(fcntl, "fcntl", asked)
+    before = signal.signal(signal.SIGIO, lambda *_: signals.append(_))
+    try:
+        is_complete(found, settle=0)
+    finally:
+        signal.signal(signal.SIGIO, before)
+    assert came == [path]
+    assert signals == []  # SIGIO ends a process that has no handler
+    assert signal.getsignal(signal.SIGURG) == signal.SIG_DFL  # which ignores it
+
+
 def test_touching_a_file_again_and_again_does_not_save_it(uploads: Path) -> None:
     path, patience = uploads / "a.jpg", Patience(0.2)
 
@@ -436,6 +512,45 @@ def test_touching_a_file_again_and_again_does_not_save_it(uploads: Path) -> None
         assert is_over_though_touched() is False
     path.unlink()
     patience.forget_gone()
+
+
+def test_touching_a_file_while_it_is_judged_and_moved_does_not_save_it(triton: Fake, uploads: Path) -> None:
+    path, quarantine = uploads / "a.jpg", uploads.parent / "q"
+    path.write_bytes(b"dog")
+    with Client(triton[1]) as client:
+        judge = Judge(client, None, ["dog: large"], 0.5)
+        judge.prepare()
+        found = look(path)
+        assert found is not None
+        os.utime(path)
+        assert judge.judge(found).kind == "changed"
+        verdict = judge.judge(found, touched=True)
+        assert verdict.kind == "forbidden"
+        os.utime(path)
+        journal = Journal(uploads.parent / "books")
+        record = json.dumps({"sha256": verdict.sha256})
+        assert moving.move(journal, found, quarantine / "a.jpg", record, lambda _: None)
+        journal.close()
+    assert files(quarantine) == {"a.jpg"}
+
+
+def test_touched_at_each_reading_it_is_judged_in_the_end(
+    triton: Fake, uploads: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, content, last = uploads / "a.jpg", opening.content, time.monotonic() + 10
+    path.write_bytes(b"dog")
+
+    def touched(descriptor: int, name: str) -> bytes:
+        os.utime(path)
+        if time.monotonic() > last:
+            path.unlink()  # of a file that nobody judges, the test is to end, too
+        return content(descriptor, name)
+
+    monkeypatch.setattr(opening, "content", touched)
+    orders = Orders(uploads, uploads.parent / "q", ("dog: large",), settle=0.01, abandon=0.3, once=True, interval=0.01)
+    with Client(triton[1]) as client:
+        assert Moderator(client, orders, lambda _: None, print).run().forbidden == 1
+    assert files(orders.quarantine) == {"a.jpg"}
 
 
 def test_server_that_is_away_lets_nothing_through(uploads: Path, watching: Any) -> None:
@@ -520,6 +635,29 @@ def test_quarantine_above_the_uploads_is_refused(triton: Fake, uploads: Path) ->
     done = moderate(uploads, triton[1], "--quarantine", uploads.parent)
     assert done.returncode == 6
     assert "holds" in done.stderr
+
+
+@pytest.mark.parametrize("spelling", ["link/uploads/q", "uploads/../uploads/q", "uploads/q"])
+@pytest.mark.parametrize("root", ["uploads", "link/uploads"])
+def test_quarantine_below_the_uploads_is_not_entered(root: str, spelling: str, triton: Fake, uploads: Path) -> None:
+    """However it is spelled."""
+    (uploads / "a.jpg").write_bytes(b"dog")
+    (uploads.parent / "link").symlink_to(uploads.parent)
+    orders = Orders(uploads.parent / root, uploads.parent / spelling, ("dog: large",), once=True, settle=0)
+    with Client(triton[1]) as client:
+        for forbidden in (1, 0):
+            assert Moderator(client, orders, lambda _: None, print).run().forbidden == forbidden
+    assert files(uploads / "q") == {"a.jpg"}
+
+
+def test_one_folder_of_two_names_is_one(triton: Fake, uploads: Path) -> None:
+    (uploads.parent / "link").symlink_to(uploads.parent)
+    with Client(triton[1]) as client:
+        for quarantine, release in (("q", "link/q"), ("link", "public")):
+            paths = [uploads.parent / name for name in (quarantine, release)]
+            orders = Orders(uploads, paths[0], ("cat",), release=paths[1], once=True)
+            with pytest.raises(InvalidInput, match=r"two folders|holds"):
+                Moderator(client, orders, lambda _: None, print).run()
 
 
 @pytest.mark.parametrize("name", ["nowhere", "x" * 300])
@@ -709,6 +847,47 @@ def test_full_target_leaves_the_file_where_it_was(tmp_path: Path) -> None:
     assert journal.unfinished() == []
     journal.close()
     assert source.read_bytes() == b"x"
+
+
+@pytest.mark.parametrize("elsewhere", [False, True], ids=["same file system", "another"])
+def test_record_of_what_nobody_read_survives_a_crash(elsewhere: bool, tmp_path: Path) -> None:
+    """One that was too large has no digest; it is there, and only that was not recorded."""
+    source, target = tmp_path / "a.jpg", (tmp_path / "q" / "a.jpg")
+    source.write_bytes(b"large")
+    if elsewhere:
+        os.utime(source, ns=(10**18, 10**18 + 123456789))
+    found, journal, told = look(source), Journal(tmp_path / "books"), []
+    assert found is not None
+
+    def crash(_: Move) -> None:
+        raise Crash
+
+    with pytest.raises(Crash):
+        moving.move(journal, found, target, json.dumps({"sha256": "", "action": "quarantine"}), crash)
+    if elsewhere:  # as what was copied: the time stays, the inode does not
+        shutil.copy2(target, tmp_path / "copy")
+        (tmp_path / "copy").replace(target)
+    moving.recover(journal, told.append)
+    assert [move.target for move in told] == [target]
+    assert journal.unfinished() == []
+    journal.close()
+
+
+def test_uploads_of_one_name_and_size_are_not_compared_with_all_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, target, read = tmp_path / "a.jpg", tmp_path / "q" / "a.jpg", []
+    digest = moving.digest
+    monkeypatch.setattr(moving, "digest", lambda path: read.append(path) or digest(path))
+    journal = Journal(tmp_path / "books")
+    for _ in range(4):
+        source.write_bytes(b"dog")
+        found = look(source)
+        assert found is not None
+        assert moving.move(journal, found, target, json.dumps({"sha256": digest(source)}), lambda _: None)
+    journal.close()
+    assert len(read) == 4  # each once, whether it is what was judged
+    assert len(list(target.parent.iterdir())) == 4
 
 
 def test_recovery_claims_no_file_of_others(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import sqlite3
 from collections.abc import Iterator
@@ -18,6 +19,8 @@ DROP TABLE IF EXISTS judged;  -- older ones, which knew files by a time that any
 CREATE TABLE IF NOT EXISTS known (path BLOB PRIMARY KEY, identity TEXT);
 CREATE TABLE IF NOT EXISTS moves (id TEXT PRIMARY KEY, source BLOB, target BLOB, record TEXT);
 """
+LATER = "ALTER TABLE moves ADD COLUMN content TEXT NOT NULL DEFAULT '[]'"
+"""Which older journals have not."""
 
 
 @dataclass(frozen=True)
@@ -29,10 +32,12 @@ class Move:
     target: Path
     record: str
     """The audit's line, as JSON."""
+    content: tuple[int, ...] = ()
+    """The file's inode, size and mtime; nothing in older journals."""
 
     @property
     def taken(self) -> Path:
-        """Its name while it is on its way; `walk` does not see it."""
+        """Its name while it is on its way. If it is left under that for whatever reason, `walk` sees an upload."""
         return self.source.with_name(f".moderate-{self.id}")
 
 
@@ -46,6 +51,8 @@ class Journal:
             self._database.execute("PRAGMA journal_mode=WAL")
             self._database.execute("PRAGMA synchronous=FULL")
             self._database.executescript(SCHEMA)
+            if "content" not in [column for _, column, *_ in self._database.execute("PRAGMA table_info(moves)")]:
+                self._database.execute(LATER)
         except sqlite3.Error as error:
             os.close(self._lock)
             raise UnwritableFile(f"{path}: {error}") from None
@@ -76,15 +83,18 @@ class Journal:
         self._write("REPLACE INTO known VALUES (?, ?)", os.fsencode(path), identity)
 
     def begin(self, move: Move) -> None:
-        fields = (os.fsencode(move.source), os.fsencode(move.target), move.record)
-        self._write("REPLACE INTO moves VALUES (?, ?, ?, ?)", move.id, *fields)
+        fields = (os.fsencode(move.source), os.fsencode(move.target), move.record, json.dumps(move.content))
+        self._write("REPLACE INTO moves (id, source, target, record, content) VALUES (?, ?, ?, ?, ?)", move.id, *fields)
 
     def end(self, move: Move) -> None:
         self._write("DELETE FROM moves WHERE id = ?", move.id)
 
     def unfinished(self) -> list[Move]:
-        rows = self._database.execute("SELECT id, source, target, record FROM moves").fetchall()
-        return [Move(name, _path(source), _path(target), record) for name, source, target, record in rows]
+        rows = self._database.execute("SELECT id, source, target, record, content FROM moves").fetchall()
+        return [
+            Move(name, _path(source), _path(target), record, tuple(json.loads(content)))
+            for name, source, target, record, content in rows
+        ]
 
     def forget_gone(self) -> None:
         """Files that are no longer there need no row."""

@@ -73,22 +73,27 @@ class Judge:
         self._rules = resolve(self._forbidden, {answer.class_id: answer.label for answer in answers}, self._threshold)
         self._model = self._client.model(current.name)
 
-    def judge(self, found: Found) -> Verdict:
-        """Suspects are for `judge_alone`. Raises Outage."""
-        return Verdict(found, "suspect") if found.identity in self._failures else self._judged(found, alone=False)
+    def judge(self, found: Found, touched: bool = False) -> Verdict:
+        """Suspects are for `judge_alone`. Raises Outage.
 
-    def judge_alone(self, found: Found) -> Verdict:
+        `touched` is of one that is not left alone: its times may change meanwhile, as long as inode and size do not.
+        """
+        if _identity(found, touched) in self._failures:
+            return Verdict(found, "suspect")
+        return self._judged(found, touched, alone=False)
+
+    def judge_alone(self, found: Found, touched: bool = False) -> Verdict:
         """A suspect, with nothing else in flight, so that what happens to the server is its doing. Raises Outage."""
         self._raise_if_away()
-        return self._judged(found, alone=True)
+        return self._judged(found, touched, alone=True)
 
-    def _judged(self, found: Found, alone: bool) -> Verdict:
+    def _judged(self, found: Found, touched: bool, alone: bool) -> Verdict:
         assert self._model is not None  # prepare() was called
         changed = Verdict(found, "changed")
         try:
             if self._model.max_image_bytes is not None:
                 refuse_beyond(self._model.max_image_bytes, found.size, found.path)
-            data = _read(found)
+            data = _read(found, touched)
         except InvalidInput as error:
             return Verdict(found, "unjudged", reason=_without(found.path, error)) if look(found.path) else changed
         if data is None:
@@ -100,20 +105,20 @@ class Judge:
             self._raise_if_away()  # a server that refuses every image says nothing about this one
             return Verdict(found, "unjudged", sha256, reason=named(str(error), data[:HEAD_BYTES]))
         except ClientError as error:
-            return self._failed(found, sha256, error, alone)
-        self._failures.pop(found.identity, None)
+            return self._failed(found, sha256, error, _identity(found, touched), alone)
+        self._failures.pop(_identity(found, touched), None)
         worst = self._rules.worst(probabilities)
         score = self._rules.score(probabilities)
         kind = "forbidden" if score >= self._threshold else "clean"
         return Verdict(found, kind, sha256, score, worst, self._rules.classes[worst])
 
-    def _failed(self, found: Found, sha256: str, error: ClientError, alone: bool) -> Verdict:
+    def _failed(self, found: Found, sha256: str, error: ClientError, identity: tuple[int, ...], alone: bool) -> Verdict:
         harmful = isinstance(error, DeadlineExceeded) or (isinstance(error, ServerUnavailable) and error.gone)
         if not harmful and not isinstance(error, ServerError):
             raise Outage(str(error)) from None
-        failures = self._failures[found.identity] = self._failures.get(found.identity, 0) + alone
+        failures = self._failures[identity] = self._failures.get(identity, 0) + alone
         if failures >= ATTEMPTS:
-            del self._failures[found.identity]
+            del self._failures[identity]
             return Verdict(found, "unjudged", sha256, reason=f"failed {ATTEMPTS} times: {error}", harmful=harmful)
         if isinstance(error, ServerError):
             return Verdict(found, "suspect")
@@ -128,14 +133,23 @@ class Judge:
             raise Outage(str(error)) from None
 
 
-def _read(found: Found) -> bytes | None:
-    """What is in this very file; None if it changes meanwhile, or is another. Raises UnreadableFile."""
+def _identity(found: Found, touched: bool) -> tuple[int, ...]:
+    return found.identity[:2] if touched else found.identity
+
+
+def _read(found: Found, touched: bool) -> bytes | None:
+    """What is in this very file; None if it changes meanwhile, or is another. Raises UnreadableFile.
+
+    Of one that is touched it may be a mixture of two contents; no move is made but of what has the same digest.
+    """
     path = str(found.path)
     with files.opened(path, follow=False) as descriptor:
         before = seen(found.path, os.fstat(descriptor))
         data = files.content(descriptor, path)
         after = seen(found.path, os.fstat(descriptor))
-    return data if before == after == found == look(found.path) and len(data) == found.size else None
+    states = (before, after, look(found.path))
+    is_same = all(found.is_same_but_for_times(state) if touched else found == state for state in states)
+    return data if is_same and len(data) == found.size else None
 
 
 def _without(path: Path, error: InvalidInput) -> str:

@@ -23,7 +23,7 @@ from client.errors import (
 from client.moderation import hooks, moving
 from client.moderation.journal import Journal, Move
 from client.moderation.judging import Judge, Outage, Verdict
-from client.moderation.places import place
+from client.moderation.places import place, spare
 from client.moderation.walking import Left, Wanted, walk
 from client.moderation.watch import Found, Patience
 
@@ -103,6 +103,7 @@ class Moderator:
             while not self.stop.is_set():
                 if not self._prepared():
                     continue
+                self._finish_moves()
                 waiting = self._pass()
                 if orders.once and not waiting:
                     self._raise_if_stuck()
@@ -124,6 +125,12 @@ class Moderator:
             yield journal
         finally:
             journal.close()
+
+    def _finish_moves(self) -> None:
+        """Of files that could neither go on nor back."""
+        if self._books and self._stuck:
+            with contextlib.suppress(UnwritableFile):  # which was told of
+                moving.recover(self._books, self._record_move)
 
     def _prepared(self) -> bool:
         """Whether the server can be asked; waits for a while if not. Mistakes in the orders are raised."""
@@ -190,7 +197,7 @@ class Moderator:
             else:
                 yield verdict
         for found in suspects:
-            yield self._judge.judge_alone(found)
+            yield self._judge.judge_alone(found, self._patience.is_strained(found))
 
     def _candidates(self) -> Iterator[Found]:
         for found in walk(self._wanted):
@@ -228,8 +235,9 @@ class Moderator:
     def _judged(self, found: Found) -> Verdict:
         if self.stop.is_set():
             return Verdict(found, "changed")
-        is_settled = self._patience.is_over(found, self.orders.settle)
-        return self._judge.judge(found) if is_settled else Verdict(found, "unsettled")
+        if not self._patience.is_over(found, self.orders.settle):
+            return Verdict(found, "unsettled")
+        return self._judge.judge(found, self._patience.is_strained(found))
 
     def _act(self, verdict: Verdict) -> None:
         if verdict.kind not in ("clean", "forbidden", "unjudged"):
@@ -237,22 +245,24 @@ class Moderator:
         let_through = verdict.kind == "clean" or (self.orders.fail_open and not verdict.harmful)
         leaves = verdict.kind == "forbidden" or not let_through
         folder = self.orders.quarantine if leaves else self.orders.release
-        target = place(folder, verdict.found.path.relative_to(self.orders.root)) if folder else None
+        relative = verdict.found.path.relative_to(self.orders.root)
+        target = place(folder, relative) if folder else None
         record = self._record(verdict, target)
         if self._books is None:
             self._seen.add(verdict.found)
             self.tell(record)
-        elif target is None:
+        elif folder is None or target is None:
             self._audit(record)  # first: if the process ends in between, there are two lines, rather than none
             self._books.add(verdict.found)
-        elif not self._moved(verdict.found, target, record):
+            self._patience.restart(verdict.found)  # or one that is touched for ever is judged at every look
+        elif not self._moved(verdict.found, target, spare(folder, relative), record):
             return
         setattr(self.counts, verdict.kind, getattr(self.counts, verdict.kind) + 1)
 
-    def _moved(self, found: Found, target: Path, record: dict[str, Any]) -> bool:
+    def _moved(self, found: Found, target: Path, otherwise: Path, record: dict[str, Any]) -> bool:
         assert self._books is not None
         try:
-            moved = moving.move(self._books, found, target, json.dumps(record), self._record_move)
+            moved = moving.move(self._books, found, target, json.dumps(record), self._record_move, otherwise)
         except UnwritableFile as error:
             if self._stuck.get(found.path) != str(error):
                 self.warn(f"{error}; it will be tried again")
@@ -262,8 +272,9 @@ class Moderator:
         return moved
 
     def _raise_if_stuck(self) -> None:
+        on_their_way = {move.source for move in self._books.unfinished()} if self._books else set()
         for path, reason in self._stuck.items():
-            if os.path.lexists(path):
+            if os.path.lexists(path) or path in on_their_way:
                 raise UnwritableFile(reason)
 
     def _record_move(self, move: Move) -> None:
@@ -308,7 +319,10 @@ class Moderator:
 
 
 def _wanted(orders: Orders) -> Wanted:
-    without = frozenset(path for path in (orders.quarantine, orders.release) if path)
+    """The folders that are not entered as a walk from the root meets them, however they are spelled in the orders."""
+    root = _real(orders.root)
+    folders = [_real(path) for path in (orders.quarantine, orders.release) if path]
+    without = frozenset(orders.root / path.relative_to(root) for path in folders if path.is_relative_to(root))
     return Wanted(orders.root, without, orders.every_file, orders.ignored)
 
 
@@ -316,10 +330,14 @@ def _check_folders(orders: Orders) -> None:
     if not os.path.isdir(orders.root):
         raise InvalidInput(f"{orders.root} is no folder")
     for folder in filter(None, (orders.quarantine, orders.release)):
-        if folder == orders.root or folder in orders.root.parents:
+        if _real(orders.root).is_relative_to(_real(folder)):
             raise InvalidInput(f"{folder} holds {orders.root} itself; choose another folder to move files to")
-    if orders.release == orders.quarantine:
+    if orders.release and _real(orders.release) == _real(orders.quarantine):
         raise InvalidInput("what is clean and what is forbidden need two folders")
+
+
+def _real(path: Path) -> Path:
+    return Path(os.path.realpath(path))
 
 
 def _make_private(folder: Path) -> None:

@@ -16,10 +16,8 @@ from pathlib import Path
 
 from client.files import kind
 from client.formats import is_image, looks_unfinished
+from client.moderation.folders import LONGEST_PATH, TAKEN, below
 from client.moderation.watch import Found, seen
-
-LONGEST_PATH = 4095
-"""Bytes that the system opens a path of."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +43,8 @@ class Wanted:
         return path not in self.without and not any(fnmatchcase(path.name, pattern) for pattern in self.ignored)
 
     def is_upload(self, name: str) -> bool:
-        return self.every_file or is_image(name)
+        """What a move that was cut off left under a name of its own is one, whatever it was called before."""
+        return self.every_file or is_image(name) or bool(TAKEN.fullmatch(name))
 
     def is_unfinished(self, path: Path) -> bool:
         """Whether its name, or a folder's that it is in, looks as if something were still to come."""
@@ -67,10 +66,7 @@ def walk(wanted: Wanted) -> Iterator[Found | Left]:
 def _listing(folder: Path, wanted: Wanted, folders: list[Path]) -> Iterator[Found | Left]:
     """One folder's, of which subfolders are added to `folders`. Raises OSError."""
     with contextlib.ExitStack() as stack:
-        # Not through a link that has come in its place since.
-        link = 0 if folder == wanted.root else os.O_NOFOLLOW
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | link)
-        stack.callback(os.close, descriptor)
+        descriptor = stack.enter_context(below(wanted.root, folder))
         for entry in stack.enter_context(os.scandir(descriptor)):
             path = folder / entry.name
             if not wanted.has(path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import signal
 import stat
 import time
 from dataclasses import dataclass
@@ -23,6 +24,8 @@ class Found:
     mtime_ns: int
     ctime_ns: int
     """When the file, its name or its times were last changed: unlike mtime, nobody can set it."""
+    device: int = 0
+    """Of the file system; its number may be another one after the next start of the machine."""
 
     @property
     def identity(self) -> tuple[int, int, int, int]:
@@ -32,6 +35,9 @@ class Found:
     def content(self) -> tuple[int, int, int]:
         """What of the identity a change of the name leaves as it is."""
         return self.inode, self.size, self.mtime_ns
+
+    def is_same_but_for_times(self, other: Found | None) -> bool:
+        return other is not None and (self.device, self.inode, self.size) == (other.device, other.inode, other.size)
 
 
 def look(path: Path) -> Found | None:
@@ -44,7 +50,7 @@ def look(path: Path) -> Found | None:
 
 
 def seen(path: Path, facts: os.stat_result) -> Found:
-    return Found(path, facts.st_ino, facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns)
+    return Found(path, facts.st_ino, facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns, facts.st_dev)
 
 
 def is_complete(found: Found, settle: float) -> bool:
@@ -66,14 +72,20 @@ class Patience:
 
     def is_over(self, found: Found, settle: float) -> bool:
         """Whether it is complete, or has been the same file of the same size for so long that it is taken for that."""
-        if is_complete(found, settle):
-            self._since.pop(found.path, None)
-            return True
+        is_strained = self.is_strained(found)
+        return is_complete(found, settle) or (is_strained and not _is_being_written(found.path))
+
+    def is_strained(self, found: Found) -> bool:
+        """Whether its times no longer count: it may have been touched at each look, or at each reading."""
         now = time.monotonic()
         inode, size, since = self._since.get(found.path, (0, 0, now))
         if (inode, size) != (found.inode, found.size):
             self._since[found.path] = found.inode, found.size, (since := now)
-        return now - since >= self._longest and not _is_being_written(found.path)
+        return now - since >= self._longest
+
+    def restart(self, found: Found) -> None:
+        """It was judged."""
+        self._since.pop(found.path, None)
 
     def forget_gone(self) -> None:
         self._since = {path: seen for path, seen in self._since.items() if os.path.lexists(path)}
@@ -89,6 +101,8 @@ def _is_being_written(path: Path) -> bool:
     except OSError:
         return False
     try:
+        # Of a writer that comes now the kernel tells, by SIGIO, which would end the process, unless asked for another.
+        fcntl.fcntl(descriptor, fcntl.F_SETSIG, signal.SIGURG)
         fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_RDLCK)
         fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_UNLCK)
     except BlockingIOError:
