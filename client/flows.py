@@ -272,6 +272,7 @@ class Flows:
             region.known_to_server = False  # the server was started anew since it was told
             return (yield from self._inferred_from(region, inference))
         except _NotShared as refusal:
+            self.regions.drop(region)
             if self._shares:
                 raise refusal.told(self.endpoint.url) from None
             self._shares = False
