@@ -186,7 +186,8 @@ def test_a_server_that_does_not_share_costs_no_memory(asked_for: bool | None, mo
     with serving() as (_, url), Client(url, shared_memory=asked_for) as client, ThreadPoolExecutor(4) as threads:
         answers = [threads.submit(client.classify, bytes(MIB)) for _ in range(4)]
         assert all(type(answer.exception()) is (ServerError if asked_for else type(None)) for answer in answers)
-        assert made and not any(path.exists() for path in made)
+        assert made
+        assert not any(path.exists() for path in made)
 
 
 def test_a_worker_without_room_is_asked_again_and_is_no_outage() -> None:
