@@ -148,15 +148,15 @@ def test_beyond_the_limit_who_reads_nothing_goes_before_the_newest() -> None:
 def test_answers_that_stay_unread_end_the_connection() -> None:
     async def wait() -> list[Connection]:
         connections = Connections(9, 3600, 0.01)
-        over = asyncio.Event()
+        over = asyncio.get_running_loop().create_future()
         reads, stays = crowded = [Connection(), Connection()]
         for each in crowded:
             connections.opened(each)
             each.unread = 1
             connections.written(each)
         reads.unread = 0
-        stays.transport.abort = over.set
-        await asyncio.wait_for(over.wait(), 30)
+        stays.transport.abort = lambda: over.set_result(None)
+        await asyncio.wait_for(over, 30)
         for each in crowded:
             connections.closed(each)
         return crowded
