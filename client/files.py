@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
+import sys
+import time
 from collections.abc import Iterator
 
 from client.errors import UnreadableFile
@@ -19,6 +21,10 @@ KINDS = {
 }
 OWN = ("/dev/stdin", "/dev/fd/", "/proc/self/fd/")
 """What this process was given, as by `<(command)` of a shell; whoever gave it knows what it is."""
+
+LEASE_SECONDS = 5.0
+"""As file servers need to end a lease, which they are asked to."""
+POLL_SECONDS = 0.05
 
 
 @contextlib.contextmanager
@@ -46,6 +52,13 @@ def content(descriptor: int, path: str) -> bytes:
         return file.read()
 
 
+def standard_input() -> int:
+    """Its descriptor. Raises UnreadableFile."""
+    if sys.stdin is None:
+        raise UnreadableFile("-: the standard input is closed")
+    return sys.stdin.fileno()
+
+
 def kind(mode: int) -> str:
     """What a file that is no regular one is."""
     return KINDS.get(stat.S_IFMT(mode), "no regular file")
@@ -60,7 +73,7 @@ def _open(path: str, follow: bool) -> int:
     flags |= (0 if is_own(path) else os.O_NONBLOCK) | (0 if follow else os.O_NOFOLLOW)
     with _telling(path):
         _refuse_others(path, os.stat(path, follow_symlinks=follow).st_mode)
-        descriptor = os.open(path, flags)
+        descriptor = _patiently(path, flags)
     try:
         with _telling(path):
             _refuse_others(path, os.fstat(descriptor).st_mode)  # what was put there since
@@ -68,6 +81,18 @@ def _open(path: str, follow: bool) -> int:
         os.close(descriptor)
         raise
     return descriptor
+
+
+def _patiently(path: str, flags: int) -> int:
+    """Others may hold a lease on the file, which this asks them to end. Raises OSError."""
+    deadline = time.monotonic() + LEASE_SECONDS
+    while True:
+        try:
+            return os.open(path, flags)
+        except BlockingIOError:  # as O_NONBLOCK has it
+            if time.monotonic() >= deadline:
+                raise
+        time.sleep(POLL_SECONDS)
 
 
 def _refuse_others(path: str, mode: int) -> None:

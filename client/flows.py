@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from client.endpoint import Endpoint
 from client.errors import (
+    Cancelled,
     ClientError,
     DeadlineExceeded,
     InvalidInput,
@@ -48,6 +49,8 @@ Result = TypeVar("Result")
 REQUEST_BYTES = 4 * 1024 * 1024
 """Encoded images beyond it are not put into one request, so that large ones are not held in numbers."""
 LOST_REGION = "shared memory region"
+TOLD_SECONDS = 5.0
+"""Within them, a model is not asked anew for the largest image that it takes."""
 MAX_IMAGE_BYTES = "max_image_bytes"
 
 
@@ -89,6 +92,8 @@ class Flows:
         self._shares = False if shared_memory is None and not endpoint.is_local else shared_memory
         self.regions = Regions()
         self._models: dict[str, ModelInfo] = {}
+        self._told: dict[str, float] = {}
+        """When models were asked anew for the largest image that they take."""
 
     def ready(self, model: str | None) -> Flow[bool]:
         ask = Ask("is_model_ready", {"model_name": model}) if model else Ask("is_server_ready")
@@ -209,13 +214,26 @@ class Flows:
         try:
             data = yield Read(image, info.max_image_bytes if info else None)
             return data
-        except TooLarge:
+        except TooLarge as refusal:
             assert info is not None  # or there were no limit
-            current = yield from self.model(info.name)
+            current = yield from self._anew(info, refusal)
             if current.max_image_bytes == info.max_image_bytes:
                 raise
         data = yield Read(image, current.max_image_bytes)  # the model was built anew, and takes others
         return data
+
+    def _anew(self, info: ModelInfo, refusal: TooLarge) -> Flow[ModelInfo]:
+        """What the model tells now, or has told just before. Raises the refusal, where the server cannot say."""
+        if time.monotonic() - self._told.get(info.name, float("-inf")) < TOLD_SECONDS:
+            return self._models.get(info.name, info)
+        try:
+            return (yield from self.model(info.name))
+        except Cancelled:
+            raise
+        except ClientError:
+            raise refusal from None
+        finally:  # not before: who comes meanwhile is not to go by what was
+            self._told[info.name] = time.monotonic()
 
     def _scores(self, images: Sequence[Image], model: str | None, class_count: int) -> Flow[Array]:
         import numpy as np
@@ -254,6 +272,7 @@ class Flows:
             region.known_to_server = False  # the server was started anew since it was told
             return (yield from self._inferred_from(region, inference))
         except _NotShared as refusal:
+            self.regions.drop(region)
             if self._shares:
                 raise refusal.told(self.endpoint.url) from None
             self._shares = False

@@ -185,7 +185,18 @@ class Regions:
         if here() != self._owner:  # a call of the parent's, which ends in a child as memory is cleared
             return
         with self._lock:
-            self._free.append(region)
+            if region in self._all:
+                self._free.append(region)
+
+    def drop(self, region: Region) -> None:
+        """As the server does not take it, which keeps no memory for others; nor does what nobody was told of."""
+        if here() != self._owner:
+            return
+        with self._lock:
+            for one in [region, *(free for free in self._free if not free.known_to_server)]:
+                self._free = [free for free in self._free if free is not one]
+                self._all.remove(one)  # in place: it is what is destroyed at the end
+                one.destroy()
 
     def tell(self, lack: NoRoom) -> None:
         """Once, since it may be so for every request."""

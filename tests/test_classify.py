@@ -22,7 +22,7 @@ from trees import deep
 
 from builder.pictures import SAMPLES
 from builder.types import Endpoints
-from client import Prediction, UnreadableFile
+from client import InvalidInput, Prediction, UnreadableFile
 from client.batch.journal import Journal
 from client.batch.rows import Row, as_line, as_record, from_record
 from client.batch.sources import find
@@ -282,6 +282,35 @@ def test_a_pipe_that_the_shell_made_is_read(fake: Fake) -> None:
     assert b"dog: large" in done.stdout
 
 
+def test_a_pipe_that_is_refused_is_not_read_again(fake: Fake) -> None:
+    fake[0].behave = lambda _, __, context: context.abort(grpc.StatusCode.INVALID_ARGUMENT, "no known format")
+    done = classify("/dev/stdin", "--url", fake[1], listed=b"bad")
+    assert done.returncode == 6
+    assert done.stderr.splitlines()[-1].endswith(b"no known format")
+    assert b"Traceback" not in done.stderr
+
+
+def test_a_closed_standard_input_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", None)
+    with pytest.raises(UnreadableFile, match="standard input is closed"):
+        list(find(["-"]))
+
+
+def test_a_file_with_a_lease_is_waited_for(tmp_path: Path) -> None:
+    """As file servers have them for their clients, until somebody else opens the file."""
+    path = tmp_path / "a.png"
+    path.write_bytes(b"good")
+    program = (
+        "import fcntl, os, signal, sys; signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGIO])\n"
+        "file = os.open(sys.argv[1], os.O_RDWR); fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_WRLCK)\n"
+        "print(flush=True); signal.sigwait([signal.SIGIO]); fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_UNLCK)"
+    )
+    with started([sys.executable, "-c", program, path], stdout=subprocess.PIPE) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b"\n"
+        assert read_image(path) == b"good"
+
+
 def test_formats_without_a_decoder_are_rows_by_name(fake: Fake, tmp_path: Path) -> None:
     fake[0].behave = lambda _, __, context: context.abort(grpc.StatusCode.INVALID_ARGUMENT, "no known format")
     (tmp_path / "in").mkdir()
@@ -319,6 +348,18 @@ def test_patterns_do_not_go_in_circles(tmp_path: Path) -> None:
     for pattern in ("**/*.png", "**/x.png", "**/**/*.png"):
         assert {os.path.relpath(path, tmp_path) for path in find([str(tmp_path / pattern)])} == expected
     assert {os.path.relpath(path, tmp_path) for path in find([str(tmp_path / "*" / "**" / "x.png")])} == expected
+
+
+def test_patterns_stay_in_their_folder(tmp_path: Path) -> None:
+    (tmp_path / "in" / "b").mkdir(parents=True)
+    for name in ("in/a.png", "in/b/c.png", "d.png"):
+        (tmp_path / name).touch()
+    for pattern in ("in/**", "in/**//*", "in//**///*.png", "in/**//**", "in/**/**//*"):
+        found = find([f"{tmp_path}/{pattern}"])
+        assert {os.path.relpath(path, tmp_path) for path in found} == {"in/a.png", "in/b/c.png"}
+    for pattern in ("in/**/", "in/*/", "**/", "in/**//", "d.png/**"):  # of folders, which are not given
+        with pytest.raises(InvalidInput, match="no file matches"):
+            list(find([f"{tmp_path}/{pattern}"]))
 
 
 def test_real_photos(server: Endpoints, tmp_path: Path) -> None:

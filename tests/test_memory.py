@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -170,6 +171,23 @@ def test_without_room_inputs_go_by_value_and_it_is_said_once() -> None:
         assert servicer.calls == 3
     assert run.stdout.startswith("2\n2\n2\nno memory can be shared")
     assert run.stderr.count("sent by value") == 1
+
+
+@pytest.mark.parametrize("asked_for", [None, True])
+def test_a_server_that_does_not_share_costs_no_memory(asked_for: bool | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[Path] = []
+
+    class Seen(Region):
+        def __init__(self, size: int) -> None:
+            super().__init__(size)
+            made.append(FOLDER / self.name)
+
+    monkeypatch.setattr("client.shared_memory.Region", Seen)
+    with serving() as (_, url), Client(url, shared_memory=asked_for) as client, ThreadPoolExecutor(4) as threads:
+        answers = [threads.submit(client.classify, bytes(MIB)) for _ in range(4)]
+        assert all(type(answer.exception()) is (ServerError if asked_for else type(None)) for answer in answers)
+        assert made
+        assert not any(path.exists() for path in made)
 
 
 def test_a_worker_without_room_is_asked_again_and_is_no_outage() -> None:

@@ -512,6 +512,12 @@ def test_pipes_of_the_shell_are_read(fake: Fake, root: Path, tmp_path: Path) -> 
     assert "dog: large" in done.stdout
 
 
+def test_a_closed_standard_input_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", None)
+    with pytest.raises(UnreadableFile, match="standard input is closed"):
+        next(lines("-"))
+
+
 def test_whole_urls_of_the_site_are_its_files(fake: Fake, root: Path) -> None:
     text = line("/up/a.jpg") + line("http://any.example/up/a.jpg") + line("//up/./a.jpg")
     done = scan_log(fake[1], "-", "--root", root, "--json", text=text)
@@ -629,6 +635,18 @@ def test_following_reports_when_it_is_stopped(fake: Fake, root: Path, tmp_path: 
         report = json.loads(process.stdout.read())
         assert process.wait(60) == 0
     assert (report["images"], report["paths"][0]["requests"]) == (2, 2)
+
+
+def test_what_is_followed_has_the_reports_names(fake: Fake, tmp_path: Path) -> None:
+    log = tmp_path / "access.log"
+    log.write_text(line("http://evil.example/up/a.jpg"))
+    command = [sys.executable, "-m", "client.cli", "scan-log", "--url", fake[1], "--base-url", "http://127.0.0.1:1"]
+    with started([*command, "-f", "--json", log], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        announced = json.loads(process.stdout.readline())["path"]
+        process.send_signal(signal.SIGINT)
+        assert [row["path"] for row in json.loads(process.stdout.read())["paths"]] == [announced]
+    assert announced == "//evil.example/up/a.jpg"
 
 
 def test_real_server(server: Endpoints) -> None:

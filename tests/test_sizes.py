@@ -3,9 +3,10 @@
 import asyncio
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
-from fake_triton import serving
+from fake_triton import FakeTriton, serving
 from typer.testing import CliRunner
 
 from client import AsyncClient, Client, InvalidInput
@@ -68,6 +69,32 @@ def test_a_model_that_was_built_anew_is_asked_for_its_limit(told: str) -> None:
         assert client.classifier().max_image_bytes == 1000
         servicer.parameters = {"max_image_bytes": told}
         assert client.classify(bytes(2000), "pets")
+
+
+def test_they_are_refused_while_the_model_is_away() -> None:
+    """What is wrong with one image is no end of the others."""
+    with serving() as (servicer, url), Client(url) as client:
+        servicer.parameters = LIMIT
+        client.classifier("pets")
+        servicer.names = []
+        outcomes = list(client.classify_many([bytes(9), bytes(1001), bytes(9)], "pets", batch_size=1, concurrency=1))
+        assert [type(outcome.error) for outcome in outcomes] == [type(None), TooLarge, type(None)]
+
+
+def test_many_of_them_ask_the_model_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    config = FakeTriton.ModelConfig
+
+    def counted(servicer: FakeTriton, request: Any, context: Any) -> Any:
+        asked.append(request.name)
+        return config(servicer, request, context)
+
+    monkeypatch.setattr(FakeTriton, "ModelConfig", counted)
+    with serving() as (servicer, url), Client(url) as client:
+        servicer.parameters = LIMIT
+        outcomes = list(client.classify_many([bytes(1001)] * 50, "pets", concurrency=1))
+    assert {type(outcome.error) for outcome in outcomes} == {TooLarge}
+    assert len(asked) == 2  # at first, and at the first of them
 
 
 @pytest.mark.parametrize("told", [{}, {"max_image_bytes": "many"}])

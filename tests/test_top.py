@@ -30,7 +30,7 @@ from rich.console import Console
 from builder.pictures import SAMPLES
 from builder.types import Endpoints
 from client import Client
-from client.monitoring import metrics
+from client.monitoring import keys, metrics
 from client.monitoring.frames import Frame, ModelFrame, Reading, between
 from client.monitoring.log import COLUMNS
 from client.monitoring.machine import Gpus, cpu_and_memory
@@ -449,3 +449,9 @@ def test_once_as_json(server: Endpoints) -> None:
     assert {"unlabelled", "torchscript_model", "torchscript_model_torchscript"} <= names
     assert frame["interval"] >= 0.2
     assert 0 <= frame["cpu"] <= 1
+
+
+def test_without_a_standard_input_no_key_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", None)
+    with keys.unbuffered():
+        assert not keys.wait(0.001)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import io
 import os
-import sys
 from collections.abc import Iterator
 from typing import IO, Any
 
@@ -45,7 +44,7 @@ def _ended(file: IO[bytes]) -> Iterator[bytes]:
 @contextlib.contextmanager
 def _opened(path: str) -> Iterator[io.BufferedReader]:
     if path == "-":
-        yield io.BufferedReader(_Input(sys.stdin.fileno()))
+        yield io.BufferedReader(_Input(files.standard_input()))
         return
     with files.opened(path) as descriptor:
         if files.is_own(path):

@@ -95,9 +95,9 @@ def outcomes(results: Iterator[Classified[str]]) -> Iterator[Classified[str]]:
 
 def _named(result: Classified[str]) -> ClientError | None:
     """The error, with the name of a format that the server has no decoder for."""
-    if type(result.error) is not InvalidInput:
+    if type(result.error) is not InvalidInput or files.is_own(result.image):  # which is read, and maybe gone with it
         return result.error
-    with contextlib.suppress(UnreadableFile), files.opened(result.image) as descriptor:
+    with contextlib.suppress(UnreadableFile, OSError), files.opened(result.image) as descriptor:
         return InvalidInput(formats.named(str(result.error), os.pread(descriptor, formats.HEAD_BYTES, 0)))
     return result.error
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import contextlib
 import glob
 import os
-import sys
 from collections.abc import Iterator, Sequence
 
 from client import signals
 from client.errors import InvalidInput, UnreadableFile
+from client.files import standard_input
 from client.formats import SUFFIXES
 
 STDIN = "-"
@@ -73,6 +73,8 @@ def _listing(folder: str) -> tuple[list[str], list[str]]:
 
 def _matches(pattern: str) -> set[str]:
     """As glob's, but that `**` does not go through links, which may lead in circles."""
+    if pattern.endswith(os.sep):
+        return set()  # it is of folders alone, which are not given
     before, deep, after = _parted(pattern)
     if not deep:
         return set(glob.iglob(pattern))
@@ -90,7 +92,8 @@ def _parted(pattern: str) -> tuple[str, bool, str]:
         return pattern, False, ""
     place = parts.index("**")
     before = os.sep.join(parts[:place]) or (os.sep if place else "")
-    return before, True, os.sep.join(parts[place + 1 :]) or "*"
+    after = [part for part in parts[place + 1 :] if part]  # an empty one would lead to the root
+    return before, True, os.sep.join(after) or "*"
 
 
 def _folders(start: str) -> Iterator[str]:
@@ -115,7 +118,7 @@ def _nonempty(paths: Iterator[str], message: str) -> Iterator[str]:
 def _listed(null: bool) -> Iterator[str]:
     end = b"\0" if null else b"\n"
     rest = b""
-    descriptor, stop = sys.stdin.fileno(), signals.of_process()
+    descriptor, stop = standard_input(), signals.of_process()
     while stop.readable(descriptor) and (chunk := os.read(descriptor, 65536)):
         *paths, rest = (rest + chunk).split(end)
         yield from (os.fsdecode(path) for path in paths if path)

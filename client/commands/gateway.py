@@ -29,7 +29,9 @@ def gateway(
     max_bytes: Annotated[int, typer.Option(help="Largest image taken.", min=1)] = 20 * MIB,
     concurrency: Annotated[int, typer.Option(help="Requests at Triton at a time.", min=1)] = 32,
     queue: Annotated[int, typer.Option(help="Requests that may wait; more are answered 429.", min=0)] = 128,
-    body_timeout: Annotated[float, typer.Option(help="Seconds a body may take to arrive.", min=0.001)] = 30.0,
+    body_timeout: Annotated[
+        float, typer.Option(help="Seconds a body, or reading an answer, may take.", min=0.001)
+    ] = 30.0,
     header_timeout: Annotated[float, typer.Option(help="Seconds headers may take to arrive.", min=0.001)] = 10.0,
     drain: Annotated[float, typer.Option(help="Seconds between /readyz saying no and the stop.", min=0)] = 0.0,
     api_key_file: Annotated[

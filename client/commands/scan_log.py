@@ -95,7 +95,7 @@ def _announcing(follow: bool, as_json: bool) -> Callable[[Picture], None]:
         client = next(iter(picture.clients))
         if as_json:
             best = picture.predictions[0].label if picture.predictions else None
-            print_json({"path": picture.asked.path, "client": client, "label": best, "error": picture.error})
+            print_json({"path": picture.name, "client": client, "label": best, "error": picture.error})
         else:
             print(printable(f"{client} {url_path(picture.name)}: {picture.error or picture.label}"), flush=True)
 

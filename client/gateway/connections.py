@@ -1,7 +1,7 @@
-"""Connections that ask nothing yet: how long they may, and how many connections there may be.
+"""Connections that ask nothing yet, or read nothing: how long they may, and how many connections there may be.
 
-Uvicorn waits for a request's headers for ever, and takes connections until the process may open no more files; then
-nobody is answered, and asyncio fills the log.
+Uvicorn waits for ever for a request's headers and for its answers to be read, and takes connections until the process
+may open no more files; then nobody is answered, and asyncio fills the log.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ import errno
 import logging
 import resource
 import time
+from itertools import islice
 from typing import Any
 
-from uvicorn.protocols.http.auto import AutoHTTPProtocol
-
+from client.gateway.protocol import LATE, Part
 from client.gateway.settings import Settings
 
 LOG = logging.getLogger("repo-client.gateway")
@@ -28,90 +28,103 @@ FEWEST_CONNECTIONS = 16
 ACCEPTED_AT_ONCE = 16
 """So that those beyond the limit can be ended before more are taken."""
 TOLD_SECONDS = 60.0
-LATE = b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
 FULL = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 
 class Connections:
-    """All that are open, and the timers of those whose headers are awaited."""
+    """All that are open, and the timers of those who let the gateway wait: for headers, or to be read."""
 
-    def __init__(self, most: int, seconds: float) -> None:
-        self._most, self.seconds = most, seconds
+    def __init__(self, most: int, header_seconds: float, body_seconds: float) -> None:
+        self._most, self.header_seconds, self._body_seconds = most, header_seconds, body_seconds
         self._open: set[Any] = set()
-        self._waiting: dict[Any, asyncio.TimerHandle | None] = {}
+        self._waiting: dict[Any, tuple[Part, asyncio.TimerHandle | None]] = {}
         """Those without a request, who has waited longest first; no timer where the next one has not begun."""
+        self._unread: dict[Any, asyncio.TimerHandle] = {}
+        """Those who leave unread what was written to them, who has done so for longest first."""
         self._told = float("-inf")
 
     def opened(self, connection: Any) -> None:
         self._open.add(connection)
-        self._waiting[connection] = self._timer(connection)
+        self._time(connection)
         if len(self._open) > self._most:
             self.make_room()
 
     def heard(self, connection: Any) -> None:
-        if _is_asked(connection):
+        if connection.is_asked:
             self._forget(connection)
-        elif self._waiting.get(connection) is None:
-            self._waiting[connection] = self._timer(connection)
+        else:
+            self._time(connection)
+        self.written(connection)
 
     def answered(self, connection: Any) -> None:
-        if connection in self._open and not _is_asked(connection):
-            self._waiting.setdefault(connection, None)
+        if connection in self._open and not connection.is_asked:
+            if connection.part is Part.NONE:
+                self._waiting.setdefault(connection, (Part.NONE, None))
+            else:
+                self._time(connection)
+        self.written(connection)
+
+    def written(self, connection: Any) -> None:
+        """Look whether there is something that the peer has not taken."""
+        if connection not in self._open or not connection.transport.get_write_buffer_size():
+            self._forget_unread(connection)
+        elif connection not in self._unread:
+            timer = asyncio.get_running_loop().call_later(self._body_seconds, self._end_unread, connection)
+            self._unread[connection] = timer
+
+    def taken(self, connection: Any) -> None:
+        """The peer has read, though maybe not all."""
+        self._forget_unread(connection)
+        self.written(connection)
 
     def closed(self, connection: Any) -> None:
         self._open.discard(connection)
         self._forget(connection)
+        self._forget_unread(connection)
 
     def make_room(self) -> None:
-        """At the cost of who has asked nothing for longest."""
-        if connection := next(iter(self._waiting), None):
+        """At the cost of who has asked nothing for longest; or, before the newest, of who does not read."""
+        waiting = list(islice(self._waiting, 2))
+        unread = list(islice(self._unread, 1))
+        if connection := next(iter(waiting[:1] if len(waiting) > 1 else unread or waiting), None):
             self.closed(connection)
             connection.transport.abort()
         if time.monotonic() - self._told >= TOLD_SECONDS:
             self._told = time.monotonic()
-            LOG.warning("there are too many connections (%d): those that ask nothing are ended", len(self._open))
+            LOG.warning(
+                "there are too many connections (%d): those that ask or read nothing are ended", len(self._open)
+            )
 
-    def _timer(self, connection: Any) -> asyncio.TimerHandle:
-        return asyncio.get_running_loop().call_later(self.seconds, self._late, connection)
+    def _time(self, connection: Any) -> None:
+        """From the moment on at which this part of a request began."""
+        part, timer = self._waiting.get(connection, (None, None))
+        if timer and part is connection.part:
+            return
+        if timer:
+            timer.cancel()
+        seconds = self._body_seconds if connection.part is Part.BODY else self.header_seconds
+        timer = asyncio.get_running_loop().call_later(seconds, self._late, connection)
+        self._waiting[connection] = (connection.part, timer)
 
     def _late(self, connection: Any) -> None:
-        if connection.has_begun:  # others only connected in advance, as browsers do
+        # Others only connected in advance, as browsers do, or have their answer.
+        if connection.part is Part.HEAD and not connection.transport.is_closing():
             connection.transport.write(LATE)
         connection.transport.close()
+        self.written(connection)
+
+    def _end_unread(self, connection: Any) -> None:
+        if connection.transport.get_write_buffer_size():
+            connection.transport.abort()
+        self._forget_unread(connection)
 
     def _forget(self, connection: Any) -> None:
-        if timer := self._waiting.pop(connection, None):
+        if timer := self._waiting.pop(connection, (Part.NONE, None))[1]:
             timer.cancel()
 
-
-def _is_asked(connection: Any) -> bool:
-    return connection.cycle is not None and not connection.cycle.response_complete
-
-
-def protocol(connections: Connections) -> type[asyncio.Protocol]:
-    """Uvicorn's, which tells what happens to each connection."""
-
-    class Watched(AutoHTTPProtocol):  # type: ignore[misc, valid-type]
-        has_begun = False
-
-        def connection_made(self, transport: Any) -> None:
-            super().connection_made(transport)
-            connections.opened(self)
-
-        def data_received(self, data: bytes) -> None:
-            self.has_begun = True
-            super().data_received(data)
-            connections.heard(self)
-
-        def on_response_complete(self) -> None:
-            super().on_response_complete()
-            connections.answered(self)
-
-        def connection_lost(self, exc: Exception | None) -> None:
-            super().connection_lost(exc)
-            connections.closed(self)
-
-    return Watched
+    def _forget_unread(self, connection: Any) -> None:
+        if timer := self._unread.pop(connection, None):
+            timer.cancel()
 
 
 class Loop(asyncio.SelectorEventLoop):
@@ -123,7 +136,7 @@ class Loop(asyncio.SelectorEventLoop):
 
     async def create_server(self, *arguments: Any, **keywords: Any) -> Any:
         if keywords.get("ssl"):
-            keywords["ssl_handshake_timeout"] = self._connections.seconds
+            keywords["ssl_handshake_timeout"] = self._connections.header_seconds
         return await super().create_server(*arguments, **keywords)
 
     def call_exception_handler(self, context: dict[str, Any]) -> None:

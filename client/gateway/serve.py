@@ -13,7 +13,8 @@ import uvicorn
 from client import notify, signals
 from client.errors import CannotListen, UnreadableFile
 from client.gateway.app import Gateway, make_app
-from client.gateway.connections import ACCEPTED_AT_ONCE, Connections, Loop, most_connections, protocol
+from client.gateway.connections import ACCEPTED_AT_ONCE, Connections, Loop, most_connections
+from client.gateway.protocol import protocol
 from client.gateway.settings import Listening
 
 BACKLOG = 2048
@@ -26,13 +27,13 @@ def serve(gateway: Gateway, listening: Listening, announce: Callable[[str], None
     """Until SIGTERM or Ctrl-C. `announce` is told the address. Raises CannotListen, UnreadableFile."""
 
     settings = gateway.settings
-    connections = Connections(most_connections(settings), settings.header_timeout)
+    connections = Connections(most_connections(settings), settings.header_timeout, settings.body_timeout)
     config = uvicorn.Config(
         make_app(gateway),
         http=protocol(connections),
         ws="none",
         backlog=ACCEPTED_AT_ONCE,
-        log_level="warning",
+        log_level="error",  # its warnings are of single requests: strangers could fill the log
         access_log=False,
         server_header=False,
         timeout_graceful_shutdown=GRACE_SECONDS,

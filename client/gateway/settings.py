@@ -19,7 +19,7 @@ class Settings:
     queue: int = 128
     """Requests that wait for their turn; more are refused."""
     body_timeout: float = 30.0
-    """Seconds that a request's body may take to arrive."""
+    """Seconds that a request's body may take to arrive, or its answer to be read."""
     header_timeout: float = 10.0
     """Seconds that a request's headers may take to arrive."""
     api_key: str | None = None

@@ -17,7 +17,7 @@ QUIT = (b"q", b"Q", b"")
 @contextlib.contextmanager
 def unbuffered() -> Iterator[None]:
     """Keys arrive as they are pressed, and are not shown."""
-    if not sys.stdin.isatty():
+    if sys.stdin is None or not sys.stdin.isatty():
         yield
         return
     import termios
@@ -34,7 +34,7 @@ def unbuffered() -> Iterator[None]:
 def wait(seconds: float) -> bool:
     """Whether the user asked to leave meanwhile."""
     stop = signals.of_process()
-    if not sys.stdin.isatty():
+    if sys.stdin is None or not sys.stdin.isatty():
         return stop.wait(seconds)
     deadline = time.monotonic() + seconds
     while (left := deadline - time.monotonic()) > 0 and not stop.is_set():
