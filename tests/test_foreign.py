@@ -302,7 +302,7 @@ def test_pickled_objects_find_a_module_by_its_name(tmp_path: Path) -> None:
         "        deep, net = pickle.load(file)\n    return type(deep) is Deep and type(net) is Net\n"
     )
     write(tmp_path, own_nets__INIT=init, own_nets__deep="class Deep:\n    pass\n")
-    subprocess.run([sys.executable, "-c", WRITES, str(tmp_path)], check=True)
+    subprocess.run([sys.executable, "-c", WRITES, str(tmp_path)], check=True, timeout=60)
     with undone():
         assert loaded("own_nets:make", tmp_path)
         assert loaded("own_nets:make", tmp_path)
