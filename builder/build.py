@@ -66,6 +66,7 @@ def build_repository(plans: Sequence[Plan], repository: Path, report: Report = l
 
 def attempt(plan: Plan, repository: Path, report: Report = lambda _: None) -> BuiltModel | BuilderError:
     """What building the plan ends with; the report's lines begin with its name."""
+    repository = repository.absolute()  # one's own code may change the working folder
     try:
         with undone():
             return build_model(plan, repository, lambda step: report(f"{plan.name}: {step}"))

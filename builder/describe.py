@@ -12,7 +12,7 @@ from builder import networks
 from builder.errors import NetworkError
 from builder.networks.making import hollow, settled
 from builder.types import NetworkRequest, WeightsSource
-from builder.usercode import border
+from builder.usercode import border, undone
 
 if TYPE_CHECKING:
     import torch
@@ -47,6 +47,7 @@ class Description:
     """Of the whole, what happens between the layers included. FLOPs are about twice as many."""
 
 
+@undone()
 def describe(name: str, shape: Shape | None = None, arguments: dict[str, Any] | None = None) -> Description:
     """Raises NetworkError. The network has no weights; shapes alone pass through it where it can do with them."""
     family = networks.find(name)

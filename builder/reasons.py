@@ -18,7 +18,7 @@ LONGEST = 400
 PREAMBLE = re.compile(
     r"Exception from |.*Check '.*' failed at |FrontEnd API failed|Model wasn't fully converted|Summary:"
     r"|The following operation failed in the TorchScript interpreter|Traceback \(|Traceback of TorchScript"
-    r"|Constraints violated \("
+    r"|Constraints violated \(|The following inconsistencies were found:"
 )
 # Wherever they stand, these lines are the reason.
 TELLING = re.compile(r"No conversion rule found for operations|your code specialized it to be a constant")
@@ -32,6 +32,7 @@ FIXED_BATCH = (
 OF_CONTENT = "forward() makes a Python value of the image's content; compute with tensors instead, such as torch.where"
 MEANINGS = (
     (re.compile(r"your code specialized it to be a constant(?: \(\d+\))?"), FIXED_BATCH),
+    (re.compile(r"Eq\(s\d+, \d+\) is inconsistent"), FIXED_BATCH),
     (re.compile(r"index: 0 Got: \d+ Expected: \d+"), FIXED_BATCH),
     (
         re.compile(r"(?s)(?<=in the TorchScript interpreter\.).*(shape '\[.*\]' is invalid for input of size \d+)"),

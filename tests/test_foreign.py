@@ -3,6 +3,7 @@
 import os
 import resource
 import signal
+import subprocess
 import sys
 import warnings
 from collections.abc import Callable, Iterator
@@ -139,6 +140,61 @@ def test_what_it_prints_is_no_output_of_ours(capfd: pytest.CaptureFixture[str]) 
     assert "written\n" in err
 
 
+def closes_output() -> None:
+    sys.stdout.close()
+    print("after that", file=sys.stderr)
+
+
+@pytest.mark.parametrize("closes", [closes_output, lambda: sys.stderr.close(), lambda: os.close(2)])
+def test_outputs_that_it_closes_are_its_own(closes: Callable[[], None], capfd: pytest.CaptureFixture[str]) -> None:
+    call(closes, "f", NetworkError)
+    print("ours")
+    print("ours, too", file=sys.stderr)
+    os.write(2, b"by number\n")
+    out, err = capfd.readouterr()
+    assert out == "ours\n"
+    assert "ours, too\n" in err
+    assert "by number\n" in err
+
+
+def test_an_output_that_it_keeps_goes_on(capfd: pytest.CaptureFixture[str]) -> None:
+    kept = call(lambda: sys.stdout, "f", NetworkError)
+    call(lambda: print("logged \udcff", file=kept), "f", NetworkError)
+    out, err = capfd.readouterr()
+    assert (out, err) == ("", "logged \\udcff\n")
+
+
+def test_without_standard_error_no_descriptor_is_lost() -> None:
+    kept = os.dup(2)
+    os.close(2)
+    try:
+        before = len(list(Path("/proc/self/fd").iterdir()))
+        call(lambda: None, "f", NetworkError)
+        found = len(list(Path("/proc/self/fd").iterdir()))
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+    assert found == before
+
+
+def test_handlers_and_timers_of_its_own() -> None:
+    def late(*_: object) -> None:
+        raise TimeoutError("too late")
+
+    def waits() -> None:
+        signal.setitimer(signal.ITIMER_REAL, 0.01)
+        signal.sigtimedwait([], 10)
+
+    before, timer = signal.getsignal(signal.SIGALRM), signal.getitimer(signal.ITIMER_REAL)
+    with undone():
+        call(lambda: signal.signal(signal.SIGALRM, late), "f", NetworkError)
+        with pytest.raises(NetworkError, match="TimeoutError: too late"):
+            call(waits, "f", NetworkError)
+        call(lambda: signal.setitimer(signal.ITIMER_REAL, 10_000), "f", NetworkError)
+    assert signal.getsignal(signal.SIGALRM) == before
+    assert signal.getitimer(signal.ITIMER_REAL)[0] <= timer[0]
+
+
 def test_a_command_line_parsed_at_import_is_not_ours(tmp_path: Path) -> None:
     write(
         tmp_path,
@@ -193,9 +249,97 @@ def test_modules_beside_a_file_are_its_own(tmp_path: Path) -> None:
 
 def test_a_file_that_has_changed_is_read_again(tmp_path: Path) -> None:
     write(tmp_path, mine="from blocks import name\ndef make():\n    return name\n", blocks="name = 'before'\n")
-    assert loaded("mine.py:make", tmp_path) == "before"
+    with undone():
+        assert loaded("mine.py:make", tmp_path) == "before"
     write(tmp_path, blocks="name = 'afterwards'\n")
-    assert loaded("mine.py:make", tmp_path) == "afterwards"
+    with undone():
+        assert loaded("mine.py:make", tmp_path) == "afterwards"
+
+
+PICKLES = """
+import pickle
+from blocks import Block
+class Net(Block):
+    pass
+def make():
+    def use():
+        return type(pickle.loads(pickle.dumps(Net()))) is Net and isinstance(Net(), Block)
+    return use, Block
+"""
+
+
+def test_the_callables_of_an_entry_share_modules(tmp_path: Path) -> None:
+    write(tmp_path, net=PICKLES, blocks="class Block:\n    pass\n", net__pics="import blocks\nmake = blocks.Block\n")
+    with undone():
+        use, block = loaded("net.py:make", tmp_path)
+        assert type(loaded("net/pics.py:make", tmp_path)) is block
+        assert loaded("net.py:make", tmp_path)[1] is block
+        assert use()
+
+
+def test_a_file_that_failed_fails_again(tmp_path: Path) -> None:
+    write(tmp_path, mine="def make():\n    pass\nimport no_such_package\n")
+    with undone():
+        for _ in range(2):
+            with pytest.raises(NetworkError, match="no_such_package"):
+                loaded("mine.py:make", tmp_path)
+
+
+WRITES = """
+import pickle, sys
+sys.path.insert(0, sys.argv[1])
+from own_nets.deep import Deep
+import own_nets
+with open(sys.argv[1] + "/whole.pickle", "wb") as file:
+    pickle.dump((Deep(), own_nets.Net()), file)
+"""
+
+
+def test_pickled_objects_find_a_module_by_its_name(tmp_path: Path) -> None:
+    init = (
+        "import pickle\nfrom pathlib import Path\nfrom .deep import Deep\nclass Net:\n    pass\n"
+        "def make():\n    with open(Path(__file__).parent.parent / 'whole.pickle', 'rb') as file:\n"
+        "        deep, net = pickle.load(file)\n    return type(deep) is Deep and type(net) is Net\n"
+    )
+    write(tmp_path, own_nets__INIT=init, own_nets__deep="class Deep:\n    pass\n")
+    subprocess.run([sys.executable, "-c", WRITES, str(tmp_path)], check=True, timeout=60)
+    with undone():
+        assert loaded("own_nets:make", tmp_path)
+        assert loaded("own_nets:make", tmp_path)
+        assert "own_nets" in sys.modules
+    assert not [name for name in sys.modules if name.startswith("own_nets")]
+
+
+def test_pickled_objects_find_what_lies_beside_the_file_that_reads_them(tmp_path: Path) -> None:
+    reads = (
+        "import pickle, blocks\ndef make():\n    block = pickle.loads(b'cblocks\\nBlock\\n.')\n"
+        "    return block is blocks.Block and block.name\n"
+    )
+    for folder in ("one", "two"):
+        write(tmp_path / folder, net=reads, blocks=f"class Block:\n    name = {folder!r}\n")
+    with undone():
+        makes = [load_callable(f"{folder}/net.py:make", tmp_path, NetworkError) for folder in ("one", "two")]
+        assert [make() for make in makes * 2] == ["one", "two", "one", "two"]
+    assert "blocks" not in sys.modules
+
+
+def test_a_file_named_like_what_it_wraps(tmp_path: Path) -> None:
+    wrapper = "import torch\nfrom torch import nn\ndef make():\n    import torch.nn\n    return nn, torch.nn\n"
+    write(tmp_path, nets__torch=wrapper, package__torch__INIT=wrapper, package__torch__own="")
+    write(tmp_path, package__named="from torch import own\nfrom torch import make\n")
+    assert loaded("nets/torch.py:make", tmp_path) == (nn, nn)
+    assert loaded("package/torch/__init__.py:make", tmp_path) == (nn, nn)
+    assert loaded("package/named.py:make", tmp_path) == (nn, nn)
+    assert imported_files(tmp_path / "nets/torch.py", tmp_path) == [tmp_path / "nets/torch.py"]
+
+
+def test_folders_above_come_after_what_is_installed_and_packages_are_whole(tmp_path: Path) -> None:
+    uses = "from torch import nn\nimport shared\ndef make():\n    return nn, shared.name\n"
+    write(tmp_path, torch__INIT="", shared="name = 'shared'\n", nets__uses=uses)
+    assert loaded("nets/uses.py:make", tmp_path) == (nn, "shared")
+    write(tmp_path, copy__torch__INIT="", copy__torch__parts="name = 'own'\n", copy__torch__sub__INIT="")
+    write(tmp_path, copy__torch__sub__uses="import torch.parts\ndef make():\n    return torch.parts.name\n")
+    assert loaded("copy/torch/sub/uses.py:make", tmp_path) == "own"
 
 
 def test_init_of_the_files_folder_runs_when_something_of_it_is_asked_for(tmp_path: Path) -> None:
@@ -256,6 +400,10 @@ def test_files_that_a_file_imports(tmp_path: Path) -> None:
             "Constraints violated (batch)!\n  - You marked batch as dynamic but your code specialized it to be a "
             "constant (2). If you're using mark_dynamic\n",
             "constant (2): forward() makes a number of the batch size",
+        ),
+        (
+            "The following inconsistencies were found:\nEq(s40, 1) is inconsistent!\n",
+            "Eq(s40, 1) is inconsistent: forward() makes a number of the batch size",
         ),
         ("\x1b[96mfirst\x1b[0m\nsecond", "first"),
     ],
@@ -329,6 +477,26 @@ def program(path):
 @pytest.fixture
 def nets(tmp_path: Path) -> Path:
     return write(tmp_path, net=NETS)
+
+
+MOVES = """
+import os
+from net import Small
+os.chdir("elsewhere")
+class Moves(Small):
+    pass
+"""
+
+
+def test_a_working_folder_that_it_leaves_is_not_the_repositorys(nets: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(nets)
+    write(nets, moves=MOVES)
+    Path("elsewhere").mkdir()
+    text = f"models: {{m: {{network: 'moves.py:Moves', weights: random, {SMALL}}}}}"
+    outcome = build_repository(plan(load_manifest(write_manifest(nets, text))), Path("repository"))
+    assert [model.name for model in outcome.built] == ["m"]
+    assert (nets / "repository/m").is_dir()
+    assert not list(Path("elsewhere").iterdir())
 
 
 def made(name: str, source: WeightsSource, base: Path, **arguments: Any) -> Network:

@@ -21,6 +21,7 @@ from builder.training.data import Batches, Examples, Pictures, Split
 from builder.training.loop import Job, Progress, Sums
 from builder.training.machine import Machine, machine
 from builder.training.student import Student
+from builder.usercode import undone
 
 if TYPE_CHECKING:
     from torch import nn
@@ -65,7 +66,7 @@ class Stopped(Exception):
 def train(run: Run, fresh: bool = False, watcher: Watcher | None = None) -> Result:
     """Train, or go on training. Raises BuilderError; Stopped after SIGINT or SIGTERM, with a checkpoint written."""
     watcher = watcher or Watcher()
-    with _foreign_errors(run), machine(run.config) as place, _folder(run.out, place):
+    with undone(), _foreign_errors(run), machine(run.config) as place, _folder(run.out, place):
         split = load_data(run, watcher)
         state = None if fresh else checkpoint.load(run.out)
         pupil = student.make(run, len(split.labels))

@@ -9,7 +9,7 @@ import sys
 import threading
 import traceback
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from typing import Any
 from builder import signals
 from builder.errors import BuilderError
 from builder.reasons import chain, place_of, told
+from builder.usercode.modules import forget
 
 
 @contextmanager
@@ -68,15 +69,13 @@ def _is_signal(error: BaseException) -> bool:
         return True
     if isinstance(error, KeyboardInterrupt) and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         return True
-    handlers = _handlers()
-    return any(frame.f_code in handlers for frame, _ in traceback.walk_tb(error.__traceback__))
+    codes = [_code_of(handler) for handler in _SURROUNDINGS.handlers.values()]
+    return any(frame.f_code in codes for frame, _ in traceback.walk_tb(error.__traceback__))
 
 
-def _handlers() -> list[Any]:
-    """The code of all handlers of signals: those of Ray and of pytest raise kinds of their own."""
-    found = [signal.getsignal(number) for number in signal.valid_signals()]
-    functions: list[Any] = [getattr(handler, "__func__", handler) for handler in found]
-    return [function.__code__ for function in functions if hasattr(function, "__code__")]
+def _code_of(handler: Any) -> Any:
+    """Of a handler of signals: those of Ray and of pytest raise kinds of their own."""
+    return getattr(getattr(handler, "__func__", handler), "__code__", None)
 
 
 class _Surroundings:
@@ -90,47 +89,67 @@ class _Surroundings:
         self.depth = 0
         self.before: dict[str, Any] = {}
         self.handlers: dict[int, Any] = {}
-        self.descriptor: int | None = None
+        """Of signals, by number: those that are not of the code within."""
+        self.descriptors: dict[int, int] = {}
 
     def __enter__(self) -> None:
         with self.lock:
             self.depth += 1
             if self.depth == 1:
+                _flush()
                 self.before = {"argv": sys.argv, "stdout": sys.stdout, "stderr": sys.stderr}
-                self.handlers = {int(number): signal.getsignal(number) for number in signals.NUMBERS}
-                sys.argv, self.descriptor = sys.argv[:1], _turned_away()
-                sys.stdout = sys.stderr
+                self.handlers = _ENTRY.handlers | _handlers(signals.NUMBERS if _ENTRY.depth else _ALL)
+                sys.argv, self.descriptors = sys.argv[:1], _turned_away()
+                sys.stdout, sys.stderr = _output(), _output()
 
     def __exit__(self, *_: object) -> None:
         with self.lock:
             self.depth -= 1
             if self.depth == 0:
+                _flush()
                 for name, value in self.before.items():
                     setattr(sys, name, value)
-                _turned_back(self.descriptor)
-                _restore_handlers(self.handlers)
+                _turned_back(self.descriptors)
+                _restore_handlers({number: self.handlers[number] for number in signals.NUMBERS})
 
 
+_ALL = tuple(sorted(signal.valid_signals()))
 _SURROUNDINGS = _Surroundings()
 
 
-def _turned_away() -> int | None:
-    """Standard output's descriptor, kept; from here on the number means standard error."""
-    with suppress(OSError, ValueError, AttributeError):  # a program may have closed them
-        sys.stdout.flush()
-        kept = os.dup(1)
+def _flush() -> None:
+    for output in (sys.stdout, sys.stderr):
+        with suppress(AttributeError, OSError, ValueError):  # they may be closed, or be anything
+            output.flush()
+
+
+def _output() -> Any:
+    """Standard error under an object of its own, which code may close or keep."""
+    with suppress(OSError):  # a program may have closed it
+        return open(2, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False)
+    return sys.stderr
+
+
+def _turned_away() -> dict[int, int]:
+    """Copies of the descriptors of the outputs; from here on, standard output's means standard error."""
+    kept: dict[int, int] = {}
+    with suppress(OSError):  # a program may have closed them
+        for number in (2, 1):
+            kept[number] = os.dup(number)
         os.dup2(2, 1)
-        return kept
-    return None
+    return kept
 
 
-def _turned_back(kept: int | None) -> None:
-    if kept is None:
-        return
+def _turned_back(kept: dict[int, int]) -> None:
     with suppress(AttributeError, OSError):
         ctypes.CDLL(None).fflush(None)  # what C code has printed, but not yet written
-    os.dup2(kept, 1)
-    os.close(kept)
+    for number, copy in kept.items():
+        os.dup2(copy, number)
+        os.close(copy)
+
+
+def _handlers(numbers: Iterable[int]) -> dict[int, Any]:
+    return {int(number): signal.getsignal(number) for number in numbers}
 
 
 def _restore_handlers(before: dict[int, Any]) -> None:
@@ -140,12 +159,39 @@ def _restore_handlers(before: dict[int, Any]) -> None:
                 signal.signal(number, handler)
 
 
+class _Entry:
+    """What an entry's code may use for as long as the entry lasts: its modules and handlers of signals."""
+
+    def __init__(self) -> None:
+        self.depth = 0
+        self.handlers: dict[int, Any] = {}
+        self.timer = (0.0, 0.0)
+
+    def __enter__(self) -> None:
+        self.depth += 1
+        if self.depth == 1:
+            forget()
+            self.handlers, self.timer = _handlers(_ALL), signal.getitimer(signal.ITIMER_REAL)
+
+    def __exit__(self, *_: object) -> None:
+        self.depth -= 1
+        if self.depth == 0:
+            if signal.getsignal(signal.SIGALRM) != self.handlers[signal.SIGALRM]:
+                signal.setitimer(signal.ITIMER_REAL, *self.timer)  # without its handler it would end the process
+            _restore_handlers(self.handlers)
+            self.handlers = {}
+            forget()
+
+
+_ENTRY = _Entry()
+
+
 @contextmanager
 def undone() -> Iterator[None]:
     """What an entry's code sets for the whole process is, behind it, as it was: the next entry has its own."""
     folder, before = _working_folder(), _of_torch()
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), _ENTRY:
             yield
     finally:
         with suppress(OSError):  # it may be gone

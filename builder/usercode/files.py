@@ -38,8 +38,13 @@ def _imports(file: Path, root: Path) -> Iterator[tuple[Path, str]]:
         for level, name in _names(node):
             if level:
                 yield file.parents[level - 1] if level <= len(file.parents) else file.parent, name
-            elif place := place_of_module(name.partition(".")[0], file.parent, root):
+            elif place := _place(name, file, root):
                 yield place, name
+
+
+def _place(name: str, file: Path, root: Path) -> Path | None:
+    top, *parts = name.split(".")
+    return place_of_module(top, parts[:1], file, root)
 
 
 def _names(node: ast.AST) -> list[tuple[int, str]]:
