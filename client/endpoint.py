@@ -37,7 +37,9 @@ DEAD_WORKER = re.compile(
 # What it says of a worker that has no shared memory for a batch; the next one may be smaller.
 FULL_MEMORY = re.compile("Failed to increase the shared memory pool size")
 # Of gRPC's and aiohttp's words for UNAVAILABLE, those for a server that is no longer there.
-LOST = re.compile("connect|socket closed|broken pipe", re.IGNORECASE)
+LOST = re.compile("connect|socket closed|broken pipe|stream removed", re.IGNORECASE)
+# gRPC's words, with UNKNOWN, of a stream that ended before its answer did: as where a server is killed behind a proxy.
+CUT_SHORT = re.compile(r"Stream removed\b")
 # Triton says UNAVAILABLE by gRPC, and 403 by HTTP, to callers without the key of a restricted endpoint; asking
 # again is of no use.
 RESTRICTED = re.compile(r"This (protocol|API) is restricted")
@@ -77,6 +79,8 @@ class Endpoint:
             return NotAllowed(self._restriction(message), restricted=True)
         mapped = from_status(status, message)
         if isinstance(mapped, ModelNotFound) and UNLOADED.search(message):
+            mapped = ServerUnavailable(message)
+        if status == "StatusCode.UNKNOWN" and CUT_SHORT.match(message):
             mapped = ServerUnavailable(message)
         if isinstance(mapped, ServerError) and DEAD_WORKER.fullmatch(message.strip()):
             told = "a worker process of the server is dead, and until it is back nobody is answered"

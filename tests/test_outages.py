@@ -80,6 +80,16 @@ def test_one_image_cannot_be_answered(status: str, code: str, message: str, kind
         assert type(parse(url).error(given, message)) is kind
 
 
+def test_an_answer_that_is_cut_short_is_asked_for_again() -> None:
+    """Heard through a proxy whose server was killed; a model's own error may have the words, but not the status."""
+    message = "Stream removed (Data frame with END_STREAM flag received)"
+    error = parse("host:1").error("StatusCode.UNKNOWN", message)
+    assert type(error) is ServerUnavailable
+    assert error.gone
+    assert type(parse("host:1").error("StatusCode.INTERNAL", message)) is ServerError
+    assert type(parse("host:1").error("StatusCode.UNKNOWN", f"bad EXIF: {message}")) is ServerError
+
+
 def test_dead_worker_is_tried_again_within_bounds(fake: Fake) -> None:
     fake[0].behave = refuse(grpc.StatusCode.INTERNAL, 2, DEAD)
     with Client(fake[1], retries=2) as client:
