@@ -28,13 +28,19 @@ from typing import Any
 PREFIX = "build_repo_user_"
 _ROOTS: dict[str, Path] = {}
 """By the name of the package that stands for them."""
+_SOURCES: dict[Path, bytes] = {}
+"""What the files that were named had in them when they were read."""
 _PLAIN: dict[str, str] = {}
 """Modules that code which is not the user's asks for by their own name: the name that they have here."""
 
 
 def import_file(path: Path, base: Path) -> ModuleType:
-    """The file's module, which is made once an entry."""
+    """The file's module, which is made once an entry, and anew where the file has changed."""
     path, root = absolute(path), root_of(path, base)
+    source = path.read_bytes()
+    if _SOURCES.get(path, source) != source:
+        forget()
+    _SOURCES[path] = source
     name = _free(f"{_package(path.parent, root)}.{_part(path.stem)}", lambda known: _file_of(known) == path)
     if name in sys.modules:
         return sys.modules[name]
@@ -68,6 +74,7 @@ def forget() -> None:
         if top in _PLAIN or top.startswith(PREFIX):
             del sys.modules[name]
     _PLAIN.clear()
+    _SOURCES.clear()
 
 
 def root_of(path: Path, base: Path) -> Path:
