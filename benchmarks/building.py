@@ -21,8 +21,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from builder.pictures import SAMPLES, Tensors, find
-from builder.recipe import IMAGENET
+from builder.data.images import SAMPLES, Tensors, find
+from builder.data.recipe import IMAGENET
 
 NETWORKS = ("alexnet", "vgg16", "googlenet")
 MIB = 1024
@@ -151,8 +151,8 @@ def build(folder: Path, network: str, format_name: str, precision: str) -> dict[
     import torch
     import torchvision
 
-    from builder import build as story
-    from builder.manifest import load_manifest
+    from builder.build import run as story
+    from builder.manifest.models import load_manifest
 
     del torch, torchvision
     manifest = folder / "models.yaml"

@@ -26,10 +26,10 @@ from pathlib import Path
 
 import numpy as np
 
-from builder.build import build_repository, plan
+from builder.build.run import build_repository, plan
+from builder.data.images import SAMPLES
 from builder.launchers import LAUNCHERS, LaunchOptions
-from builder.manifest import load_manifest
-from builder.pictures import SAMPLES
+from builder.manifest.models import load_manifest
 from client import Client
 from client.batch.run import Question, Table, classify_into
 

@@ -21,11 +21,11 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
-from builder.build import build_repository, plan
-from builder.hardware import cpu_computes
+from builder.build.run import build_repository, plan
+from builder.data.images import SAMPLES
 from builder.launchers import LAUNCHERS, LaunchOptions
-from builder.manifest import load_manifest
-from builder.pictures import SAMPLES
+from builder.machine.hardware import cpu_computes
+from builder.manifest.models import load_manifest
 from client import Client
 from client.client import map_bounded
 
@@ -103,7 +103,7 @@ def flask_service(network: str, port: int) -> None:
     import torchvision
     from PIL import Image
 
-    from builder.recipe import IMAGENET
+    from builder.data.recipe import IMAGENET
 
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     app, transform = flask.Flask("classifier"), IMAGENET.reference_transform()

@@ -19,10 +19,10 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from builder.build import build_repository, plan
+from builder.build.run import build_repository, plan
+from builder.data.images import SAMPLES
 from builder.launchers import LAUNCHERS, LaunchOptions
-from builder.manifest import load_manifest
-from builder.pictures import SAMPLES
+from builder.manifest.models import load_manifest
 from client import AsyncClient
 
 CONCURRENCY = 8

@@ -20,15 +20,15 @@ import numpy as np
 import torch
 import tritonclient.grpc as triton
 
-from builder.build import build_repository, plan
-from builder.config import read
+from builder.build.run import build_repository, plan
+from builder.data.images import SAMPLES
+from builder.data.recipe import PreprocessRecipe
 from builder.exporters import EXPORTERS
 from builder.launchers import LAUNCHERS, LaunchOptions
-from builder.manifest import load_manifest
-from builder.pictures import SAMPLES
-from builder.preprocessors import PREPROCESSORS
-from builder.recipe import PreprocessRecipe
-from builder.resources import granted_cores
+from builder.machine.cores import granted_cores
+from builder.manifest.models import load_manifest
+from builder.steps import PREPROCESSORS
+from builder.triton.model_config import read
 from builder.types import Target
 from client import Client
 from client.client import map_bounded

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from builder import resources
+from builder.machine import cores
 from builder.training import loop, run, student
 from builder.training.config import load_run
 from builder.training.loop import Job, Progress, Sums
@@ -67,18 +67,18 @@ def main() -> None:
 
 
 def race_waiting(runs: int, rounds: int) -> None:
-    seconds: dict[str, list[float]] = {resources.SPINS: [], OWN_SPINS: []}
+    seconds: dict[str, list[float]] = {cores.SPINS: [], OWN_SPINS: []}
     for number in range(rounds):
         for spins in [*seconds][:: 1 if number % 2 else -1]:
             seconds[spins].append(runs_at_once(runs, spins))
-    ours, bare = (statistics.median(seconds[spins]) for spins in (resources.SPINS, OWN_SPINS))
-    ratio = statistics.median(a / b for a, b in zip(seconds[resources.SPINS], seconds[OWN_SPINS], strict=True))
+    ours, bare = (statistics.median(seconds[spins]) for spins in (cores.SPINS, OWN_SPINS))
+    ratio = statistics.median(a / b for a, b in zip(seconds[cores.SPINS], seconds[OWN_SPINS], strict=True))
     print(f"{runs} at once: {ours:.1f} / {bare:.1f} s = {ratio:.2f}", flush=True)
 
 
 def runs_at_once(runs: int, spins: str) -> float:
     command = [sys.executable, "-m", "builder", "train", "--network", "lenet", "--data", "digits", "--epochs", "3"]
-    environment = os.environ | {resources.SPIN: spins}
+    environment = os.environ | {cores.SPIN: spins}
     with tempfile.TemporaryDirectory() as folder:
         begun = time.perf_counter()
         started = [

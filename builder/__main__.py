@@ -2,7 +2,7 @@
 
 import sys
 
-from builder import signals
+from builder.machine import signals
 
 
 def main() -> None:

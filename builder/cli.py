@@ -9,7 +9,6 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from builder import resources, signals
 from builder.commands.build import build
 from builder.commands.compare import compare
 from builder.commands.deploy import deploy
@@ -23,6 +22,7 @@ from builder.commands.serve import serve
 from builder.commands.stop import stop
 from builder.commands.train import train
 from builder.errors import BuilderError
+from builder.machine import cores, signals
 
 DEFAULT_COMMAND = "build"
 OWN_OPTIONS = ("--help", "--version")
@@ -77,7 +77,7 @@ app.add_typer(deploy)
 
 def main() -> None:
     signals.listen()
-    resources.spin_briefly()
+    cores.spin_briefly()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # names of files may be in any encoding

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     import torch
 
-    from builder.recipe import PreprocessRecipe
-    from builder.settings import PlanSettings
+    from builder.data.recipe import PreprocessRecipe
+    from builder.data.sets import PlanSettings
 
 # NVIDIA's libtorch backend matches an input by the name of forward()'s argument, and an output by
 # `<name>__<index>`; the other formats take whatever names they are given. These satisfy all.

@@ -5,7 +5,7 @@ import time
 
 from parts import digits, photos
 
-from builder import signals
+from builder.machine import signals
 
 
 def main() -> int:

@@ -12,17 +12,17 @@ import pytest
 from fake_triton import FakeTriton, serving
 from filelock import FileLock
 
-from builder import resources
-from builder.build import build_repository, plan
+from builder.build.run import build_repository, plan
+from builder.data.images import SAMPLES
+from builder.data.recipe import PreprocessRecipe
 from builder.exporters import EXPORTERS
 from builder.launchers import LAUNCHERS, LaunchOptions
-from builder.manifest import load_manifest
-from builder.pictures import SAMPLES
-from builder.recipe import PreprocessRecipe
+from builder.machine import cores
+from builder.manifest.models import load_manifest
 from builder.types import BuiltModel, Endpoints, Target
 from client import Client
 
-resources.spin_briefly()  # as build-repo itself; three processes of tests share two cores
+cores.spin_briefly()  # as build-repo itself; three processes of tests share two cores
 
 pytest_plugins = ["leftovers", "limits", "scheduling", "tools"]
 

@@ -14,8 +14,8 @@ from filelock import FileLock
 from leftovers import MARK, docker_name
 from tools import missing, needs, which
 
-from builder.engine import connect
 from builder.errors import EngineError
+from builder.machine.docker import connect
 
 NAME = "build-repo-test-base"
 OWN = docker_name(os.environ[MARK])

@@ -160,8 +160,8 @@ def ancestors(pid: int) -> Iterator[int]:
 
 def engine(stack: ExitStack) -> Any:
     """A client of Docker's, or None where no engine runs."""
-    from builder.engine import connect
     from builder.errors import EngineError
+    from builder.machine.docker import connect
 
     with socket.socket(socket.AF_UNIX) as probe:
         if "DOCKER_HOST" not in os.environ and probe.connect_ex(DOCKER):

@@ -17,7 +17,7 @@ from collections.abc import Callable
 
 from PIL import Image
 
-from builder.pictures import SAMPLES
+from builder.data.images import SAMPLES
 from client import Client
 
 THREADS = 8

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from published import publish_plan
 
-from builder.cluster.worker import Built, Job
 from builder.errors import BuilderError, ClusterError
+from builder.executors.ray.worker import Built, Job
 from builder.types import BuiltModel, Check
 
 GPUS = {"H100": ("NVIDIA H100", "9.0"), "L4": ("NVIDIA L4", "8.9")}

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from builder import config, publish
+from builder.repository import publish
+from builder.triton import model_config
 from builder.types import TensorSpec
 
 FACTS = {
@@ -39,10 +40,10 @@ def publish_model(
     """One served model, by the templates and by the one way into a repository that there is."""
     facts = FACTS if facts is None else facts
     network, pixels = f"{name}_{backend}", TensorSpec("INPUT__0", "FP32", (3, 32, 32))
-    shown: Any = config.QueuePolicy()
+    shown: Any = model_config.QueuePolicy()
 
     def render_network(own: str, version: int) -> str:
-        return config.render(
+        return model_config.render(
             "network",
             name=own,
             backend=backend,
@@ -63,7 +64,7 @@ def publish_model(
         )
 
     def render_ensemble(own: str, version: int) -> str:
-        return config.render(
+        return model_config.render(
             "ensemble",
             name=name,
             max_batch_size=max_batch_size,
@@ -97,13 +98,13 @@ def publish_model(
 def _step(folder: Path, name: str, recipe: str) -> publish.StagedStep:
     (folder / "1").mkdir(parents=True)
     (folder / "1" / "model.py").write_text("# preprocesses")
-    text = config.render(
+    text = model_config.render(
         "preprocess",
         name=name,
         max_batch_size=1024,
         input=TensorSpec("IMAGE", "STRING", (1,)),
         output=TensorSpec("PIXELS", "FP32", (3, 32, 32)),
-        queue=config.QueuePolicy(),
+        queue=model_config.QueuePolicy(),
         threads=1,
         warmup="photo",
         parameters={publish.ROLE: "preprocess", "recipe": recipe},

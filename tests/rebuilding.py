@@ -18,9 +18,9 @@ import numpy as np
 import pytest
 from conftest import build, write_manifest
 
-from builder import publish
+from builder.data.images import SAMPLES
 from builder.errors import BuilderError
-from builder.pictures import SAMPLES
+from builder.repository import publish
 from builder.types import Endpoints
 from client import Client
 

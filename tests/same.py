@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from builder import config, lock
+from builder.repository import lock
+from builder.triton import model_config
 
 OF_ONE_BUILD = ("built_at",)
 
@@ -25,7 +26,7 @@ def content(repository: Path) -> dict[str, Any]:
 
 
 def _config(path: Path) -> Any:
-    message = config.read(path)
+    message = model_config.read(path)
     for fact in OF_ONE_BUILD:
         message.parameters.pop(fact, None)
     return message

@@ -16,8 +16,8 @@ from typing import Any
 from engines import base_image
 from tools import missing
 
-from builder import images
 from builder.launchers.runtime import RUNTIMES
+from builder.triton import releases
 
 REGISTRY = "build-repo-test"
 """For BUILD_REPO_REGISTRY, so that the image is the one that is chosen of NVIDIA's."""
@@ -45,7 +45,7 @@ def python_base(client: Any) -> str:
 
 def nvidia_image(client: Any) -> str:
     """Build it; the reference of the newest of NVIDIA's images, in a registry of the tests' own."""
-    reference = images.newest().reference(REGISTRY)
+    reference = releases.newest().reference(REGISTRY)
     stream = client.api.build(
         fileobj=_context(python_base(client)), custom_context=True, tag=reference, rm=True, decode=True
     )

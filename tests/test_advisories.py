@@ -13,10 +13,20 @@ import pytest
 from conftest import build
 from tools import missing
 
-from builder import advisories, images
-from builder.advisories import ADVISORIES, CALLERS, CLOSERS, EMBEDDED, EVERYBODY, NEEDS, Advisory, Exposure, open_in
 from builder.launchers import LaunchOptions, ServerTls, access
 from builder.launchers.access import Addresses
+from builder.triton import advisories, releases
+from builder.triton.advisories import (
+    ADVISORIES,
+    CALLERS,
+    CLOSERS,
+    EMBEDDED,
+    EVERYBODY,
+    NEEDS,
+    Advisory,
+    Exposure,
+    open_in,
+)
 
 ROOT = Path(__file__).parent.parent
 RELEASE = re.compile(r"2\d\.(0[1-9]|1[0-2])")
@@ -59,13 +69,13 @@ BANDS = ((9.0, "CRITICAL"), (7.0, "HIGH"), (4.0, "MEDIUM"), (0.1, "LOW"))
 def test_every_release_is_judged() -> None:
     """By its tag and by its server's version alike, and a newer one never has more holes: the newest is the safest."""
     counts = []
-    for image in images.IMAGES:
+    for image in releases.IMAGES:
         found = open_in(image.tag, EVERYBODY)
         assert found == open_in(image.triton, EVERYBODY) == open_in(f"{image.triton}.0", EVERYBODY)
         counts.append(len(found))
     assert counts == sorted(counts, reverse=True)
     assert counts[0] > 20
-    assert open_in(images.newest().tag, EVERYBODY) == ()
+    assert open_in(releases.newest().tag, EVERYBODY) == ()
 
 
 def test_servers_are_in_the_order_of_their_releases() -> None:
@@ -140,7 +150,7 @@ def test_the_page_has_the_data() -> None:
 # --- serve ---
 
 TLS = ServerTls(Path("certificate"), Path("key"))
-SOUND = images.newest().triton
+SOUND = releases.newest().triton
 
 
 @pytest.mark.parametrize(

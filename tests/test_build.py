@@ -8,16 +8,17 @@ from conftest import RECIPE as SHARED_RECIPE
 from conftest import VARIANTS, build, model_of, write_manifest
 from PIL import Image
 
-from builder import config, networks
-from builder.build import build_repository, plan
+from builder import networks
+from builder.build.run import build_repository, plan
 from builder.commands.build import build as build_command
+from builder.data.images import SAMPLES, evaluation, find
 from builder.errors import BuilderError, ExportError, ManifestError, VerificationError, WeightsError
 from builder.exporters import EXPORTERS
-from builder.hardware import instruction_sets
-from builder.manifest import load_manifest
+from builder.machine.hardware import instruction_sets
+from builder.manifest.models import load_manifest
 from builder.networks import NETWORKS
 from builder.networks.classifier import as_classifier
-from builder.pictures import SAMPLES, evaluation, find
+from builder.triton import model_config
 from builder.types import BuiltModel, NetworkRequest, Target, WeightsSource
 
 RANDOM = WeightsSource("random", "random")
@@ -155,7 +156,7 @@ def test_one_failure_leaves_the_others(tmp_path: Path) -> None:
 def test_configs_are_complete(tmp_path: Path) -> None:
     build(tmp_path, entry("small.py:small", labels="[a, b, c]", max_batch_size=4, instances=2, threads=1))
     ensemble, network, preprocess = (
-        config.read(next((tmp_path / "repository").glob(name)) / "config.pbtxt")
+        model_config.read(next((tmp_path / "repository").glob(name)) / "config.pbtxt")
         for name in ("model", "model_torchscript", "preprocess_*")
     )
     assert [(t.name, t.data_type, list(t.dims)) for t in ensemble.input] == [("IMAGE", 13, [1])]
@@ -180,7 +181,7 @@ def test_configs_are_complete(tmp_path: Path) -> None:
 
 def test_gpu_models_are_configured_for_gpus(tmp_path: Path) -> None:
     build(tmp_path, entry("small.py:small", device="gpu"))
-    network = config.read(tmp_path / "repository" / "model_torchscript" / "config.pbtxt")
+    network = model_config.read(tmp_path / "repository" / "model_torchscript" / "config.pbtxt")
     assert [(g.kind, g.count) for g in network.instance_group] == [(1, 1)]
 
 
@@ -234,7 +235,7 @@ def test_labelled_images_give_accuracy(tmp_path: Path) -> None:
     (built,) = build(tmp_path, entry("small.py:small", labels="[cat, dog, cow]", images="photos"))
     assert built.check.network_accuracy == built.check.artifact_accuracy
     assert built.check.network_accuracy in (0, 0.25, 0.5, 0.75, 1)
-    facts = config.read(tmp_path / "repository" / "model" / "config.pbtxt").parameters
+    facts = model_config.read(tmp_path / "repository" / "model" / "config.pbtxt").parameters
     assert float(facts["artifact_accuracy"].string_value) == built.check.artifact_accuracy
     (tmp_path / "photos" / "cow, perhaps").mkdir()
     shutil.copy(SAMPLES / "coffee.jpg", tmp_path / "photos" / "cow, perhaps")
@@ -302,7 +303,7 @@ def test_formats_and_precisions_are_models_of_their_own(tmp_path: Path) -> None:
     build(tmp_path, entry("small.py:small", **keys))
     (built,) = build(tmp_path, entry("small.py:small", precision="int8", **keys))
     assert (built.version, built.network_model) == (2, "model_openvino_int8")
-    network = config.read(tmp_path / "repository" / built.network_model / "config.pbtxt")
+    network = model_config.read(tmp_path / "repository" / built.network_model / "config.pbtxt")
     assert network.parameters["INFERENCE_PRECISION_HINT"].string_value == "f32"
     assert network.parameters["ENABLE_BATCH_PADDING"].string_value == "YES"
     assert network.parameters["nncf_version"].string_value
@@ -311,6 +312,6 @@ def test_formats_and_precisions_are_models_of_their_own(tmp_path: Path) -> None:
 
 def test_compiled_packages_say_what_they_are_bound_to(tmp_path: Path) -> None:
     build(tmp_path, entry("small.py:small", format="aoti", max_batch_size=1))
-    network = config.read(tmp_path / "repository" / "model_aoti" / "config.pbtxt")
+    network = model_config.read(tmp_path / "repository" / "model_aoti" / "config.pbtxt")
     assert (network.backend, network.platform) == ("pytorch", "torch_aoti")
     assert set(network.parameters["instruction_sets"].string_value.split()) == instruction_sets()

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from processes import started
 from trees import deep
 
-from builder.pictures import SAMPLES
+from builder.data.images import SAMPLES
 from builder.types import Endpoints
 from client import InvalidInput, Prediction, UnreadableFile
 from client.batch.journal import Journal

@@ -15,9 +15,9 @@ from waiting import until
 
 from builder import errors
 from builder.cli import main as builder_main
+from builder.data.images import SAMPLES
 from builder.errors import PublishError, WeightsError
 from builder.networks import all_names
-from builder.pictures import SAMPLES
 from builder.types import Endpoints
 
 PHOTO = SAMPLES / "coffee.jpg"

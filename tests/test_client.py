@@ -20,7 +20,7 @@ from fake_triton import FakeTriton, refuse, serving
 from hypothesis import given
 from hypothesis import strategies as st
 
-from builder.pictures import SAMPLES
+from builder.data.images import SAMPLES
 from builder.types import Endpoints
 from client import (
     AsyncClient,

@@ -28,15 +28,16 @@ from same import content
 from tools import missing, needs
 from waiting import until
 
-from builder import config, lock, publish
-from builder.build import build_repository, plan
-from builder.cluster import Options, build_on_cluster, worker
-from builder.cluster.parcels import pack
-from builder.cluster.storage import Storage, run_in
-from builder.cluster.tasks import Node, tasks_of
+from builder.build.entry import Plan
+from builder.build.run import build_repository, plan
 from builder.errors import ClusterError, ExportError, ManifestError, NetworkError, WeightsError
-from builder.manifest import load_manifest
-from builder.plan import Plan
+from builder.executors.ray import Options, build_on_cluster, worker
+from builder.executors.ray.parcels import pack
+from builder.executors.ray.storage import Storage, run_in
+from builder.executors.ray.tasks import Node, tasks_of
+from builder.manifest.models import load_manifest
+from builder.repository import lock, publish
+from builder.triton import model_config
 
 ROOT = Path(__file__).parent.parent
 RECIPE = "preprocess: {channels: 3, resize: 40, crop: 32}"
@@ -438,7 +439,7 @@ def test_tasks_run_where_their_gpu_is(nodes: Nodes, tmp_path: Path) -> None:
         assert list((tmp_path / "r").iterdir()) == []
         (model,) = build_on_cluster(plans, tmp_path / "r", options(nodes, tmp_path), work=on_nodes.hand_made).built
         assert (model.name, model.version, model.network_model) == ("m", 1, "m_tensorrt")
-        merged = config.read(tmp_path / "r" / "m_tensorrt" / "config.pbtxt")
+        merged = model_config.read(tmp_path / "r" / "m_tensorrt" / "config.pbtxt")
         assert dict(merged.cc_model_filenames) == {"8.9": "model-8.9.plan", "9.0": "model-9.0.plan"}
         assert lock.problems(tmp_path / "r") == []
     finally:

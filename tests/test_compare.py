@@ -9,7 +9,7 @@ from PIL import Image
 from test_cli import build_repo
 
 from builder import errors
-from builder.pictures import SAMPLES
+from builder.data.images import SAMPLES
 
 MANIFEST = f"""
 models:

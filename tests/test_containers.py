@@ -19,17 +19,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from published import publish_model, publish_plan
 
-from builder import containers, images
-from builder.advisories import CALLERS, EMBEDDED, open_in
-from builder.containers import choice, context, orders, packages, recipe, resolving
-from builder.containers.recipe import Order, labels
+from builder import containers
+from builder.containers import choice, context, make, packages, resolving
+from builder.containers.order import BASE_NAME, Order, labels
 from builder.errors import ImageError, LaunchError, ModelLoadError, RepositoryError, ServerEnded
-from builder.hardware import Gpu
 from builder.launchers import LAUNCHERS, ContainerOptions, LaunchOptions, access, embedded
-from builder.served import read_repository, requirements
+from builder.machine.hardware import Gpu
+from builder.repository.served import read_repository, requirements
+from builder.triton import releases
+from builder.triton.advisories import CALLERS, EMBEDDED, open_in
 
 H100 = Gpu("NVIDIA H100 80GB HBM3", "9.0", "580.95.05")
-NEWEST = images.newest()
+NEWEST = releases.newest()
 
 
 def onnx(folder: Path, **facts: str) -> None:
@@ -71,7 +72,7 @@ def test_choice(case: str, tmp_path: Path) -> None:
     chosen = choice.choose(read_repository(tmp_path), H100)
     assert chosen.image.tag == tag
     assert chosen.reasons
-    assert any("loses wake-ups" in warning for warning in chosen.warnings) == (tag < images.SOUND_BATCHER)
+    assert any("loses wake-ups" in warning for warning in chosen.warnings) == (tag < releases.SOUND_BATCHER)
     told = [warning for warning in chosen.warnings if "published holes" in warning]
     assert bool(told) == bool(open_in(tag, CALLERS)) == (tag < "26.07")
 
@@ -107,7 +108,7 @@ def test_no_image_fits(case: str, tmp_path: Path) -> None:
     with pytest.raises(ImageError) as caught:
         choice.choose(read_repository(tmp_path), gpu)
     assert message in str(caught.value)
-    assert all(image.tag in str(caught.value) for image in images.IMAGES)
+    assert all(image.tag in str(caught.value) for image in releases.IMAGES)
     assert "--image" in str(caught.value)
 
 
@@ -142,7 +143,7 @@ def test_default_kinds(tmp_path: Path) -> None:
 def test_impossible_orders(arguments: tuple[Any, ...], message: str, tmp_path: Path) -> None:
     torchscript("2.14.1")(tmp_path)
     with pytest.raises(ImageError, match=message):
-        orders.order(read_repository(tmp_path), *arguments)
+        make.order(read_repository(tmp_path), *arguments)
 
 
 def test_steps_tell_what_they_need(repository: Path, tmp_path: Path) -> None:
@@ -220,8 +221,8 @@ def test_labels_tell_where_an_image_is_from(tmp_path: Path) -> None:
     [
         ("mine:1", {"build-repo.kind": "slim", "build-repo.triton": "2.51"}, "2.51"),
         ("mine:1", {"build-repo.kind": "slim"}, EMBEDDED),  # built before it was told
-        ("mine:1", {"build-repo.kind": "nvidia", recipe.BASE_NAME: "host/nvidia/tritonserver:26.04-py3"}, "2.68"),
-        ("mine:1", {"build-repo.kind": "nvidia", recipe.BASE_NAME: "base:1"}, None),
+        ("mine:1", {"build-repo.kind": "nvidia", BASE_NAME: "host/nvidia/tritonserver:26.04-py3"}, "2.68"),
+        ("mine:1", {"build-repo.kind": "nvidia", BASE_NAME: "base:1"}, None),
         ("host:5000/tritonserver:26.09-py3", {}, "2.73"),
         ("mine:1", {}, None),
     ],
@@ -235,7 +236,7 @@ def test_an_image_tells_its_server(reference: str, told: dict[str, str], triton:
 @pytest.mark.parametrize(("kind", "base"), [("slim", "python:3.11-slim"), ("nvidia", "tritonserver:26.04-py3")])
 def test_an_image_is_labelled_with_its_server(kind: str, base: str, tmp_path: Path) -> None:
     onnx(tmp_path)
-    wanted = orders.order(read_repository(tmp_path), kind, base, bake=False)
+    wanted = make.order(read_repository(tmp_path), kind, base, bake=False)
     assert labels(wanted)["build-repo.triton"] == wanted.triton == (EMBEDDED if kind == "slim" else "2.68")
 
 
@@ -282,10 +283,10 @@ def test_a_context_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
     order = an_order(tmp_path / "r")
     (tmp_path / "there").mkdir()
     with pytest.raises(ImageError, match="exists; name a new folder"):
-        orders.write_context(order, tmp_path / "there", lambda _: None)
+        make.write_context(order, tmp_path / "there", lambda _: None)
     impossible = Order(order.models, "nvidia", "base:1", "3.99", True)
     with pytest.raises(ImageError, match="cannot be downloaded"):
-        orders.write_context(impossible, tmp_path / "new", lambda _: None)
+        make.write_context(impossible, tmp_path / "new", lambda _: None)
     assert sorted(path.name for path in tmp_path.iterdir()) == [".r.staging", "r", "there"]
 
 
@@ -342,7 +343,7 @@ def test_an_image_that_cannot_be_named(tag: str, tmp_path: Path) -> None:
     """Before anything is downloaded for it, or the engine asked."""
     onnx(tmp_path)
     with pytest.raises(ImageError, match="cannot be an image's name"):
-        orders.build(orders.order(read_repository(tmp_path), None, None, False), tag)
+        make.build(make.order(read_repository(tmp_path), None, None, False), tag)
 
 
 @pytest.mark.parametrize("version", ["unknown", "", "2.x"])

@@ -24,7 +24,7 @@ from builder.deploy import kubernetes
 from builder.deploy.kubernetes import Options
 from builder.deploy.source import MODELS, Fetch, How, Source, choose, of_claim, of_uri
 from builder.errors import DeployError
-from builder.served import Served, read_repository
+from builder.repository.served import Served, read_repository
 
 KEY, PASSWORD = "AKIDEXAMPLE", "hush-hush"
 

@@ -24,7 +24,7 @@ from builder.deploy.kubernetes import Monitors, Network, Options, Place, Scale, 
 from builder.deploy.source import How, Source, choose
 from builder.errors import DeployError
 from builder.launchers import embedded, sharing
-from builder.served import read_repository
+from builder.repository.served import read_repository
 
 IMAGE = "registry.example:5000/team/triton:2026-05-04"
 ODD_NAMES = ["a: b", "- x", '"quoted"', "{{ name }}", "#no", "null", "größe\u2028line", "$(HOME)", "it's"]

@@ -26,11 +26,11 @@ from processes import started
 from published import publish_model, publish_plan
 from test_nginx import accepts, free_port, recorder
 
-from builder.containers import orders
+from builder.containers import make
+from builder.data.images import SAMPLES
 from builder.deploy.swarm import GRACE_SECONDS, LINGER_SECONDS, PROXY, STACK, Options, render
 from builder.errors import DeployError
-from builder.pictures import SAMPLES
-from builder.served import read_repository
+from builder.repository.served import read_repository
 
 ROOT = Path(__file__).parent.parent
 OPTIONS = Options("registry/triton:1")
@@ -183,8 +183,8 @@ def haproxy(client: Any) -> str:
 
 
 def image_of(repository: Path, tag: str, base: str) -> str:
-    order = orders.order(read_repository(repository), "slim", base, bake=True)
-    return orders.build(order, f"build-repo-test/swarm:{tag}").reference
+    order = make.order(read_repository(repository), "slim", base, bake=True)
+    return make.build(order, f"build-repo-test/swarm:{tag}").reference
 
 
 def deploy(folder: Path, models: list[Any], options: Options) -> None:

@@ -26,13 +26,14 @@ from processes import started
 from published import publish_model
 from tools import program
 
-from builder import errors, notify
-from builder.advisories import EMBEDDED, Exposure, open_in
+from builder import errors
 from builder.deploy import systemd, units
 from builder.deploy.systemd import Environment, Gateway, Options, Ports, render, this_environment
 from builder.errors import DeployError
 from builder.launchers import embedded
-from builder.served import read_repository
+from builder.machine import systemd as notify
+from builder.repository.served import read_repository
+from builder.triton.advisories import EMBEDDED, Exposure, open_in
 from client import errors as client_errors
 from client.gateway.serve import GRACE_SECONDS
 

@@ -8,8 +8,8 @@ import pytest
 from conftest import NETWORKS
 
 from builder import networks
-from builder.describe import describe, parse_shape
 from builder.errors import NetworkError
+from builder.networks.describe import describe, parse_shape
 
 QUICK = ["alexnet", "vgg16", "googlenet", "resnet18", "squeezenet1_1", "vit_b_16"]
 

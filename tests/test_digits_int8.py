@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from conftest import VARIANTS
 
-from builder import config
-from builder.build import build_repository, plan
-from builder.manifest import load_manifest
+from builder.build.run import build_repository, plan
+from builder.manifest.models import load_manifest
+from builder.triton import model_config
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 INT8 = [name for name, precision in VARIANTS if precision == "int8"]
@@ -39,5 +39,5 @@ def test_int8_loses_at_most_half_a_point(format_name: str, trained: Path) -> Non
     assert check.artifact_accuracy is not None
     assert check.network_accuracy >= 0.97
     assert check.artifact_accuracy >= check.network_accuracy - 0.005
-    facts = config.read(trained / format_name / f"digits_{format_name}_int8" / "config.pbtxt").parameters
+    facts = model_config.read(trained / format_name / f"digits_{format_name}_int8" / "config.pbtxt").parameters
     assert float(facts["artifact_accuracy"].string_value) == pytest.approx(check.artifact_accuracy, abs=1e-4)

@@ -33,14 +33,14 @@ from processes import started
 from published import publish_model
 from tools import program
 
-from builder import images
-from builder.containers import building, orders
+from builder.containers import building, make
 from builder.containers.building import BuiltImage
+from builder.data.images import SAMPLES
 from builder.errors import EngineError, ImageError, LaunchError, ModelLoadError, RepositoryError
 from builder.launchers import LAUNCHERS, ContainerOptions, LaunchOptions, ServerTls, access, workers
 from builder.launchers.docker import default_name
-from builder.pictures import SAMPLES
-from builder.served import read_repository
+from builder.repository.served import read_repository
+from builder.triton import releases
 from client import Client, ClientError, Tls
 
 pytestmark = pytest.mark.docker
@@ -80,8 +80,8 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def built(repository: Path, kind: str, base: str, bake: bool) -> BuiltImage:
-    order = orders.order(read_repository(repository), kind, base, bake)
-    return orders.build(order, f"build-repo-test/{kind}:{'baked' if bake else 'mounted'}")
+    order = make.order(read_repository(repository), kind, base, bake)
+    return make.build(order, f"build-repo-test/{kind}:{'baked' if bake else 'mounted'}")
 
 
 @pytest.fixture(scope="module")
@@ -112,7 +112,7 @@ def image(request: pytest.FixtureRequest) -> str | None:
 
 @pytest.fixture(autouse=True)
 def _registry(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(images.REGISTRY_VARIABLE, standin.REGISTRY)
+    monkeypatch.setenv(releases.REGISTRY_VARIABLE, standin.REGISTRY)
 
 
 def containers(docker: Any) -> list[str]:
@@ -252,7 +252,7 @@ def index_of(address: str, headers: dict[str, str]) -> bytes:
 
 
 def derived() -> str:
-    return f"build-repo/tritonserver:{images.newest().tag}_pillow-{PIL.__version__}"
+    return f"build-repo/tritonserver:{releases.newest().tag}_pillow-{PIL.__version__}"
 
 
 def test_doors_of_a_container(docker: Any, image: str | None, onnx: Path, tmp_path: Path) -> None:
@@ -487,7 +487,7 @@ def test_an_image_that_is_not_there(onnx: Path) -> None:
 
 
 def test_an_image_of_nvidias_without_a_registry(monkeypatch: pytest.MonkeyPatch, docker: Any, onnx: Path) -> None:
-    monkeypatch.setenv(images.REGISTRY_VARIABLE, "")
+    monkeypatch.setenv(releases.REGISTRY_VARIABLE, "")
     with suppress(ImageNotFound):
         docker.images.remove(derived(), force=True)
     with pytest.raises(ImageError, match="have a registry's name in front, which BUILD_REPO_REGISTRY can hold"):
@@ -526,10 +526,10 @@ def test_no_engine(monkeypatch: pytest.MonkeyPatch, onnx: Path, tmp_path: Path) 
 
 def test_images_are_reproducible(docker: Any, nvidia: str, onnx: Path) -> None:
     """Built anew, without the engine's cache, an image has the same layers to the last bit."""
-    order = orders.order(read_repository(onnx), "nvidia", nvidia, True)
+    order = make.order(read_repository(onnx), "nvidia", nvidia, True)
     layers = []
     for number in range(2):
-        reference = orders.build(order, f"build-repo-test/again:{number}").reference
+        reference = make.build(order, f"build-repo-test/again:{number}").reference
         layers.append(docker.images.get(reference).attrs["RootFS"]["Layers"])
         docker.images.remove(reference, force=True)
     assert layers[0] == layers[1]
@@ -538,9 +538,9 @@ def test_images_are_reproducible(docker: Any, nvidia: str, onnx: Path) -> None:
 
 def test_a_base_of_another_python(docker: Any, both: Path) -> None:
     base = standin.python_base(docker)
-    order = replace(orders.order(read_repository(both), "slim", base, False), python="3.9")
+    order = replace(make.order(read_repository(both), "slim", base, False), python="3.9")
     with pytest.raises(ImageError, match=r"has Python 3\.\d+, and the packages verified here are for 3.9"):
-        orders.build(order, "build-repo-test/never:1")
+        make.build(order, "build-repo-test/never:1")
 
 
 def test_the_command(docker: Any, onnx: Path, nvidia: str, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
 from builder.exporters import EXPORTERS, alternatives, aoti, memory, onnx_file
-from builder.hardware import cpu_computes
+from builder.machine.hardware import cpu_computes
 from builder.networks.classifier import as_classifier
 from builder.types import ExportRequest, Target
 

@@ -17,16 +17,16 @@ from conftest import write_manifest
 from torch import nn
 
 from builder import networks
-from builder.build import build_repository, plan
-from builder.describe import describe
+from builder.build.run import build_repository, plan
 from builder.errors import ExportError, NetworkError, WeightsError
 from builder.exporters import onnx, torchscript
-from builder.manifest import load_manifest
+from builder.manifest.models import load_manifest
+from builder.networks.describe import describe
 from builder.networks.outputs import require_scores
-from builder.reasons import reason
 from builder.types import ExportRequest, Network, NetworkRequest, Target, WeightsSource
-from builder.usercode import call, load_callable, undone
-from builder.usercode.files import imported_files
+from builder.util.reasons import reason
+from builder.util.usercode import call, load_callable, undone
+from builder.util.usercode.files import imported_files
 
 SMALL = "preprocess: {channels: 3, resize: 10, crop: 8}, max_batch_size: 2"
 INCLUDED = WeightsSource("included", "included")

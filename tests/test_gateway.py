@@ -27,7 +27,7 @@ from processes import started
 from prometheus_client.parser import text_string_to_metric_families
 from waiting import until
 
-from builder.pictures import SAMPLES
+from builder.data.images import SAMPLES
 from builder.types import Endpoints
 from client import Client
 from client.gateway.app import Gateway, make_app

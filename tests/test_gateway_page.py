@@ -12,7 +12,7 @@ from gateways import gateway
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 from tools import program
 
-from builder.pictures import SAMPLES
+from builder.data.images import SAMPLES
 
 pytestmark = pytest.mark.browser
 

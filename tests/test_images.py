@@ -4,22 +4,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from builder import images
+from builder.triton import releases
 
 NUMBERS = st.integers(0, 99)
 
 
-@given(st.sampled_from(images.IMAGES), st.text(".0123456789", max_size=4))
-def test_an_image_is_found_by_its_own_tensorrt(image: images.Image, build: str) -> None:
-    found = images.with_tensorrt(f"{image.tensorrt}.{build}")
+@given(st.sampled_from(releases.IMAGES), st.text(".0123456789", max_size=4))
+def test_an_image_is_found_by_its_own_tensorrt(image: releases.Image, build: str) -> None:
+    found = releases.with_tensorrt(f"{image.tensorrt}.{build}")
     assert found is not None
-    assert images.same_tensorrt(found.tensorrt, image.tensorrt)
+    assert releases.same_tensorrt(found.tensorrt, image.tensorrt)
 
 
 @given(NUMBERS, NUMBERS, NUMBERS)
 def test_no_image_is_of_another_minor_version(major: int, minor: int, patch: int) -> None:
-    found = images.with_tensorrt(f"{major}.{minor}.{patch}")
-    known = {tuple(image.tensorrt.split(".")[:2]) for image in images.IMAGES}
+    found = releases.with_tensorrt(f"{major}.{minor}.{patch}")
+    known = {tuple(image.tensorrt.split(".")[:2]) for image in releases.IMAGES}
     wanted = (str(major), str(minor))
     assert (tuple(found.tensorrt.split(".")[:2]) if found else None) == (wanted if wanted in known else None)
 
@@ -37,21 +37,21 @@ def test_no_image_is_of_another_minor_version(major: int, minor: int, patch: int
     ],
 )
 def test_same_tensorrt(one: str, other: str, same: bool) -> None:
-    assert images.same_tensorrt(one, other) is images.same_tensorrt(other, one) is same
+    assert releases.same_tensorrt(one, other) is releases.same_tensorrt(other, one) is same
 
 
 def test_newest_is_last_in_a_table_that_is_in_order() -> None:
-    tags = [tuple(map(int, image.tag.split("."))) for image in images.IMAGES]
+    tags = [tuple(map(int, image.tag.split("."))) for image in releases.IMAGES]
     assert tags == sorted(set(tags))
-    assert images.newest().tag == images.IMAGES[-1].tag
+    assert releases.newest().tag == releases.IMAGES[-1].tag
 
 
 def test_reference(monkeypatch: pytest.MonkeyPatch) -> None:
-    image = images.newest()
-    monkeypatch.delenv(images.REGISTRY_VARIABLE, raising=False)
+    image = releases.newest()
+    monkeypatch.delenv(releases.REGISTRY_VARIABLE, raising=False)
     assert image.reference() == f"tritonserver:{image.tag}-py3"
     assert image.reference("registry:5000/nvidia/") == f"registry:5000/nvidia/tritonserver:{image.tag}-py3"
-    monkeypatch.setenv(images.REGISTRY_VARIABLE, "registry/nvidia")
+    monkeypatch.setenv(releases.REGISTRY_VARIABLE, "registry/nvidia")
     assert image.reference() == f"registry/nvidia/tritonserver:{image.tag}-py3"
-    assert images.of_reference(image.reference()) == image
-    assert images.of_reference("registry/tritonserver:1.0-py3") is None
+    assert releases.of_reference(image.reference()) == image
+    assert releases.of_reference("registry/tritonserver:1.0-py3") is None

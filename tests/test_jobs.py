@@ -15,11 +15,11 @@ from processes import started
 from same import content
 from waiting import until
 
-from builder import lock, publish
-from builder.build import Outcome, build_repository, plan
+from builder.build.run import Outcome, build_repository, plan
 from builder.errors import NetworkError, WeightsError, WorkerError
-from builder.jobs import build_in_processes
-from builder.manifest import load_manifest
+from builder.executors.processes import build_in_processes
+from builder.manifest.models import load_manifest
+from builder.repository import lock, publish
 
 SMALL = "network: small.py:small, preprocess: {channels: 3, resize: 40, crop: 32}, weights: random"
 MANIFEST = f"""models:

@@ -5,12 +5,12 @@ from pathlib import Path
 import pytest
 from torch import nn
 
+from builder.build.entry import Plan, plan, resolve_labels
+from builder.build.portable import built_from, portable
+from builder.data.labels import SETS
+from builder.data.recipe import PreprocessRecipe
 from builder.errors import ManifestError
-from builder.labels import SETS
-from builder.manifest import load_manifest
-from builder.plan import Plan, plan, resolve_labels
-from builder.portable import built_from, portable
-from builder.recipe import PreprocessRecipe
+from builder.manifest.models import load_manifest
 from builder.types import Network
 
 RECIPE = PreprocessRecipe(channels=1, resize=(28, 28))

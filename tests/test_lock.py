@@ -11,9 +11,9 @@ import pytest
 from conftest import build
 from published import publish_model, publish_plan
 
-from builder import lock
 from builder.errors import BuilderError, PublishError, RepositoryError
-from builder.merge import merge_repositories
+from builder.repository import lock
+from builder.repository.merge import merge_repositories
 
 MANIFEST = """models:
   m: {network: lenet, weights: random, labels: labels.txt}

@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from builder.build.entry import plan
 from builder.errors import ManifestError, WeightsError
-from builder.manifest import ModelSpec, load_manifest
-from builder.plan import plan
+from builder.manifest.models import ModelSpec, load_manifest
 
 BAD = Path(__file__).parent / "manifests"
 ROOT = Path(__file__).parent.parent

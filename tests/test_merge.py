@@ -13,9 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from published import FACTS, publish_model, publish_plan
 
-from builder import config, publish
 from builder.errors import MergeError, PublishError, RepositoryError
-from builder.merge import merge_repositories
+from builder.repository import publish
+from builder.repository.merge import merge_repositories
+from builder.triton import model_config
 
 L4 = {"gpu": "NVIDIA L4", "capability": "8.9"}
 GPUS = {"7.5": "NVIDIA T4", "8.0": "NVIDIA A100", "8.6": "NVIDIA A10", "8.9": "NVIDIA L4", "9.0": "NVIDIA H100"}
@@ -28,7 +29,7 @@ def tree(folder: Path) -> dict[str, str]:
 
 
 def facts(path: Path) -> dict[str, str]:
-    return {key: value.string_value for key, value in config.read(path).parameters.items()}
+    return {key: value.string_value for key, value in model_config.read(path).parameters.items()}
 
 
 def models(repository: Path) -> list[str]:
@@ -37,9 +38,9 @@ def models(repository: Path) -> list[str]:
 
 def plans(repository: Path, name: str = "m") -> dict[str, bytes]:
     """What a server on each GPU would load of the model, by compute capability."""
-    ensemble = config.read(repository / name / "config.pbtxt")
+    ensemble = model_config.read(repository / name / "config.pbtxt")
     step = next(step for step in ensemble.ensemble_scheduling.step if "preprocess" not in step.model_name)
-    network = config.read(repository / step.model_name / "config.pbtxt")
+    network = model_config.read(repository / step.model_name / "config.pbtxt")
     version = repository / step.model_name / str(step.model_version)
     assert network.version_policy.specific.versions == [step.model_version]
     assert network.default_model_filename == publish.NO_PLAN
@@ -106,7 +107,7 @@ def test_model_that_only_one_has_is_copied(tmp_path: Path) -> None:
     assert (tmp_path / "out" / "other_onnxruntime" / "1" / "model.onnx").read_bytes() == b"graph"
     for name in ("m", "m_tensorrt", "other_onnxruntime", "preprocess_1"):
         source = tmp_path / ("b" if name.startswith("other") else "a") / name / "config.pbtxt"
-        assert config.read(tmp_path / "out" / name / "config.pbtxt") == config.read(source)
+        assert model_config.read(tmp_path / "out" / name / "config.pbtxt") == model_config.read(source)
 
 
 def test_served_version_is_taken_and_published_as_the_next(tmp_path: Path) -> None:
@@ -116,11 +117,11 @@ def test_served_version_is_taken_and_published_as_the_next(tmp_path: Path) -> No
     (merged,) = merge_repositories([tmp_path / "a"], tmp_path / "out")
     assert merged.version == 2
     assert plans(tmp_path / "out") == {"9.0": b"new"}
-    ensemble = config.read(tmp_path / "out" / "m" / "config.pbtxt")
+    ensemble = model_config.read(tmp_path / "out" / "m" / "config.pbtxt")
     assert ensemble.output[0].label_filename == "2/labels.txt"
     assert (tmp_path / "out" / "m" / "2" / "labels.txt").read_text() == "Cat\nDog\n"
     merge_repositories([tmp_path / "a"], tmp_path / "out")
-    assert list(config.read(tmp_path / "out" / "m" / "config.pbtxt").version_policy.specific.versions) == [3]
+    assert list(model_config.read(tmp_path / "out" / "m" / "config.pbtxt").version_policy.specific.versions) == [3]
 
 
 def test_steps_of_machines_with_other_cores_are_one(tmp_path: Path) -> None:

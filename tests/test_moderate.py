@@ -27,7 +27,7 @@ from processes import started
 from trees import deep
 from waiting import until
 
-from builder.pictures import SAMPLES
+from builder.data.images import SAMPLES
 from builder.types import Endpoints
 from client import Client, InvalidInput
 from client import files as opening

@@ -17,7 +17,7 @@ from processes import started
 from ruamel.yaml import YAML
 from tools import program
 
-from builder.pictures import SAMPLES
+from builder.data.images import SAMPLES
 from builder.types import Endpoints
 from client import Client
 

@@ -28,8 +28,8 @@ from tools import program
 from tritonclient.utils import InferenceServerException
 from waiting import until
 
+from builder.data.images import SAMPLES
 from builder.launchers import LAUNCHERS
-from builder.pictures import SAMPLES
 from builder.types import Endpoints
 from client import Client, ClientError, InvalidInput, NotAllowed, ServerUnavailable, Tls
 

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from ruamel.yaml import YAML
 from test_schemas import load
 
-from builder import yamltree
 from builder.errors import BuilderError, ManifestError
-from builder.manifest import load_manifest
+from builder.manifest.models import load_manifest
+from builder.util import yamltree
 
 PATIENT = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much])
 MANY = settings(PATIENT, max_examples=200)

@@ -21,8 +21,8 @@ from fake_triton import FakeTriton, refuse
 from gateways import gateway
 from processes import started
 
+from builder.data.images import SAMPLES
 from builder.launchers import LAUNCHERS
-from builder.pictures import SAMPLES
 from builder.types import Endpoints
 from client import AsyncClient, Client, ClientError, ModelNotFound, ServerError, ServerUnavailable
 from client.endpoint import parse

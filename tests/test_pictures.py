@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from builder.data.images import SAMPLES, Picture, Tensors, evaluation, find, images_below, spread, true_classes
+from builder.data.recipe import PreprocessRecipe
+from builder.data.sets import ImageSet
 from builder.errors import ManifestError
-from builder.pictures import SAMPLES, Picture, Tensors, evaluation, find, images_below, spread, true_classes
-from builder.recipe import PreprocessRecipe
-from builder.settings import ImageSet
 
 RECIPE = PreprocessRecipe(channels=3, resize=(20,), crop=(16, 16))
 PHOTOS = sorted(SAMPLES.glob("*.jpg"))

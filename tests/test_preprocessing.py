@@ -14,8 +14,8 @@ from PIL import Image
 from pydantic import ValidationError
 from torchvision.models import get_model_weights, list_models
 
-from builder.preprocessors import PREPROCESSORS
-from builder.recipe import IMAGENET, PreprocessRecipe, recipe_from_transforms
+from builder.data.recipe import IMAGENET, PreprocessRecipe, recipe_from_transforms
+from builder.steps import PREPROCESSORS
 
 GRAY = PreprocessRecipe(channels=1, resize=(28, 28))
 MODES = ["RGB", "L", "P", "CMYK", "1", "YCbCr"]

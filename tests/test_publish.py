@@ -14,8 +14,9 @@ import pytest
 from conftest import build, write_manifest
 from published import publish_model
 
-from builder import config, lock, publish
 from builder.errors import PublishError
+from builder.repository import lock, publish
+from builder.triton import model_config
 
 FIRST = "models:\n  m: {network: lenet, weights: random, labels: [a, b, c, d, e, f, g, h, i, j]}\n"
 # Everything changes: weights, labels, limits, batch size and thereby warm-up; the recipe too.
@@ -102,7 +103,7 @@ with publish.staging(repository) as staged:
 
 def served(repository: Path) -> dict[str, Any]:
     """What a server would make of the repository, checked as Triton checks it when it loads."""
-    models = {d.name: config.read(d / "config.pbtxt") for d in repository.iterdir() if d.is_dir()}
+    models = {d.name: model_config.read(d / "config.pbtxt") for d in repository.iterdir() if d.is_dir()}
     for name, model in models.items():
         versions = list(model.version_policy.specific.versions)
         assert model.name == name
@@ -220,7 +221,7 @@ def test_versions_count_up_and_stay(tmp_path: Path) -> None:
     repository = tmp_path / "repository"
     assert sorted(p.name for p in (repository / "m_torchscript").iterdir() if p.name.isdecimal()) == ["1", "2", "3"]
     assert list(served(repository)["m"].version_policy.specific.versions) == [3]
-    kept = config.read(repository / "m" / "2" / "config.pbtxt")
+    kept = model_config.read(repository / "m" / "2" / "config.pbtxt")
     assert [s.model_version for s in kept.ensemble_scheduling.step][1] == 2
 
 
@@ -300,8 +301,8 @@ def tree(folder: Path) -> dict[str, bytes]:
 
 def served_by(repository: Path, name: str) -> list[str]:
     """The steps that the ensemble names, and what they are."""
-    steps = config.read(repository / name / "config.pbtxt").ensemble_scheduling.step
-    models = [config.read(repository / step.model_name / "config.pbtxt") for step in steps]
+    steps = model_config.read(repository / name / "config.pbtxt").ensemble_scheduling.step
+    models = [model_config.read(repository / step.model_name / "config.pbtxt") for step in steps]
     return [model.parameters[publish.ROLE].string_value for model in models]
 
 

@@ -28,7 +28,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from processes import started
 
-from builder.pictures import SAMPLES
+from builder.data.images import SAMPLES
 from builder.types import Endpoints
 from client import InvalidInput, UnreadableFile
 from client.access_log.addresses import address

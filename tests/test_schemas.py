@@ -14,9 +14,9 @@ from editors import KINDS, ROOT, complaints, kind_of, parsed, schema
 from ruamel.yaml.error import YAMLError
 
 from builder import networks
+from builder.build.entry import plan
 from builder.errors import BuilderError
-from builder.manifest import load_manifest
-from builder.plan import plan
+from builder.manifest.models import load_manifest
 from builder.schemas import SCHEMAS
 from builder.training import datasets
 from builder.training.config import load_run

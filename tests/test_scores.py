@@ -7,9 +7,9 @@ import torch
 from test_verify import ROWS, SIZES, Images
 from torch import nn
 
-from builder import scores
 from builder.errors import BuilderError, ExportError, VerificationError
 from builder.networks.classifier import as_classifier
+from builder.tasks import scores
 
 Forward = Callable[[torch.Tensor], torch.Tensor]
 

@@ -28,9 +28,9 @@ from test_hidden import forbidding_ptrace
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 from tritonclient.utils import InferenceServerException
 
+from builder.data.images import SAMPLES
 from builder.errors import LaunchError, RepositoryError
 from builder.launchers import LAUNCHERS, LaunchOptions, ServerTls, access
-from builder.pictures import SAMPLES
 from builder.types import Endpoints
 from client import Client, NotAllowed, ServerUnavailable, Tls, endpoint
 

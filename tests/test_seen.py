@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
+from builder.build.stage import stage_preprocess
+from builder.data.images import Picture, _picture, find
+from builder.data.recipe import PreprocessRecipe, RecipeOverrides
+from builder.data.recipe.decoding import UnclearPicture
+from builder.data.sets import ImageSet
 from builder.errors import DataError, ManifestError
-from builder.pictures import Picture, _picture, find
-from builder.preprocessors import PREPROCESSORS, pillow, proof
-from builder.recipe import PreprocessRecipe, RecipeOverrides
-from builder.recipe.decoding import UnclearPicture
-from builder.settings import ImageSet
-from builder.stage import stage_preprocess
+from builder.steps import PREPROCESSORS, pillow, proof
 from builder.training.data import Pictures, as_mode, check, from_file
 
 HEIGHT, WIDTH = 6, 7

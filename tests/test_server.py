@@ -29,14 +29,14 @@ from PIL import Image
 from processes import started
 from tritonclient.utils import InferenceServerException
 
-from builder import config
+from builder.data.images import SAMPLES
+from builder.data.recipe import PreprocessRecipe
 from builder.errors import LaunchError, ModelLoadError, ServerEnded
 from builder.exporters import EXPORTERS
 from builder.launchers import LAUNCHERS, LaunchOptions
 from builder.launchers.embedded import has_gpu
-from builder.pictures import SAMPLES
-from builder.preprocessors import proof
-from builder.recipe import PreprocessRecipe
+from builder.steps import proof
+from builder.triton import model_config
 from builder.types import Endpoints, Target
 from client import Client, ClientError, InvalidInput
 
@@ -46,15 +46,15 @@ MODELS = [*LABELLED, "unlabelled"]
 
 
 def recipe_of(repository: Path, model: str) -> tuple[str, PreprocessRecipe]:
-    steps = config.read(repository / model / "config.pbtxt").ensemble_scheduling.step
-    parameters = config.read(repository / steps[0].model_name / "config.pbtxt").parameters
+    steps = model_config.read(repository / model / "config.pbtxt").ensemble_scheduling.step
+    parameters = model_config.read(repository / steps[0].model_name / "config.pbtxt").parameters
     return steps[0].model_name, PreprocessRecipe.model_validate_json(parameters["recipe"].string_value)
 
 
 def expected_probabilities(repository: Path, model: str, photos: list[Path]) -> np.ndarray:
     """Reference transform, then the artifact, in this process."""
-    network = config.read(repository / model / "config.pbtxt").ensemble_scheduling.step[1].model_name
-    facts = config.read(repository / network / "config.pbtxt").parameters
+    network = model_config.read(repository / model / "config.pbtxt").ensemble_scheduling.step[1].model_name
+    facts = model_config.read(repository / network / "config.pbtxt").parameters
     exporter = EXPORTERS[facts["format"].string_value]
     _, recipe = recipe_of(repository, model)
     images = torch.stack([recipe.reference_transform()(recipe.decode(photo)) for photo in photos])

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from builder.signals import Ended, Interrupted, Signals
+from builder.machine.signals import Ended, Interrupted, Signals
 
 ROOT = Path(__file__).parent.parent
 HARMLESS = {"os.write", "os._exit", "time.monotonic", "sys.exc_info", "isinstance"}

@@ -20,7 +20,7 @@ from load import BATCH
 from builder.deploy import systemd, units
 from builder.deploy.systemd import Environment, Gateway, Options, render
 from builder.errors import LaunchError
-from builder.served import read_repository
+from builder.repository.served import read_repository
 
 pytestmark = pytest.mark.docker
 

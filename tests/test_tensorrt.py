@@ -24,12 +24,12 @@ from onnx import TensorProto
 from tools import which
 from torch import nn
 
-from builder import engine
+from builder.data.sets import PlanSettings
 from builder.errors import EngineError, ExportError
 from builder.exporters import plans, tensorrt, trtexec
-from builder.hardware import Gpu
+from builder.machine import docker
+from builder.machine.hardware import Gpu
 from builder.networks.classifier import as_classifier
-from builder.settings import PlanSettings
 from builder.types import NETWORK_INPUT, NETWORK_OUTPUT, ExportRequest, Target
 
 H100 = Gpu("NVIDIA H100", "9.0", "580.95", "GPU-0123")
@@ -618,17 +618,17 @@ def from_cause(cause: BaseException) -> Callable[[], Any]:
 
 def test_engine_that_may_not_be_used() -> None:
     with pytest.raises(EngineError, match="sudo usermod -aG docker"):
-        engine.reached(from_cause(PermissionError(13, "Permission denied")))
+        docker.reached(from_cause(PermissionError(13, "Permission denied")))
 
 
 def test_engine_that_is_not_there() -> None:
     with pytest.raises(EngineError, match=r"no Docker engine answers .* sudo systemctl start docker"):
-        engine.reached(from_cause(FileNotFoundError(2, "No such file or directory")))
+        docker.reached(from_cause(FileNotFoundError(2, "No such file or directory")))
 
 
 def test_engine_that_answers() -> None:
     client = SimpleNamespace(ping=lambda: True)
-    assert engine.reached(lambda: client) is client
+    assert docker.reached(lambda: client) is client
 
 
 CONNECT = """

@@ -27,7 +27,7 @@ from hypothesis import strategies as st
 from processes import started
 from rich.console import Console
 
-from builder.pictures import SAMPLES
+from builder.data.images import SAMPLES
 from builder.types import Endpoints
 from client import Client
 from client.monitoring import keys, metrics

@@ -27,15 +27,15 @@ from safetensors.torch import load_file
 from training_sets import SHAPES, idx, shape, write_fashion, write_shapes
 from waiting import until
 
-from builder.build import build_repository, make_network, plan
-from builder.card import Card
+from builder.build.entry import resolve_recipe
+from builder.build.run import build_repository, make_network, plan
+from builder.data.recipe import PreprocessRecipe
 from builder.errors import BuilderError, DataError, ManifestError, NetworkError, TrainingError, WeightsError
-from builder.manifest import load_manifest
+from builder.manifest.models import load_manifest
 from builder.networks import torchvision
 from builder.networks.alexnet_gray import alexnet_gray
+from builder.networks.card import Card
 from builder.networks.weights import file_sha256
-from builder.plan import resolve_recipe
-from builder.recipe import PreprocessRecipe
 from builder.training import augment, data, datasets, loop, student
 from builder.training.config import Augment, Data, TrainingConfig, load_run
 from builder.training.data import Batches, Examples, Pictures, as_mode, stratified

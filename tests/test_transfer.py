@@ -6,8 +6,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from builder.build import build_repository, plan
-from builder.manifest import load_manifest
+from builder.build.run import build_repository, plan
+from builder.manifest.models import load_manifest
 from builder.networks.weights import read_state
 from builder.training.config import load_run
 from builder.training.run import Result, train

@@ -20,7 +20,7 @@ from torchvision.models import mnasnet0_5
 
 from builder import networks
 from builder.errors import WeightsError
-from builder.manifest import parse_weights
+from builder.manifest.models import parse_weights
 from builder.types import Network, NetworkRequest, WeightsSource
 
 SMALL = Path(__file__).parent / "networks"

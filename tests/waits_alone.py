@@ -37,7 +37,7 @@ def event() -> None:
 
 def builder() -> None:
     """A lock is taken, and all is cleaned up, whatever comes when."""
-    from builder import signals
+    from builder.machine import signals
 
     lock = threading.Condition()
     try:

@@ -23,8 +23,8 @@ from builder.commands.options import (
 from builder.commands.output import print_json, print_table, progress, say
 
 if TYPE_CHECKING:
-    from builder.build import Outcome, Plan
-    from builder.cluster.options import Options
+    from builder.build.run import Outcome, Plan
+    from builder.executors.ray.options import Options
     from builder.types import BuiltModel, Report
 
 
@@ -55,8 +55,8 @@ def build(
     as_json: Json = False,
 ) -> None:
     """Export, verify and publish the models of a manifest."""
-    from builder.build import plan
-    from builder.manifest import load_manifest
+    from builder.build.run import plan
+    from builder.manifest.models import load_manifest
 
     options = _cluster_options(engine, jobs, storage, ray_address, accelerator, task_cpus, pack)
     plans = plan(load_manifest(manifest), models or (), weights)
@@ -79,7 +79,7 @@ def _cluster_options(
     cpus: int,
     pack: list[str] | None,
 ) -> Options | None:
-    from builder.cluster.options import Options
+    from builder.executors.ray.options import Options
 
     if engine == Engine.LOCAL:
         if storage or accelerators or pack:
@@ -93,9 +93,9 @@ def _cluster_options(
 
 
 def _build(plans: list[Plan], repository: Path, jobs: int, options: Options | None, report: Report) -> Outcome:
-    from builder.build import build_repository
-    from builder.cluster import build_on_cluster
-    from builder.jobs import build_in_processes
+    from builder.build.run import build_repository
+    from builder.executors.processes import build_in_processes
+    from builder.executors.ray import build_on_cluster
 
     if options:
         return build_on_cluster(plans, repository, options, report)

@@ -13,7 +13,7 @@ from builder.commands.options import Json, ManifestFile, Weights
 from builder.commands.output import print_json, print_table, progress, say
 
 if TYPE_CHECKING:
-    from builder.compare import Comparison, Row
+    from builder.compare.run import Comparison, Row
 
 
 def compare(
@@ -33,8 +33,8 @@ def compare(
     as_json: Json = False,
 ) -> None:
     """Compare a network's formats and precisions: size, speed, and whether each still computes the same."""
-    from builder import compare as comparing
-    from builder.manifest import load_manifest
+    from builder.compare import run as comparing
+    from builder.manifest.models import load_manifest
 
     if published:
         print_facts(comparing.network_facts(models), as_json)

@@ -11,7 +11,7 @@ from builder.commands.options import Json
 from builder.commands.output import print_json, print_table
 
 if TYPE_CHECKING:
-    from builder.describe import Shape
+    from builder.networks.describe import Shape
 
 LONGEST = 60
 
@@ -24,7 +24,7 @@ def describe(
     as_json: Json = False,
 ) -> None:
     """Print a network layer by layer: output shapes, parameters, multiply-adds."""
-    from builder import describe as describing
+    from builder.networks import describe as describing
 
     found = describing.describe(network, describing.parse_shape(input) if input else None)
     if as_json:

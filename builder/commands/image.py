@@ -34,25 +34,25 @@ def image(
     as_json: Json = False,
 ) -> None:
     """Build an image that serves the repository."""
-    from builder import advisories
-    from builder.containers import orders
+    from builder.containers import make
     from builder.errors import ImageError
-    from builder.served import read_intact
+    from builder.repository.served import read_intact
+    from builder.triton import advisories
 
     if python and output is None:
         raise ImageError("--python is for --output; where the engine builds, the base image is asked")
-    wanted = orders.order(read_intact(repository), kind, base, bake, python)
+    wanted = make.order(read_intact(repository), kind, base, bake, python)
     judged = advisories.of_image(wanted.triton, wanted.base, "--kind nvidia")
     if judged.line:
         say(judged.line)
     if output is not None:
         with progress(1) as report:
-            orders.write_context(wanted, output, lambda step: report(f"context: {step}"))
+            make.write_context(wanted, output, lambda step: report(f"context: {step}"))
         told = {"context": str(output), "kind": wanted.kind, "advisories": judged.names}
         print_json(told) if as_json else print(output)
         return
     with progress(1) as report:
-        built = orders.build(wanted, tag, lambda step: report(f"{tag}: {step}"))
+        built = make.build(wanted, tag, lambda step: report(f"{tag}: {step}"))
     if as_json:
         known = {"kind": wanted.kind, "advisories": judged.names}
         print_json({"image": built.reference, "id": built.id, "bytes": built.bytes} | known)

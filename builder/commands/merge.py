@@ -18,7 +18,7 @@ def merge(
     as_json: Json = False,
 ) -> None:
     """Gather repositories built on different GPUs into one."""
-    from builder.merge import merge_repositories
+    from builder.repository.merge import merge_repositories
 
     merged = merge_repositories(sources, repository)
     if as_json:

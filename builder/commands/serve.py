@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from builder import signals
 from builder.commands.options import (
     ContainerName,
     Cpus,
@@ -27,6 +26,7 @@ from builder.commands.options import (
 )
 from builder.commands.output import print_json, progress, say
 from builder.errors import LaunchError, ServerEnded
+from builder.machine import signals
 
 if TYPE_CHECKING:
     from builder.launchers import LaunchOptions, Server, ServerTls
@@ -106,8 +106,8 @@ def _published(repository: Path) -> Published:
 
 
 def _launch(repository: Path, launcher: str, options: LaunchOptions, as_json: bool) -> Server:
-    from builder import notify
     from builder.launchers import LAUNCHERS, access
+    from builder.machine import systemd
 
     if launcher not in LAUNCHERS:
         raise LaunchError(f"there is no launcher {launcher!r}; choose {', '.join(LAUNCHERS)}")
@@ -115,7 +115,7 @@ def _launch(repository: Path, launcher: str, options: LaunchOptions, as_json: bo
         say(notice)
     if not as_json:
         say(f"starting Triton over {repository} ...")
-    with notify.starting(f"loading the models of {repository}"):
+    with systemd.starting(f"loading the models of {repository}"):
         return LAUNCHERS[launcher].launch(repository, options)
 
 
@@ -123,8 +123,8 @@ def _attend(
     server: Server, repository: Path, served: Published, options: LaunchOptions, as_json: bool, linger: float
 ) -> None:
     """Say where the server is, and stay until it is to stop; not with one that goes on by itself."""
-    from builder import notify
     from builder.launchers import newer
+    from builder.machine import systemd
 
     try:
         if as_json:
@@ -136,13 +136,13 @@ def _attend(
             say(f"ready: gRPC {ends.grpc}, HTTP {ends.http}, metrics {ends.metrics}; {how} stops it")
         if options.container.detach:
             return
-        notify.ready(f"gRPC {server.endpoints.grpc}, HTTP {server.endpoints.http}")
-        with notify.watched(server.is_live), newer.watched(repository, served, say):
+        systemd.ready(f"gRPC {server.endpoints.grpc}, HTTP {server.endpoints.http}")
+        with systemd.watched(server.is_live), newer.watched(repository, served, say):
             status = server.wait()
         raise ServerEnded(f"the server ended by itself with status {status}; its last words are above")
     except (KeyboardInterrupt, SystemExit) as end:
         signals.hold()
-        notify.stopping("answering what is in flight")
+        systemd.stopping("answering what is in flight")
         if isinstance(end, SystemExit):
             signals.wait(linger)
         say("stopping: answering what is in flight ...")

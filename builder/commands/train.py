@@ -62,7 +62,7 @@ def train(
 
 
 def _settings(items: list[str]) -> dict[str, Any]:
-    from builder import yamltree
+    from builder.util import yamltree
 
     found = {}
     for item in items:

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from builder.containers import nvidia, slim
-from builder.containers.recipe import Order
-from builder.served import Served
+from builder.containers.order import Order
+from builder.repository.served import Served
 
 
 class Kind(Protocol):

@@ -9,10 +9,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from builder import images
-from builder.containers import context, recipe
-from builder.containers.recipe import Order
+from builder.containers import context, order
+from builder.containers.order import Order
 from builder.errors import ImageError
+from builder.triton import releases
 from builder.types import Report
 
 TOLD_LINES = 8
@@ -80,10 +80,10 @@ def _name_and_tag(reference: str) -> tuple[str, str | None]:
 
 def _pull_refusal(reference: str, reason: str) -> str:
     hint = f"check the name, and run: docker login && docker pull {reference}"
-    if images.of_reference(reference) and "/" not in reference:
+    if releases.of_reference(reference) and "/" not in reference:
         hint = (
-            f"NVIDIA's images have a registry's name in front, which {images.REGISTRY_VARIABLE} can hold, such as "
-            f"{images.REGISTRY_VARIABLE}=HOST/PATH; or have it pulled on this machine before"
+            f"NVIDIA's images have a registry's name in front, which {releases.REGISTRY_VARIABLE} can hold, such as "
+            f"{releases.REGISTRY_VARIABLE}=HOST/PATH; or have it pulled on this machine before"
         )
     return f"the image {reference} is not on this machine and cannot be pulled: {reason}; {hint}"
 
@@ -98,7 +98,7 @@ def python_of(client: Any, reference: str) -> str:
     except (APIError, ContainerError, OSError) as error:
         raise ImageError(f"{reference} has no python3 to start from: {_explained(error)}") from None
     found = str(said.decode(errors="replace").strip())
-    if not recipe.VERSION.fullmatch(found):
+    if not order.VERSION.fullmatch(found):
         raise ImageError(f"{reference} has a python3 that tells no version of Python 3: {found[:40]!r}")
     return found
 

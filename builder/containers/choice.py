@@ -6,11 +6,11 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from builder import advisories, images
 from builder.errors import ImageError
-from builder.hardware import Gpu
-from builder.images import Image
-from builder.served import Served, recorded
+from builder.machine.hardware import Gpu
+from builder.repository.served import Served, recorded
+from builder.triton import advisories, releases
+from builder.triton.releases import Image
 
 # Operator sets of ONNX are read from these versions on; the exporter writes IR version 10 with each.
 ONNXRUNTIME_OF_OPSET = {"18": "1.18"}
@@ -30,7 +30,7 @@ def choose(models: Sequence[Served], gpu: Gpu | None = None) -> Choice:
     So it has a sound batcher, and no published holes, if any that fits has: what was mended stays so in newer ones.
     `gpu` is the one that it will run on; None if that is not known, and then nothing is asked of it.
     """
-    objections = {image: [*_objections(image, models, gpu)] for image in reversed(images.IMAGES)}
+    objections = {image: [*_objections(image, models, gpu)] for image in reversed(releases.IMAGES)}
     fitting = [image for image, reasons in objections.items() if not reasons]
     if not fitting:
         raise ImageError(_refusal(objections))
@@ -56,7 +56,7 @@ def _objections(image: Image, models: Sequence[Served], gpu: Gpu | None) -> Iter
 
 def _objections_to(image: Image, model: Served) -> Iterator[str]:
     for version in recorded([model], "tensorrt_version") if model.backend == "tensorrt" else ():
-        if not images.same_tensorrt(version, image.tensorrt):
+        if not releases.same_tensorrt(version, image.tensorrt):
             yield f"has plans of TensorRT {version}, and the image has {image.tensorrt}"
     is_package = model.configs["network"].platform == "torch_aoti"
     for version in recorded([model], "torch_version") if model.backend == "pytorch" else ():
@@ -65,22 +65,22 @@ def _objections_to(image: Image, model: Served) -> Iterator[str]:
             yield f"was compiled against PyTorch {version}, and the image has {image.torch}"
         elif built > has:
             yield f"was written by PyTorch {version}, and the image's older {image.torch} may not read it"
-    if is_package and _order(image.tag) < _order(images.BATCHED_PACKAGES):
-        yield f"is an AOTInductor package, which Triton batches for from {images.BATCHED_PACKAGES} on"
+    if is_package and _order(image.tag) < _order(releases.BATCHED_PACKAGES):
+        yield f"is an AOTInductor package, which Triton batches for from {releases.BATCHED_PACKAGES} on"
     if model.backend == "onnxruntime" and _onnxruntime(image) < _least_onnxruntime(model):
         yield f"needs ONNX Runtime {_text(_least_onnxruntime(model))}, and the image has {image.onnxruntime}"
 
 
 def _objections_of(gpu: Gpu) -> Iterator[str]:
     """What CUDA 13, which is in every known image, does not run on."""
-    if _order(gpu.compute_capability) < _order(images.LEAST_CAPABILITY):
-        yield f"its CUDA runs on compute capability {images.LEAST_CAPABILITY} on, and this {gpu.name} has less"
+    if _order(gpu.compute_capability) < _order(releases.LEAST_CAPABILITY):
+        yield f"its CUDA runs on compute capability {releases.LEAST_CAPABILITY} on, and this {gpu.name} has less"
     branch = gpu.driver.split(".")[0]
-    if not branch.isdecimal() or int(branch) >= images.LEAST_DRIVER:
+    if not branch.isdecimal() or int(branch) >= releases.LEAST_DRIVER:
         return
-    is_compatible = int(branch) in images.COMPATIBLE_DRIVERS and images.DATA_CENTRE_GPUS.search(gpu.name)
+    is_compatible = int(branch) in releases.COMPATIBLE_DRIVERS and releases.DATA_CENTRE_GPUS.search(gpu.name)
     if not is_compatible:
-        yield f"its CUDA needs driver {images.LEAST_DRIVER} or newer, and {gpu.driver} is installed"
+        yield f"its CUDA needs driver {releases.LEAST_DRIVER} or newer, and {gpu.driver} is installed"
 
 
 def _reasons(image: Image, models: Sequence[Served], gpu: Gpu | None) -> Iterator[str]:
@@ -100,10 +100,10 @@ def _reasons(image: Image, models: Sequence[Served], gpu: Gpu | None) -> Iterato
 
 
 def _warnings(image: Image) -> Iterator[str]:
-    if _order(image.tag) < _order(images.SOUND_BATCHER):
+    if _order(image.tag) < _order(releases.SOUND_BATCHER):
         yield (
-            f"Triton before {images.SOUND_BATCHER} loses wake-ups in its batcher: bursts of requests may wait 500 ms; "
-            "build the models again for a newer image"
+            f"Triton before {releases.SOUND_BATCHER} loses wake-ups in its batcher: bursts of requests may wait 500 "
+            "ms; build the models again for a newer image"
         )
 
     if found := advisories.open_in(image.triton, advisories.CALLERS):
@@ -115,7 +115,7 @@ def _warnings(image: Image) -> Iterator[str]:
 
 def _onnxruntime(image: Image) -> tuple[int, ...]:
     """Of an image whose notes do not say: that of the newest one before it that does."""
-    known = [one.onnxruntime for one in images.IMAGES[: images.IMAGES.index(image) + 1] if one.onnxruntime]
+    known = [one.onnxruntime for one in releases.IMAGES[: releases.IMAGES.index(image) + 1] if one.onnxruntime]
     return _order(known[-1])
 
 
@@ -130,7 +130,7 @@ def _order(version: str) -> tuple[int, ...]:
 
 def _minor(version: str) -> tuple[int, ...]:
     """2.14 of 2.14.0a0+git and of 2.14.1: what of PyTorch decides whether files can be read."""
-    return _order(".".join(images.numbers(version, 2)))
+    return _order(".".join(releases.numbers(version, 2)))
 
 
 def _text(version: tuple[int, ...]) -> str:

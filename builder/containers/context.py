@@ -13,13 +13,15 @@ from typing import IO, Any
 
 import jinja2
 
-from builder import config, containers, lock, publish
-from builder.containers.recipe import USER, Order, labels
+from builder import containers
+from builder.containers.order import USER, Order, labels
 from builder.errors import ImageError
-from builder.images import HEALTH
-from builder.rendering import environment
-from builder.served import role_of
+from builder.repository import lock, publish
+from builder.repository.served import role_of
+from builder.triton import model_config
+from builder.triton.releases import HEALTH
 from builder.types import Report
+from builder.util.rendering import environment
 
 TEMPLATES = Path(__file__).parent.parent / "templates" / "containers"
 DOCKERFILE = "Dockerfile"
@@ -79,7 +81,7 @@ def copy_served(repository: Path, target: Path, copy: Copy = shutil.copyfile) ->
 
 def _copy_model(model: Path, target: Path, copy: Copy) -> None:
     target.mkdir()
-    versions = {str(version) for version in config.read(model / publish.CONFIG).version_policy.specific.versions}
+    versions = {str(version) for version in model_config.read(model / publish.CONFIG).version_policy.specific.versions}
     for entry in sorted(model.iterdir()):
         if entry.is_file():
             copy(entry, target / entry.name)

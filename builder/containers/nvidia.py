@@ -10,8 +10,8 @@ from typing import Any
 
 from builder import __version__
 from builder.containers import choice, packages
-from builder.containers.recipe import Order
-from builder.served import Served, requirements
+from builder.containers.order import Order
+from builder.repository.served import Served, requirements
 
 ENTRYPOINT = ("/opt/nvidia/nvidia_entrypoint.sh",)
 """Of NVIDIA's images: lays out the CUDA libraries for older drivers, then becomes its arguments."""

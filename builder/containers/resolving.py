@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from builder import advisories, images
 from builder.containers import building, choice, nvidia
-from builder.containers.recipe import BASE_NAME, FINGERPRINT, LABEL, TRITON, Order
-from builder.hardware import Gpu
-from builder.served import Served, requirements
+from builder.containers.order import BASE_NAME, FINGERPRINT, LABEL, TRITON, Order
+from builder.machine.hardware import Gpu
+from builder.repository.served import Served, requirements
+from builder.triton import advisories, releases
 from builder.types import Report
 
 DERIVED = "build-repo/tritonserver"
@@ -58,7 +58,7 @@ def _triton(image: str, labels: Mapping[str, str]) -> str | None:
         return labels[TRITON]
     if labels.get(LABEL) == "slim":
         return advisories.EMBEDDED
-    known = images.of_reference(image) or images.of_reference(labels.get(BASE_NAME, ""))
+    known = releases.of_reference(image) or releases.of_reference(labels.get(BASE_NAME, ""))
     return known.triton if known else None
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from builder.containers import packages
-from builder.containers.recipe import Order
-from builder.served import Served
+from builder.containers.order import Order
+from builder.repository.served import Served
 
 RUNTIMES = {"onnxruntime": "onnxruntime", "openvino": "openvino"}
 """pip's name of what runs a backend's models. PyTorch is not one of them: it alone takes gigabytes."""

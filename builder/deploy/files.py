@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from builder.errors import DeployError
-from builder.rendering import environment
+from builder.util.rendering import environment
 
 if TYPE_CHECKING:
     import jinja2

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from builder import advisories
-from builder.advisories import Judgement
 from builder.errors import DeployError
-from builder.images import REFERENCE, of_reference
+from builder.triton import advisories
+from builder.triton.advisories import Judgement
+from builder.triton.releases import REFERENCE, of_reference
 
 HINT = "name a tag that stays what it is, such as IMAGE:2026-05-04, or a digest, IMAGE@sha256:..."
 

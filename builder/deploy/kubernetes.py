@@ -18,7 +18,7 @@ from builder.deploy.image import pinned
 from builder.deploy.source import Fetch, Source, require_name
 from builder.deploy.variants import variants
 from builder.errors import DeployError
-from builder.served import Served, digest
+from builder.repository.served import Served, digest
 
 TEMPLATES = "kubernetes"
 LABEL_VALUE = re.compile(r"([A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?)?", re.ASCII)

@@ -9,7 +9,7 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-from builder.served import Served
+from builder.repository.served import Served
 
 MIB = 1024 * 1024
 GRACE_SECONDS = 30

@@ -11,8 +11,8 @@ from builder.deploy import sizing
 from builder.deploy.files import render as render_template
 from builder.deploy.image import pinned
 from builder.errors import DeployError
-from builder.images import HEALTH
-from builder.served import Served, digest
+from builder.repository.served import Served, digest
+from builder.triton.releases import HEALTH
 
 STACK, PROXY = "stack.yml", "haproxy.cfg"
 NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?")

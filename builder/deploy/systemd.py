@@ -17,7 +17,7 @@ from builder.deploy.files import render as _render
 from builder.errors import DeployError
 
 if TYPE_CHECKING:
-    from builder.served import Served
+    from builder.repository.served import Served
 
 PROGRAMS = ("build-repo", "repo-client")
 CONFIGURATION = "/etc/build-repo"

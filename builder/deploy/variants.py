@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from builder.errors import DeployError
-from builder.served import Served
+from builder.repository.served import Served
 
 CAPABILITY = re.compile(r"(\d+)\.(\d+)", re.ASCII)
 GPU_MAJOR, GPU_MINOR = "nvidia.com/gpu.compute.major", "nvidia.com/gpu.compute.minor"

@@ -14,7 +14,7 @@ from builder.exporters.quiet import quiet
 from builder.exporters.room import require_room
 from builder.exporters.scripted import refuse_scripted
 from builder.exporters.torch_run import as_predict, prepared_device
-from builder.hardware import cpu_computes, gpu, instruction_sets
+from builder.machine.hardware import cpu_computes, gpu, instruction_sets
 from builder.types import ExportRequest, Predict, Target
 
 if TYPE_CHECKING:

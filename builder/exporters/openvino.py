@@ -13,9 +13,9 @@ from builder.errors import ExportError
 from builder.exporters import torchscript
 from builder.exporters.memory import page_out_file
 from builder.exporters.quiet import quiet
-from builder.hardware import cpu_computes
-from builder.reasons import reason
+from builder.machine.hardware import cpu_computes
 from builder.types import NETWORK_INPUT, NETWORK_OUTPUT, ExportRequest, Images, Predict, Target
+from builder.util.reasons import reason
 
 if TYPE_CHECKING:
     import torch

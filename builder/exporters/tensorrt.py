@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from builder import hardware, images
+from builder.data.sets import PlanSettings
 from builder.errors import ExportError
 from builder.exporters import onnx, onnx_file, onnx_int8, plans, trtexec
 from builder.exporters.half import in_precision
-from builder.settings import PlanSettings
+from builder.machine import hardware
+from builder.triton import releases
 from builder.types import ExportRequest, Predict, Target
 
 FILENAME = "model.plan"
@@ -84,7 +85,7 @@ def _settings(target: Target) -> PlanSettings:
 
 
 def _image(settings: PlanSettings) -> str:
-    return settings.image or images.newest().reference()
+    return settings.image or releases.newest().reference()
 
 
 def export(request: ExportRequest, tools: Tools = HERE) -> dict[str, str]:

@@ -16,9 +16,9 @@ from builder.exporters.quiet import quiet
 from builder.exporters.room import require_room
 from builder.exporters.torch_run import as_predict, prepared_device, set_mantissa
 from builder.exporters.torchscript_file import make_reproducible
-from builder.hardware import cpu_computes
-from builder.reasons import place_of, reason
+from builder.machine.hardware import cpu_computes
 from builder.types import ExportRequest, Predict, Target
+from builder.util.reasons import place_of, reason
 
 if TYPE_CHECKING:
     import torch

@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from builder import engine, images
 from builder.errors import ExportError
 from builder.exporters.plans import Order, cache_file, read_cache, save_cache
+from builder.machine import docker
+from builder.triton import releases
 from builder.types import NETWORK_INPUT, NETWORK_OUTPUT, Predict
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ class Container:
 
 def connect() -> Any:
     """A client of this machine's Docker engine, which has answered. Raises ExportError."""
-    return engine.connect(ExportError)
+    return docker.connect(ExportError)
 
 
 def build(order: Order, image: str, gpu: str, connect: Callable[[], Any]) -> str:
@@ -109,7 +110,7 @@ def _run(job: Container, client: Any) -> tuple[int, str]:
     except ImageNotFound:
         raise ExportError(
             f"the image {job.image} is not on this machine; run: docker pull {job.image} (with the registry's name "
-            f"in front, which {images.REGISTRY_VARIABLE} or `tensorrt: {{image: ...}}` in the manifest can hold)"
+            f"in front, which {releases.REGISTRY_VARIABLE} or `tensorrt: {{image: ...}}` in the manifest can hold)"
         ) from None
     except (APIError, OSError) as error:
         raise ExportError(_engine_refusal(str(error))) from None
@@ -129,14 +130,14 @@ def _isolation(job: Container, client: Any) -> dict[str, Any]:
         "volumes": {str(job.folder.absolute()): {"bind": FOLDER, "mode": "rw"}},
         "working_dir": FOLDER,
         "network_disabled": True,
-        "user": "0:0" if engine.is_rootless(client) else f"{os.getuid()}:{os.getgid()}",
+        "user": "0:0" if docker.is_rootless(client) else f"{os.getuid()}:{os.getgid()}",
         "device_requests": [DeviceRequest(device_ids=[job.gpu], capabilities=[["gpu"]])],
     }
 
 
 def _engine_refusal(reason: str) -> str:
-    if engine.lacks_gpu_runtime(reason):
-        return f"Docker cannot give a container the GPU: {reason}; {engine.TOOLKIT}"
+    if docker.lacks_gpu_runtime(reason):
+        return f"Docker cannot give a container the GPU: {reason}; {docker.TOOLKIT}"
     return f"Docker's engine refused to run trtexec: {reason}"
 
 
@@ -149,7 +150,7 @@ def version_of(log: str, image: str) -> str:
     for pattern in VERSIONS:
         if found := pattern.search(log):
             return ".".join(str(int(part)) for part in ".".join(found.groups()).split("."))
-    known = images.of_reference(image)
+    known = releases.of_reference(image)
     return known.tensorrt if known else "unknown"
 
 

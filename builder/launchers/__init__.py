@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from builder.advisories import Advisory
 from builder.launchers import docker, embedded
+from builder.triton.advisories import Advisory
 from builder.types import Endpoints
 
 

@@ -16,9 +16,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from builder import advisories
-from builder.advisories import Advisory, Exposure, Judgement
 from builder.errors import LaunchError
+from builder.triton import advisories
+from builder.triton.advisories import Advisory, Exposure, Judgement
 
 if TYPE_CHECKING:
     from builder.launchers import LaunchOptions, ServerTls

@@ -9,8 +9,10 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from builder import config, hardware, images, publish
 from builder.errors import ConfigError, LaunchError
+from builder.machine import hardware
+from builder.repository import publish
+from builder.triton import model_config, releases
 
 PACKAGES = {"openvino": "openvino", "onnxruntime": "onnxruntime"}
 
@@ -62,7 +64,7 @@ def refuse_unloadable(repository: Path, machine: Machine = THIS) -> None:
 
 def _reasons(folder: Path, machine: Machine) -> Iterator[str]:
     try:
-        model = config.read(folder / publish.CONFIG)
+        model = model_config.read(folder / publish.CONFIG)
     except (OSError, ConfigError):
         return  # not a model, or one that the server will say more about
     facts = {key: value.string_value for key, value in model.parameters.items()}
@@ -93,7 +95,7 @@ def _plan_reasons(model: Any, facts: dict[str, str], machine: Machine) -> Iterat
     built, installed = facts.get("tensorrt_version", ""), machine.tensorrt_version()
     if installed is None:
         yield f"the Python package tensorrt is not installed, or lacks its libraries; {_tensorrt_remedy(built)}"
-    elif built and not images.same_tensorrt(built, installed):
+    elif built and not releases.same_tensorrt(built, installed):
         yield f"its plans are of TensorRT {built}, and {installed} is installed; {_tensorrt_remedy(built)}"
 
 
@@ -105,10 +107,10 @@ def _tensorrt_remedy(built: str) -> str:
 
 
 def _image_of(tensorrt: str) -> str:
-    image = images.with_tensorrt(tensorrt)
+    image = releases.with_tensorrt(tensorrt)
     if image is None:
         return f"an image of TensorRT {tensorrt}, though none of those known has it; or build it again"
-    if images.same_tensorrt(image.tensorrt, tensorrt):
+    if releases.same_tensorrt(image.tensorrt, tensorrt):
         return f"the image {image.reference()}, which has TensorRT {image.tensorrt}"
     return f"an image of TensorRT {tensorrt}; the nearest known, {image.reference()}, has {image.tensorrt}"
 

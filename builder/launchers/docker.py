@@ -20,16 +20,17 @@ from contextlib import closing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from builder import engine, hardware, lock
 from builder.containers import context, resolving
-from builder.containers.recipe import USER
+from builder.containers.order import USER
 from builder.containers.resolving import Resolved
 from builder.errors import EngineError, ImageError, LaunchError, ModelLoadError
-from builder.images import HEALTH
 from builder.launchers import access, cabinet, embedded
 from builder.launchers.certificates import require_usable
 from builder.launchers.embedded import DIRECT, GRACE_SECONDS, POLL_SECONDS, choose_ports
-from builder.served import Served, read_repository
+from builder.machine import docker, hardware
+from builder.repository import lock
+from builder.repository.served import Served, read_repository
+from builder.triton.releases import HEALTH
 
 if TYPE_CHECKING:
     from builder.launchers import ContainerOptions, LaunchOptions
@@ -61,7 +62,7 @@ def launch(repository: Path, options: LaunchOptions) -> ContainerServer:
     if options.tls:
         require_usable(options.tls)
     _require_sense(options.container)
-    client = engine.connect()
+    client = docker.connect()
     try:
         image = _image(client, models, options)
         server = ContainerServer(client, models, image, access.judged(options, image.triton))
@@ -288,8 +289,8 @@ class ContainerServer:
         return LaunchError(f"the container ended with status {status} before the server was ready; it said:\n{said}")
 
     def _refusal(self, reason: str) -> Exception:
-        if engine.lacks_gpu_runtime(reason):
-            return LaunchError(f"Docker cannot give a container the GPU: {reason}; {engine.TOOLKIT}")
+        if docker.lacks_gpu_runtime(reason):
+            return LaunchError(f"Docker cannot give a container the GPU: {reason}; {docker.TOOLKIT}")
         if "already allocated" in reason or "address already in use" in reason:
             return LaunchError(f"{reason}; choose another port with --http-port, --grpc-port or --metrics-port")
         if "Conflict" in reason and self.name in reason:
@@ -304,7 +305,7 @@ class ContainerServer:
 
 def user_of(client: Any) -> str:
     """UID:GID in the container: the caller's own, who can read the repository; never root's."""
-    if engine.is_rootless(client):
+    if docker.is_rootless(client):
         return "0:0"  # the caller itself, there
     return f"{os.getuid()}:{os.getgid()}" if os.getuid() else f"{USER}:{USER}"
 
@@ -345,7 +346,7 @@ def _wait_until_gone(client: Any, name: str) -> None:
 def stop(repository: Path | None = None, name: str | None = None) -> list[str]:
     """Stop the containers of a repository, that of a name, or all of ours; their names. Raises EngineError."""
     label = REPOSITORY_LABEL if repository is None else f"{REPOSITORY_LABEL}={repository.absolute()}"
-    with closing(engine.connect()) as client:
+    with closing(docker.connect()) as client:
         found = client.containers.list(all=True, ignore_removed=True, filters={"label": label})
         stopped = [one for one in found if name in (None, one.name) and stop_container(client, one.id)]
     for one in stopped:

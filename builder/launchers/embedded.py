@@ -20,12 +20,13 @@ import urllib.request
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from builder import advisories, signals
 from builder.errors import LaunchError, ModelLoadError, ServerEnded
 from builder.launchers import access, guard, needs, regions, sharing, workers
 from builder.launchers.certificates import require_usable
 from builder.launchers.compatibility import refuse_unloadable
 from builder.launchers.runtime import PYTHON_BACKEND, Runtime, ensembles, make_runtime
+from builder.machine import signals
+from builder.triton import advisories
 from builder.types import Endpoints
 
 if TYPE_CHECKING:

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from builder import config
 from builder.errors import ConfigError
 from builder.launchers import sharing
+from builder.triton import model_config
 
 BYTES = {"BOOL": 1, "UINT8": 1, "INT8": 1, "UINT16": 2, "INT16": 2, "FP16": 2, "BF16": 2, "INT64": 8, "FP64": 8}
 USUAL_BYTES = 4
@@ -31,7 +31,7 @@ def of(models: Path) -> Needs:
 
 def _of(path: Path) -> Needs | None:
     try:
-        model = config.read(path)
+        model = model_config.read(path)
     except (OSError, ConfigError):
         return None  # the server will say what is wrong with it
     if model.platform == "ensemble":

@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from builder import config, publish
 from builder.errors import ConfigError
+from builder.repository import publish
+from builder.triton import model_config
 
 LOOK_SECONDS = 2.0
 MOST_NAMED = 5
@@ -29,7 +30,7 @@ def _versions(path: Path) -> tuple[int, ...]:
     try:
         if b'"ensemble"' not in path.read_bytes():  # most are not, and parsing takes a millisecond
             return ()
-        found = config.read(path)
+        found = model_config.read(path)
     except (OSError, ConfigError):
         return ()
     is_ours = found.parameters[publish.ROLE].string_value == "ensemble"

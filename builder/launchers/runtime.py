@@ -15,10 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from builder import config, lock, resources
 from builder.errors import ConfigError, LaunchError
 from builder.launchers import access, needs, sharing
 from builder.launchers.snapshot import Snapshot
+from builder.machine import cores
+from builder.repository import lock
+from builder.triton import model_config
 
 RUNTIMES = Path(__file__).parent.parent / "runtimes"
 CONFIG = "config.pbtxt"
@@ -158,7 +160,7 @@ def _asked_at_once(models: Path) -> dict[str, int]:
     """The largest batch that an ensemble asks of each of its steps."""
     largest: dict[str, int] = {}
     for folder in ensembles(models):
-        ensemble = config.read(folder / CONFIG)
+        ensemble = model_config.read(folder / CONFIG)
         for step in ensemble.ensemble_scheduling.step:
             largest[step.model_name] = max(largest.get(step.model_name, 1), ensemble.max_batch_size)
     return largest
@@ -173,7 +175,7 @@ def _compile_steps(models: Path) -> None:
 
 def _adapt_config(path: Path, largest: int | None) -> None:
     try:
-        model = config.read(path)
+        model = model_config.read(path)
     except (OSError, ConfigError):
         return  # the server will say what is wrong with it
     before = model.SerializeToString()
@@ -185,7 +187,7 @@ def _adapt_config(path: Path, largest: int | None) -> None:
         model.platform = ""
     if model.SerializeToString() != before:
         path.unlink()  # a long one is a link
-        path.write_text(config.to_text(model), encoding="utf-8")
+        path.write_text(model_config.to_text(model), encoding="utf-8")
 
 
 def _lower(model: Any, largest: int) -> None:
@@ -204,7 +206,7 @@ def ensembles(models: Path) -> list[Path]:
 
 def _is_ensemble(path: Path) -> bool:
     try:
-        return bool(config.read(path).platform == "ensemble")
+        return bool(model_config.read(path).platform == "ensemble")
     except (OSError, ConfigError):
         return False
 
@@ -233,7 +235,7 @@ def _environment(folder: Path, wheel: Path) -> dict[str, str]:
     """The stub takes its packages from the first python3 on PATH, so this environment's comes first."""
     libraries = [str(folder / "lib"), str(wheel / "nvidia_pytriton.libs"), os.environ.get("LD_LIBRARY_PATH", "")]
     # Threads that spin for long take the cores from the other steps of the same server.
-    defaults = {} if "OMP_WAIT_POLICY" in os.environ else {resources.SPIN: resources.SPINS}
+    defaults = {} if "OMP_WAIT_POLICY" in os.environ else {cores.SPIN: cores.SPINS}
     own = {
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
         "LD_LIBRARY_PATH": os.pathsep.join(filter(None, libraries)),

@@ -9,8 +9,8 @@ import inspect
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from builder.data.recipe import PreprocessRecipe
 from builder.networks import weights
-from builder.recipe import PreprocessRecipe
 from builder.types import Network, NetworkFacts, NetworkRequest
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import Any
 from builder.errors import NetworkError
 from builder.networks import making, weights
 from builder.types import Network, NetworkFacts, NetworkRequest
-from builder.usercode import border, call, is_callable_name, load_callable
+from builder.util.usercode import border, call, is_callable_name, load_callable
 
 DEFAULT_WEIGHTS: str | None = None
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from builder.errors import WeightsError
 from builder.networks import making
 from builder.networks.state_files import SHOWN_KEYS, Saved, shortened
-from builder.reasons import reason
+from builder.util.reasons import reason
 
 if TYPE_CHECKING:
     import torch

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
 from builder.errors import NetworkError, WeightsError
-from builder.usercode import border
+from builder.util.usercode import border
 
 if TYPE_CHECKING:
     import torch

@@ -10,9 +10,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from builder.data.recipe import recipe_from_transforms
 from builder.errors import WeightsError
 from builder.networks import state_files, weights
-from builder.recipe import recipe_from_transforms
 from builder.types import Network, NetworkFacts, NetworkRequest, WeightsSource
 
 if TYPE_CHECKING:

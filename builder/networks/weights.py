@@ -15,12 +15,12 @@ from builder.networks import making, state_files
 from builder.networks.fitting import fit
 from builder.networks.state_files import WAYS_OUT, Saved
 from builder.types import Network, NetworkRequest, WeightsSource
-from builder.usercode import border
+from builder.util.usercode import border
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from builder.recipe import PreprocessRecipe
+    from builder.data.recipe import PreprocessRecipe
 
 READ_AS = "weights_read"
 """Fact of the config: what was done to understand the file, where that was not all plain."""

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import get_args
 
-from builder import labels, networks
+from builder import networks
+from builder.data import labels
 from builder.exporters import EXPORTERS
-from builder.manifest import FILE_PATTERN, NAME_PATTERN, ManifestFile, ModelSpec
+from builder.manifest.models import FILE_PATTERN, NAME_PATTERN, ManifestFile, ModelSpec
 from builder.schemas.parts import GIVEN, OWN_CALLABLE, Schema, of_model, said, when, whole_recipe
 
 DEVICES: tuple[str, ...] = get_args(ModelSpec.model_fields["device"].annotation)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from builder.recipe import PreprocessRecipe
+from builder.data.recipe import PreprocessRecipe
 from builder.training.config import Augment
 
 if TYPE_CHECKING:

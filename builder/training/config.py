@@ -19,12 +19,12 @@ from pydantic import (
     model_validator,
 )
 
-from builder import documents
+from builder.data.labels import is_text
+from builder.data.recipe import RecipeOverrides, resolved
+from builder.data.sets import Labels, Text, UserPath, UserText
 from builder.errors import ManifestError
-from builder.labels import is_text
-from builder.recipe import RecipeOverrides, resolved
-from builder.settings import Labels, Text, UserPath, UserText
-from builder.usercode import is_callable_name
+from builder.util import documents
+from builder.util.usercode import is_callable_name
 
 Probability = Annotated[StrictFloat, Field(ge=0, le=1)]
 Positive = Annotated[StrictFloat, Field(gt=0)]

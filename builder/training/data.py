@@ -8,9 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from builder.data.recipe import PreprocessRecipe
 from builder.errors import DataError
-from builder.recipe import PreprocessRecipe
-from builder.resources import granted_cores
+from builder.machine.cores import granted_cores
 
 if TYPE_CHECKING:
     import torch

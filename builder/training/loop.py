@@ -9,11 +9,11 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from builder.errors import BuilderError, TrainingError
-from builder.reasons import reason
 from builder.training.config import TrainingConfig
 from builder.training.data import Batches, decoded, mixed
 from builder.training.machine import Machine
 from builder.training.student import set_learning
+from builder.util.reasons import reason
 
 if TYPE_CHECKING:
     import torch

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from builder.errors import TrainingError
-from builder.resources import granted_cores
+from builder.machine.cores import granted_cores
 from builder.training.config import TrainingConfig
 
 if TYPE_CHECKING:

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from builder import __version__
-from builder.card import Card, absolute, card_path, relative
+from builder.data.images import spread
+from builder.data.recipe import PreprocessRecipe
+from builder.networks.card import Card, absolute, card_path, relative
 from builder.networks.weights import file_sha256
-from builder.pictures import spread
-from builder.recipe import PreprocessRecipe
 from builder.training import checkpoint, records
 from builder.training.config import Run
 from builder.training.data import Split

@@ -12,16 +12,16 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
 
-from builder import signals
+from builder.data.recipe import PreprocessRecipe
 from builder.errors import DataError, ManifestError, TrainingError
-from builder.recipe import PreprocessRecipe
+from builder.machine import signals
 from builder.training import augment, checkpoint, data, datasets, loop, products, records, student
 from builder.training.config import Run
 from builder.training.data import Batches, Examples, Pictures, Split
 from builder.training.loop import Job, Progress, Sums
 from builder.training.machine import Machine, machine
 from builder.training.student import Student
-from builder.usercode import undone
+from builder.util.usercode import undone
 
 if TYPE_CHECKING:
     from torch import nn

@@ -8,15 +8,15 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from builder import networks
+from builder.data.recipe import PreprocessRecipe, resolved
 from builder.errors import NetworkError
-from builder.manifest import parse_weights
+from builder.manifest.models import parse_weights
 from builder.networks.making import settled
 from builder.networks.outputs import described
 from builder.networks.state_files import shortened
-from builder.recipe import PreprocessRecipe, resolved
 from builder.training.config import Run
 from builder.types import Network, NetworkRequest, WeightsSource
-from builder.usercode import border, load_callable
+from builder.util.usercode import border, load_callable
 
 if TYPE_CHECKING:
     import torch

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from builder.labels import SETS
+from builder.data.labels import SETS
 from builder.networks.lenet import RECIPE, lenet
 from builder.networks.weights import read_state
 from client import Classified, Client

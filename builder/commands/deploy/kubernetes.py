@@ -84,7 +84,7 @@ def kubernetes(
     from builder.containers import slim
     from builder.deploy import files, kubernetes, source
     from builder.deploy.image import judged
-    from builder.served import read_intact
+    from builder.repository.served import read_intact
 
     how = source.How(repository_secret, repository_endpoint, fetch_image or source.FETCH_IMAGE, fetch_command)
     origin = source.choose(repository_uri, repository_claim, repository_baked, how)

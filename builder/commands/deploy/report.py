@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from builder.commands.output import print_json, say
 
 if TYPE_CHECKING:
-    from builder.advisories import Judgement
     from builder.deploy.files import Outcome
+    from builder.triton.advisories import Judgement
 
 
 def report(outcome: Outcome, folder: Path, as_json: bool, judged: Judgement, following: str = "") -> None:

@@ -45,7 +45,7 @@ def swarm(
     from builder.deploy.files import write
     from builder.deploy.image import judged
     from builder.deploy.swarm import STACK, Options, render
-    from builder.served import read_intact
+    from builder.repository.served import read_intact
 
     options = Options(
         image,

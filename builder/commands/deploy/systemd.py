@@ -64,12 +64,12 @@ def systemd(
     as_json: Json = False,
 ) -> None:
     """Hardened units for the embedded server and the gateway."""
-    from builder.advisories import EMBEDDED
     from builder.commands.deploy.report import report
     from builder.deploy.files import write
     from builder.deploy.systemd import Environment, Gateway, Options, Ports, render, this_environment
     from builder.launchers import LaunchOptions, access
-    from builder.served import read_intact
+    from builder.repository.served import read_intact
+    from builder.triton.advisories import EMBEDDED
 
     before = Gateway(
         gateway_model, gateway_host, gateway_port, gateway_drain, gateway_key_file, gateway_tls_cert, gateway_tls_key

@@ -9,7 +9,7 @@ from builder.errors import ManifestError
 from builder.training.config import Data
 from builder.training.data import Split
 from builder.training.datasets import callables, digits, fashion_mnist, image_folder
-from builder.usercode import is_callable_name
+from builder.util.usercode import is_callable_name
 
 
 class Dataset(Protocol):

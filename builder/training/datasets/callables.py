@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 from builder.errors import DataError
 from builder.training.config import Data
 from builder.training.data import Pictures, Split, as_mode, from_file, stratified
-from builder.usercode import call, load_callable
+from builder.util.usercode import call, load_callable
 
 if TYPE_CHECKING:
     from PIL import Image
 
-    from builder.recipe import PreprocessRecipe
+    from builder.data.recipe import PreprocessRecipe
 
 
 def load(data: Data, base: Path, seed: int) -> Split:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from builder import labels
+from builder.data import labels
 from builder.errors import DataError
 from builder.training.config import Data
 from builder.training.data import Pictures, Split, as_mode, stratified

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.error import URLError
 
-from builder import labels
+from builder.data import labels
 from builder.errors import DataError
 from builder.training.config import Data
 from builder.training.data import Pictures, Split, as_mode
@@ -24,7 +24,7 @@ from builder.training.data import Pictures, Split, as_mode
 if TYPE_CHECKING:
     from PIL import Image
 
-    from builder.recipe import PreprocessRecipe
+    from builder.data.recipe import PreprocessRecipe
 
 DEFAULT_ROOT = Path("~/.cache/torch/datasets")
 # Where torchvision and its users put them, below the root.

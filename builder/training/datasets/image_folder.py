@@ -6,9 +6,9 @@ import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
+from builder.data.images import images_below
+from builder.data.labels import is_text
 from builder.errors import DataError
-from builder.labels import is_text
-from builder.pictures import images_below
 from builder.training.config import Data
 from builder.training.data import Pictures, Split, from_file, stratified
 

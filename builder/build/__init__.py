@@ -1,0 +1,1 @@
+"""From an entry of the manifest to a published model."""

@@ -1,0 +1,1 @@
+"""One network in all formats and precisions, side by side."""

@@ -1,0 +1,1 @@
+"""Sets of samples, and what is done to them before a network sees them."""

@@ -1,0 +1,1 @@
+"""Where builds run: in processes of this machine, or on a Ray cluster."""

@@ -1,0 +1,115 @@
+"""What a node needs of an entry's files: packed by content, and laid out there as they lie here."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from builder.build.entry import Plan
+from builder.build.portable import names_callable, portable, relative
+from builder.data.images import find
+from builder.data.sets import ImageSet
+from builder.errors import ManifestError
+from builder.executors.ray.storage import Storage
+from builder.networks.card import card_path
+from builder.repository import lock
+from builder.util.usercode import is_callable_name
+from builder.util.usercode.files import imported_files
+
+
+@dataclass(frozen=True)
+class Item:
+    place: str
+    """As seen from the manifest's folder."""
+    sha256: str
+
+    @staticmethod
+    def key_of(sha256: str) -> str:
+        return f"objects/{sha256}"
+
+
+@dataclass(frozen=True)
+class Parcel:
+    plan: Plan
+    """Its paths are relative to the manifest's folder."""
+    base: str
+    """That folder, on the machine that packed it."""
+    items: tuple[Item, ...]
+
+
+def pack(plan: Plan, storage: Storage, also: Sequence[str], known: set[str]) -> Parcel:
+    """Put the entry's files into the storage, each content once: `known` are those there. Raises BuilderError."""
+    base = plan.manifest.path.parent
+    digests = lock.hashed(sorted(set(_files(plan, also))))
+    for path, digest in digests.items():
+        if digest not in known:
+            storage.put_file(path, Item.key_of(digest))
+            known.add(digest)
+    items = tuple(Item(_place(path, base), digest) for path, digest in digests.items())
+    return Parcel(replace(plan, spec=portable(plan)), str(base.resolve()), items)
+
+
+def unpack(parcel: Parcel, storage: Storage, root: Path) -> Plan:
+    """The plan for this machine, where all files lie below `root`, by the paths that they have on the other."""
+    base = root / parcel.base.lstrip("/")
+    base.mkdir(parents=True)
+    for item in parcel.items:
+        storage.get_file(Item.key_of(item.sha256), Path(os.path.normpath(base / item.place)), item.sha256)
+    plan = parcel.plan
+    weights = plan.weights
+    if weights.path:
+        weights = replace(weights, path=base / str(plan.spec.weights))
+    return replace(plan, weights=weights, manifest=replace(plan.manifest, path=base / plan.manifest.path.name))
+
+
+def _place(path: Path, base: Path) -> str:
+    """As seen from the manifest's folder, by the names that the manifest gives, links or not."""
+    return relative(str(path.relative_to(base) if path.is_relative_to(base) else path), base)
+
+
+def _files(plan: Plan, also: Sequence[str]) -> Iterator[Path]:
+    """Those that are there; the build itself says what is missing."""
+    base, spec = plan.manifest.path.parent, plan.spec
+    named = [*_code(spec.network, base)]
+    if plan.weights.path:
+        named += [plan.weights.path, card_path(plan.weights.path)]
+    if spec.labels_file:
+        named += [plan.manifest.resolve(spec.labels_file)]
+    for images in (spec.images, spec.calibration):
+        if images:
+            named += _images(images, base)
+    for text in also:
+        named += _also(text, base)
+    return (path for path in named if path.is_file())
+
+
+def _images(images: ImageSet, base: Path) -> Iterator[Path]:
+    """The pictures that are used of a folder; of a callable, its code."""
+    if names_callable(images.data, base):
+        yield from _code(images.data, base)
+    elif (base / Path(images.data).expanduser()).is_dir():
+        yield from (Path(picture.name) for picture in find(images, base))
+
+
+def _code(name: str, base: Path) -> Iterator[Path]:
+    """The file of a callable, or the module beside the manifest, with what they import of the user's own."""
+    if not is_callable_name(name):
+        return
+    place = name.rpartition(":")[0]
+    top = base / place.partition(".")[0]
+    if place.endswith(".py"):
+        files = [base / place]
+    else:
+        files = [*top.rglob("*.py")] if top.is_dir() else [top.with_suffix(".py")]
+    for file in files:
+        yield from imported_files(file, base)
+
+
+def _also(text: str, base: Path) -> Iterator[Path]:
+    """A file, or all files of a folder, that the user's code opens by itself."""
+    path = base / Path(text).expanduser()
+    if not path.exists():
+        raise ManifestError(f"{path}, to be packed along, does not exist; paths of --pack are relative to the manifest")
+    yield from (path, *path.rglob("*"))

@@ -1,0 +1,1 @@
+"""models.yaml: what is asked for."""

@@ -1,0 +1,258 @@
+"""Whether an artifact computes what its network computes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from builder.data.images import Evaluation
+from builder.data.sets import Tolerance
+from builder.errors import VerificationError
+from builder.types import Check, Predict, WorstImage
+from builder.util.reasons import reason
+
+if TYPE_CHECKING:
+    import torch
+
+# Untrained and saturated networks give nearly the same probabilities for every image, so that an
+# artifact that ignored its input could pass an absolute limit. It cannot pass the two that are relative
+# to the difference that the images themselves make: both are about 1 for it. The first looks at the
+# worst of all; the second at the whole, which is what can be asked of rounded arithmetic.
+LIMITS = {
+    precision: Tolerance.model_validate(values)
+    for precision, values in {
+        "fp32": {"max_abs_error": 1e-5, "relative_error": 0.05, "top1_agreement": 1, "accuracy_loss": 0},
+        "fp16": {"max_abs_error": 0.02, "noise": 0.1, "top1_agreement": 0.99, "accuracy_loss": 0.005},
+        "bf16": {"max_abs_error": 0.1, "noise": 0.3, "top1_agreement": 0.97, "accuracy_loss": 0.01},
+        "int8": {"max_abs_error": 0.5, "noise": 0.75, "top1_agreement": 0.9, "accuracy_loss": 0.01},
+    }.items()
+}
+"""What each precision may cost if the manifest does not say otherwise."""
+
+BUILT_IN = (
+    "It was converted with a batch of 2. If that is what is built in, by a loop over the images of a batch, by "
+    "int(x.shape[0]) or by a reshape that does not keep the images apart, let forward() compute on the whole batch at "
+    "once, such as with x.flatten(1); another `format:` may fit it"
+)
+
+# Log-probabilities are compared where float32 still resolves them.
+LOG_FLOOR = 1e-6
+LOG_NOISE = 1e-5
+# Two classes as near as this are a tie to rounded arithmetic: either is the answer. To fp32 there are none.
+TIE = 1e-3
+WORST = 3
+FEW = 4
+UNTRACED = 3
+"""A batch size that no network is converted at (that is 2); tried with the images in another company and order."""
+
+
+def limits(precision: str, changes: Tolerance) -> Tolerance:
+    """The precision's own limits with those that the manifest sets."""
+    return LIMITS[precision].model_copy(update=changes.model_dump(exclude_unset=True))
+
+
+def batch_sizes(max_batch_size: int) -> tuple[int, ...]:
+    return tuple(sorted({min(size, max_batch_size) for size in (1, 2, UNTRACED, max_batch_size)}))
+
+
+def outputs(predict: Predict, images: Evaluation, sizes: tuple[int, ...]) -> list[torch.Tensor]:
+    """Probabilities [images, classes] at each batch size: all images at the largest, the first few at others."""
+    import torch
+
+    few = torch.cat(list(images.batches(1, FEW)))
+    *smaller, largest = sizes
+    rows = [_backwards(predict, few, size) if size == UNTRACED else in_batches(predict, few, size) for size in smaller]
+    return [*rows, torch.cat([predict(batch).clone() for batch in images.batches(largest)])]
+
+
+def in_batches(predict: Predict, images: torch.Tensor, size: int) -> torch.Tensor:
+    """Rows for [images, C, H, W], `size` at a time. What predict() does to its input in place, others do not see."""
+    import torch
+
+    return torch.cat([predict(batch.clone()).clone() for batch in images.split(size)])  # type: ignore[no-untyped-call]
+
+
+def _backwards(predict: Predict, images: torch.Tensor, size: int) -> torch.Tensor:
+    """The same rows, with the last image asked for first, so that each is in another place, beside others."""
+    return in_batches(predict, images.flip(0), size).flip(0)
+
+
+def held(predict: Predict, classes: int, what: str) -> Predict:
+    """The artifact, held to what its config will say: float32 [B, classes]. Raises VerificationError."""
+    import torch
+
+    def checked(batch: torch.Tensor) -> torch.Tensor:
+        count = len(batch)
+        try:
+            rows = predict(batch)
+        except Exception as error:  # a runtime's own errors: the artifact is at fault whatever they are
+            raise VerificationError(
+                f"{what} fails on {_batch(count)}: {reason(error).rstrip('.')}. {BUILT_IN}"
+            ) from error
+        if rows.dtype != torch.float32 or rows.shape != (count, classes):
+            raise VerificationError(
+                f"{what} gives {_form(rows)} for {_batch(count)}, and its config would promise float32 "
+                f"[{count}, {classes}]. {BUILT_IN}"
+            )
+        return rows
+
+    return checked
+
+
+def _batch(count: int) -> str:
+    return f"a batch of {count} image{'s' if count > 1 else ''}"
+
+
+def _form(rows: torch.Tensor) -> str:
+    return f"{str(rows.dtype).removeprefix('torch.')} {list(rows.shape)}"
+
+
+def compare(
+    references: list[torch.Tensor],
+    results: list[torch.Tensor],
+    sizes: tuple[int, ...],
+    images: Evaluation,
+    precision: str = "fp32",
+) -> Check:
+    """The figures of one artifact; `references` and `results` come from `outputs`."""
+    import torch
+
+    tie = 0 if precision == "fp32" else TIE
+
+    reference, result = torch.cat(references).double(), torch.cat(results).double()
+    errors = (reference - result).abs()
+    truths = images.classes
+    return Check(
+        batch_sizes=sizes,
+        images=len(images),
+        max_abs_error=errors.max().item(),
+        mean_abs_error=errors.mean().item(),
+        relative_error=_relative_error(reference, result),
+        noise=_noise(reference, result),
+        top1_agreement=_agreement(reference, result, 1, tie),
+        top5_agreement=_agreement(reference, result, 5, tie),
+        network_accuracy=_accuracy(references[-1], truths),
+        artifact_accuracy=_accuracy(results[-1], truths),
+        worst=_worst(references[-1], results[-1], images),
+    )
+
+
+def _relative_error(reference: torch.Tensor, result: torch.Tensor) -> float:
+    logs, errors = _logarithms(reference, result)
+    spread = (logs.amax(0) - logs.amin(0)).max()
+    error = errors.max()
+    return 0.0 if error == 0 else (error / spread).item()
+
+
+def _noise(reference: torch.Tensor, result: torch.Tensor) -> float:
+    logs, errors = _logarithms(reference, result)
+    signal = (logs - logs.mean(0)).square().mean().sqrt()
+    error = errors.square().mean().sqrt()
+    return 0.0 if error == 0 else (error / signal).item()
+
+
+def _logarithms(reference: torch.Tensor, result: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """The reference's log-probabilities, and the result's errors in them, as far as float32 resolves them."""
+    logs, others = reference.clamp_min(LOG_FLOOR).log(), result.clamp_min(LOG_FLOOR).log()
+    return logs, ((logs - others).abs() - LOG_NOISE).clamp_min(0)
+
+
+def _agreement(reference: torch.Tensor, result: torch.Tensor, first: int, tie: float) -> float:
+    """Share of rows for which the reference's answer, or one that ties with it, is among the result's first."""
+    found = result.topk(min(first, result.shape[1]), dim=1).indices
+    best = reference.amax(1, keepdim=True)
+    agrees = (reference.gather(1, found) >= best - tie).any(1)
+    return agrees.double().mean().item()
+
+
+def _accuracy(rows: torch.Tensor, truths: tuple[int | None, ...]) -> float | None:
+    known = [(i, truth) for i, truth in enumerate(truths) if truth is not None]
+    if not known:
+        return None
+    found = rows.argmax(1).tolist()
+    right = [found[i] == truth for i, truth in known]
+    return float(sum(right) / len(right))
+
+
+def _worst(reference: torch.Tensor, result: torch.Tensor, images: Evaluation) -> tuple[WorstImage, ...]:
+    errors = (reference - result).abs().amax(1).nan_to_num(nan=2.0)
+    worst = errors.topk(min(WORST, len(errors))).indices.tolist()
+    expected, found = reference.max(1), result.max(1)
+    return tuple(
+        WorstImage(
+            image=images.views[i].name,
+            error=errors[i].item(),
+            expected=int(expected.indices[i]),
+            expected_probability=expected.values[i].item(),
+            found=int(found.indices[i]),
+            found_probability=found.values[i].item(),
+        )
+        for i in worst
+    )
+
+
+def require(check: Check, allowed: Tolerance, what: str, labels: tuple[str, ...] | None = None) -> None:
+    """Raise VerificationError, with the figures and the worst images, unless `check` holds."""
+    failures = _failures(check, allowed)
+    if not failures:
+        return
+    sizes = ", ".join(str(size) for size in check.batch_sizes)
+    worst = "\n".join(f"  {_described(image, labels)}" for image in check.worst)
+    raise VerificationError(
+        f"{what} does not compute what the network computes: {'; '.join(failures)}; {check.images} images "
+        f"at batch sizes {sizes}, mean error {check.mean_abs_error:.2e}. Nothing was published. The worst images:\n"
+        f"{worst}\n"
+        "If that is too strict for the precision, `tolerance:` sets the limits. At fp32 a forward() that branches on "
+        "data or on the batch size is the usual cause; another `format:` may fit it"
+    )
+
+
+def _failures(check: Check, allowed: Tolerance) -> list[str]:
+    """So written that NaN fails."""
+    failures = []
+    for key, text in (
+        ("max_abs_error", "probabilities differ by up to"),
+        ("mean_abs_error", "probabilities differ on average by"),
+        ("relative_error", "the largest error, as a share of what the images change, is"),
+        ("noise", "the noise, as a share of what the images change, is"),
+    ):
+        value, limit = getattr(check, key), getattr(allowed, key)
+        if limit is not None and not value <= limit:
+            failures.append(f"{text} {value:.2e} (limit {limit:.3g})")
+    for key, text in (("top1_agreement", "top-1 agrees"), ("top5_agreement", "the answer is among the first five")):
+        value, limit = getattr(check, key), getattr(allowed, key)
+        if limit is not None and not value >= limit:
+            failures.append(f"{text} on {value:.1%} of the images (limit {limit:.1%})")
+    return failures + _lost_accuracy(check, allowed.accuracy_loss)
+
+
+def _lost_accuracy(check: Check, limit: float | None) -> list[str]:
+    if limit is None or check.network_accuracy is None or check.artifact_accuracy is None:
+        return []
+    loss = check.network_accuracy - check.artifact_accuracy
+    if loss <= limit + 1e-9:  # differences of shares are not exact
+        return []
+    figures = f"{check.network_accuracy:.2%} to {check.artifact_accuracy:.2%}"
+    return [f"accuracy falls from {figures}, by {loss:.2%} (limit {limit:.2%})"]
+
+
+def _described(image: WorstImage, labels: tuple[str, ...] | None) -> str:
+    def name(number: int) -> str:
+        return labels[number] if labels else f"class {number}"
+
+    return (
+        f"{image.image}: network {name(image.expected)} {image.expected_probability:.4f}, "
+        f"artifact {name(image.found)} {image.found_probability:.4f}, error {image.error:.2e}"
+    )
+
+
+def require_probabilities(reference: torch.Tensor, name: str) -> None:
+    """Raise VerificationError unless [B, classes] rows are finite and sum to 1."""
+    import torch
+
+    if not torch.isfinite(reference).all():
+        raise VerificationError(
+            f"{name}: the network itself gives NaN or infinite probabilities on real images; its weights are "
+            "damaged, or the recipe is not the one it was trained with"
+        )
+    if (reference.sum(1) - 1).abs().max() > 1e-3 or reference.min() < 0:
+        raise VerificationError(f"{name}: with `activation: none` the network must give probabilities itself")

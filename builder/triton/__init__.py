@@ -1,0 +1,1 @@
+"""What Triton itself knows: model configurations, releases, and the holes in them."""
