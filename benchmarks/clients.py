@@ -26,9 +26,10 @@ from pathlib import Path
 
 import numpy as np
 
-from builder.build.run import build_repository, plan
+from builder.build.run import build_repository, resolve
 from builder.data.images import SAMPLES
-from builder.launchers import LAUNCHERS, LaunchOptions
+from builder.launchers import LAUNCHERS
+from builder.launchers.options import LaunchOptions
 from builder.manifest.models import load_manifest
 from client import Client
 from client.batch.run import Question, Table, classify_into
@@ -72,7 +73,7 @@ def serving(networks: list[str]) -> Iterator[str]:
             entries.append(f"  pool{size}: {{{entry}}}\n")
         manifest = Path(folder, "models.yaml")
         manifest.write_text("models:\n" + "".join(entries))
-        build_repository(plan(load_manifest(manifest)), Path(folder, "repository"))
+        build_repository(resolve(load_manifest(manifest)), Path(folder, "repository"))
         ports = LaunchOptions(http_port=0, grpc_port=0, metrics_port=0)
         with LAUNCHERS["embedded"].launch(Path(folder, "repository"), ports) as server:
             yield server.endpoints.grpc

@@ -21,9 +21,10 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
-from builder.build.run import build_repository, plan
+from builder.build.run import build_repository, resolve
 from builder.data.images import SAMPLES
-from builder.launchers import LAUNCHERS, LaunchOptions
+from builder.launchers import LAUNCHERS
+from builder.launchers.options import LaunchOptions
 from builder.machine.hardware import cpu_computes
 from builder.manifest.models import load_manifest
 from client import Client
@@ -56,7 +57,7 @@ def served(
     home.mkdir()
     entry = f"{{network: {network}, weights: random, format: {format_name}, precision: {precision}"
     (home / "models.yaml").write_text(f"models:\n  bench: {entry}, calibration: {SAMPLES}}}\n")
-    outcome = build_repository(plan(load_manifest(home / "models.yaml")), home / "repository")
+    outcome = build_repository(resolve(load_manifest(home / "models.yaml")), home / "repository")
     for failure in outcome.failed:
         raise failure.error
     options = LaunchOptions(http_port=0, grpc_port=0, metrics_port=0)

@@ -19,9 +19,10 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from builder.build.run import build_repository, plan
+from builder.build.run import build_repository, resolve
 from builder.data.images import SAMPLES
-from builder.launchers import LAUNCHERS, LaunchOptions
+from builder.launchers import LAUNCHERS
+from builder.launchers.options import LaunchOptions
 from builder.manifest.models import load_manifest
 from client import AsyncClient
 
@@ -58,7 +59,7 @@ def serving(networks: list[str]) -> Iterator[tuple[str, str]]:
     with tempfile.TemporaryDirectory() as folder:
         manifest = Path(folder, "models.yaml")
         manifest.write_text("models:\n" + "".join(f"  {network}: {{weights: random}}\n" for network in networks))
-        build_repository(plan(load_manifest(manifest)), Path(folder, "repository"))
+        build_repository(resolve(load_manifest(manifest)), Path(folder, "repository"))
         ports = LaunchOptions(http_port=0, grpc_port=0, metrics_port=0)
         with LAUNCHERS["embedded"].launch(Path(folder, "repository"), ports) as server:
             command = [sys.executable, "-m", "client.cli", "gateway", "--port", "0", "--json"]

@@ -20,11 +20,12 @@ import numpy as np
 import torch
 import tritonclient.grpc as triton
 
-from builder.build.run import build_repository, plan
+from builder.build.run import build_repository, resolve
 from builder.data.images import SAMPLES
 from builder.data.recipe import PreprocessRecipe
 from builder.exporters import EXPORTERS
-from builder.launchers import LAUNCHERS, LaunchOptions
+from builder.launchers import LAUNCHERS
+from builder.launchers.options import LaunchOptions
 from builder.machine.cores import granted_cores
 from builder.manifest.models import load_manifest
 from builder.steps import PREPROCESSORS
@@ -62,7 +63,7 @@ def measure(network: str, format_name: str, rounds: int, batches: int) -> dict[s
         manifest = Path(folder, "models.yaml")
         manifest.write_text(f"models:\n  bench: {{network: {network}, weights: random, format: {format_name}}}\n")
         repository = Path(folder, "repository")
-        outcome = build_repository(plan(load_manifest(manifest)), repository)
+        outcome = build_repository(resolve(load_manifest(manifest)), repository)
         (built,) = outcome.built
         options = LaunchOptions(http_port=0, grpc_port=0, metrics_port=0)
         with LAUNCHERS["embedded"].launch(repository, options) as server:

@@ -9,25 +9,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     import torch
+    from pydantic import BaseModel
 
     from builder.data.recipe import PreprocessRecipe
-    from builder.data.sets import PlanSettings
-
-# NVIDIA's libtorch backend matches an input by the name of forward()'s argument, and an output by
-# `<name>__<index>`; the other formats take whatever names they are given. These satisfy all.
-NETWORK_INPUT = "INPUT__0"
-NETWORK_OUTPUT = "OUTPUT__0"
-IMAGE_INPUT = "IMAGE"
-PROBABILITIES_OUTPUT = "PROBABILITIES"
-
-
-@dataclass(frozen=True)
-class TensorSpec:
-    """One tensor of a served model; `shape` leaves out the batch dimension."""
-
-    name: str
-    data_type: str
-    shape: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -96,8 +80,8 @@ class Target:
     threads: int = 1
     """CPU threads within an operator."""
     max_batch_size: int = 8
-    plan: PlanSettings | None = None
-    """How a TensorRT plan is built, and thereby what can read it back; None: the defaults."""
+    options: BaseModel | None = None
+    """The format's own keys of the entry, of the exporter's OPTIONS; None: the defaults."""
 
     def __str__(self) -> str:
         return f"{self.precision} on the {self.device.upper()}"

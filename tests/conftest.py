@@ -12,11 +12,12 @@ import pytest
 from fake_triton import FakeTriton, serving
 from filelock import FileLock
 
-from builder.build.run import build_repository, plan
+from builder.build.run import build_repository, resolve
 from builder.data.images import SAMPLES
 from builder.data.recipe import PreprocessRecipe
 from builder.exporters import EXPORTERS
-from builder.launchers import LAUNCHERS, LaunchOptions
+from builder.launchers import LAUNCHERS
+from builder.launchers.options import LaunchOptions
 from builder.machine import cores
 from builder.manifest.models import load_manifest
 from builder.types import BuiltModel, Endpoints, Target
@@ -87,7 +88,8 @@ def write_manifest(folder: Path, text: str) -> Path:
 
 def build(folder: Path, text: str, repository: Path | None = None) -> list[BuiltModel]:
     """Build a manifest's text; the first failure is raised."""
-    outcome = build_repository(plan(load_manifest(write_manifest(folder, text))), repository or folder / "repository")
+    entries = resolve(load_manifest(write_manifest(folder, text)))
+    outcome = build_repository(entries, repository or folder / "repository")
     for failure in outcome.failed:
         raise failure.error
     return outcome.built

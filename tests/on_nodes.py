@@ -25,7 +25,7 @@ def telling(job: Job) -> Built | BuilderError:
 
 def hand_made(job: Job) -> Built | BuilderError:
     """A repository with a file in the place of a plan: what is tested is its way, not its content."""
-    name = job.parcel.plan.name
+    name = job.parcel.entry.name
     gpu, capability = GPUS[job.key.rpartition("-")[2]]
     with tempfile.TemporaryDirectory() as folder:
         publish_plan(Path(folder) / "repository", name, gpu=gpu, capability=capability)

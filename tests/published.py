@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from builder.repository import publish
+from builder.repository import layout, publish, staging
 from builder.triton import model_config
-from builder.types import TensorSpec
+from builder.triton.signature import TensorSpec
 
 FACTS = {
     "network": "resnet18",
@@ -27,7 +27,7 @@ def publish_model(
     files: dict[str, bytes] | None = None,
     backend: str = "tensorrt",
     platform: str = "",
-    filename: str = publish.NO_PLAN,
+    filename: str = layout.NO_PLAN,
     by_capability: dict[str, str] | None = None,
     labels: Sequence[str] | None = ("cat", "dog"),
     classes: int = 2,
@@ -60,7 +60,7 @@ def publish_model(
             queue=shown,
             warmup="photo-1",
             warmup_batches=[1],
-            parameters=facts | {publish.ROLE: "network"},
+            parameters=facts | {layout.ROLE: "network"},
         )
 
     def render_ensemble(own: str, version: int) -> str:
@@ -74,28 +74,28 @@ def publish_model(
             version=version,
             preprocess={"model": step, "version": 1, "input": "IMAGE", "output": "PIXELS"},
             network={"model": own, "version": version, "input": "INPUT__0", "output": "OUTPUT__0"},
-            parameters=facts | {publish.ROLE: "ensemble"},
+            parameters=facts | {layout.ROLE: "ensemble"},
         )
 
-    with publish.staging(repository) as staged:
+    with staging.staging(repository) as staged:
         for role in ("network", "ensemble"):
-            version = staged / role / publish.VERSION_FOLDER
+            version = staged / role / layout.VERSION_FOLDER
             version.mkdir(parents=True)
             if labels:
                 (version / "labels.txt").write_text("".join(f"{label}\n" for label in labels))
         for file, content in (files or {}).items():
-            (staged / "network" / publish.VERSION_FOLDER / file).write_bytes(content)
-        (staged / "network" / publish.WARMUP_FOLDER).mkdir()
-        (staged / "network" / publish.WARMUP_FOLDER / "photo-1").write_bytes(b"pixels")
+            (staged / "network" / layout.VERSION_FOLDER / file).write_bytes(content)
+        (staged / "network" / layout.WARMUP_FOLDER).mkdir()
+        (staged / "network" / layout.WARMUP_FOLDER / "photo-1").write_bytes(b"pixels")
         publish.publish(
             repository,
             _step(staged / "preprocess", step, recipe),
-            publish.StagedNetwork(network, staged / "network", render_network),
-            publish.StagedEnsemble(name, staged / "ensemble", render_ensemble),
+            staging.StagedNetwork(network, staged / "network", render_network),
+            staging.StagedEnsemble(name, staged / "ensemble", render_ensemble),
         )
 
 
-def _step(folder: Path, name: str, recipe: str) -> publish.StagedStep:
+def _step(folder: Path, name: str, recipe: str) -> staging.StagedStep:
     (folder / "1").mkdir(parents=True)
     (folder / "1" / "model.py").write_text("# preprocesses")
     text = model_config.render(
@@ -107,10 +107,10 @@ def _step(folder: Path, name: str, recipe: str) -> publish.StagedStep:
         queue=model_config.QueuePolicy(),
         threads=1,
         warmup="photo",
-        parameters={publish.ROLE: "preprocess", "recipe": recipe},
+        parameters={layout.ROLE: "preprocess", "recipe": recipe},
     )
-    (folder / publish.CONFIG).write_text(text)
-    return publish.StagedStep(name, folder)
+    (folder / layout.CONFIG).write_text(text)
+    return staging.StagedStep(name, folder)
 
 
 def publish_plan(
@@ -125,7 +125,7 @@ def publish_plan(
     """A TensorRT model as a machine with that GPU builds it."""
     content = plan if plan is not None else f"plan for {gpu}".encode()
     of_gpu = {"gpu": gpu, "compute_capability": capability, "driver": f"driver of {gpu}"}
-    filename = publish.plan_filename(capability)
+    filename = layout.plan_filename(capability)
     publish_model(
         repository,
         name,

@@ -20,7 +20,7 @@ from conftest import build, write_manifest
 
 from builder.data.images import SAMPLES
 from builder.errors import BuilderError
-from builder.repository import publish
+from builder.repository import staging
 from builder.types import Endpoints
 from client import Client
 
@@ -144,7 +144,7 @@ def by_another_user(folder: Path, repository: Path) -> None:
     if os.geteuid():
         weights(folder, repository)  # nobody else can be had
         return
-    opened = [folder, repository, publish.staging_root(repository)]
+    opened = [folder, repository, staging.staging_root(repository)]
     subprocess.run(["chmod", "-R", "a+rwX", *opened], check=True, timeout=60)
     write_manifest(folder, "models:\n" + entry(seed="6"))
     done = _run(BY_ANOTHER, folder, repository, NOBODY)

@@ -7,6 +7,7 @@ from typing import Any
 
 from builder.repository import lock
 from builder.triton import model_config
+from builder.util import hashing
 
 OF_ONE_BUILD = ("built_at",)
 
@@ -15,7 +16,7 @@ def content(repository: Path) -> dict[str, Any]:
     """All of a repository's files, by path: digests, and configs as messages without the time of the build."""
     found: dict[str, Any] = {}
     for folder in sorted(path for path in repository.iterdir() if path.is_dir()):
-        for name, digest in lock.digests(folder).items():
+        for name, digest in hashing.digests(folder).items():
             found[f"{folder.name}/{name}"] = _config(folder / name) if name.endswith("config.pbtxt") else digest
     for name, model in lock.read(repository).items():
         for number, version in model.versions.items():

@@ -13,8 +13,9 @@ import pytest
 from conftest import build
 from tools import missing
 
-from builder.launchers import LaunchOptions, ServerTls, access
+from builder.launchers import access
 from builder.launchers.access import Addresses
+from builder.launchers.options import LaunchOptions, ServerTls
 from builder.triton import advisories, releases
 from builder.triton.advisories import (
     ADVISORIES,

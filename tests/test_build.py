@@ -9,7 +9,7 @@ from conftest import VARIANTS, build, model_of, write_manifest
 from PIL import Image
 
 from builder import networks
-from builder.build.run import build_repository, plan
+from builder.build.run import build_repository, resolve
 from builder.commands.build import build as build_command
 from builder.data.images import SAMPLES, evaluation, find
 from builder.errors import BuilderError, ExportError, ManifestError, VerificationError, WeightsError
@@ -147,7 +147,7 @@ def test_branches_on_shape_are_no_branches_on_content(tmp_path: Path) -> None:
 def test_one_failure_leaves_the_others(tmp_path: Path) -> None:
     path = tmp_path / "models.yaml"
     path.write_text("models:\n  bad: {network: lenet, weights: none.pth}\n  good: {network: lenet, weights: random}\n")
-    outcome = build_repository(plan(load_manifest(path)), tmp_path / "repository")
+    outcome = build_repository(resolve(load_manifest(path)), tmp_path / "repository")
     assert [failure.name for failure in outcome.failed] == ["bad"]
     assert [model.name for model in outcome.built] == ["good"]
     assert (tmp_path / "repository" / "good").exists()

@@ -28,15 +28,15 @@ from same import content
 from tools import missing, needs
 from waiting import until
 
-from builder.build.entry import Plan
-from builder.build.run import build_repository, plan
+from builder.build.entry import Entry
+from builder.build.run import build_repository, resolve
 from builder.errors import ClusterError, ExportError, ManifestError, NetworkError, WeightsError
 from builder.executors.ray import Options, build_on_cluster, worker
 from builder.executors.ray.parcels import pack
 from builder.executors.ray.storage import Storage, run_in
 from builder.executors.ray.tasks import Node, tasks_of
 from builder.manifest.models import load_manifest
-from builder.repository import lock, publish
+from builder.repository import lock, staging
 from builder.triton import model_config
 
 ROOT = Path(__file__).parent.parent
@@ -44,9 +44,9 @@ RECIPE = "preprocess: {channels: 3, resize: 40, crop: 32}"
 TENSORRT = "{weights: random, format: tensorrt, device: gpu, precision: fp16}"
 
 
-def plans_of(folder: Path, text: str) -> list[Plan]:
+def plans_of(folder: Path, text: str) -> list[Entry]:
     shutil.copy(NETWORKS.parent / "ending.py", folder)
-    return plan(load_manifest(write_manifest(folder, text)))
+    return resolve(load_manifest(write_manifest(folder, text)))
 
 
 # Without a cluster: what is packed and shipped, and what each task asks for
@@ -384,7 +384,7 @@ def test_node_that_is_killed_mid_build_changes_nothing(nodes: Nodes, tmp_path: P
     assert content(tmp_path / "clustered") == content(tmp_path / "local")
     assert lock.problems(tmp_path / "clustered") == []
     assert list((tmp_path / "storage").iterdir()) == []
-    assert [path.name for path in publish.staging_root(tmp_path / "clustered").iterdir()] == ["lock"]
+    assert [path.name for path in staging.staging_root(tmp_path / "clustered").iterdir()] == ["lock"]
 
 
 @pytest.mark.ray
@@ -487,7 +487,7 @@ def test_interrupted_it_ends_its_tasks_and_leaves_nothing(nodes: Nodes, tmp_path
     assert messages == ""
     assert list((tmp_path / "storage").iterdir()) == []
     assert not list((tmp_path / "model_repository").iterdir())
-    assert [path.name for path in publish.staging_root(tmp_path / "model_repository").iterdir()] == ["lock"]
+    assert [path.name for path in staging.staging_root(tmp_path / "model_repository").iterdir()] == ["lock"]
     until(lambda: not Path(f"/proc/{begun.read_text()}").exists(), 30)
 
 

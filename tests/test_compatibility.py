@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from published import publish_model, publish_plan
 
 from builder.errors import LaunchError
-from builder.launchers import LAUNCHERS, LaunchOptions
+from builder.launchers import LAUNCHERS
 from builder.launchers.compatibility import Machine, refuse_unloadable
+from builder.launchers.options import LaunchOptions
 from builder.machine.hardware import Gpu
 
 H100 = Gpu("NVIDIA H100", "9.0", "580.95")

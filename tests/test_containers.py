@@ -23,7 +23,8 @@ from builder import containers
 from builder.containers import choice, context, make, packages, resolving
 from builder.containers.order import BASE_NAME, Order, labels
 from builder.errors import ImageError, LaunchError, ModelLoadError, RepositoryError, ServerEnded
-from builder.launchers import LAUNCHERS, ContainerOptions, LaunchOptions, access, embedded
+from builder.launchers import LAUNCHERS, access, embedded
+from builder.launchers.options import ContainerOptions, LaunchOptions
 from builder.machine.hardware import Gpu
 from builder.repository.served import read_repository, requirements
 from builder.triton import releases

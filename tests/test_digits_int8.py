@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from conftest import VARIANTS
 
-from builder.build.run import build_repository, plan
+from builder.build.run import build_repository, resolve
 from builder.manifest.models import load_manifest
 from builder.triton import model_config
 
@@ -30,7 +30,7 @@ def test_int8_loses_at_most_half_a_point(format_name: str, trained: Path) -> Non
     manifest = trained / f"{format_name}.yaml"
     text = (trained / "digits_int8.yaml").read_text(encoding="utf-8")
     manifest.write_text(text.replace("format: openvino", f"format: {format_name}"), encoding="utf-8")
-    outcome = build_repository(plan(load_manifest(manifest)), trained / format_name)
+    outcome = build_repository(resolve(load_manifest(manifest)), trained / format_name)
     for failure in outcome.failed:
         raise failure.error
     (check,) = [model.check for model in outcome.built]

@@ -37,8 +37,9 @@ from builder.containers import building, make
 from builder.containers.building import BuiltImage
 from builder.data.images import SAMPLES
 from builder.errors import EngineError, ImageError, LaunchError, ModelLoadError, RepositoryError
-from builder.launchers import LAUNCHERS, ContainerOptions, LaunchOptions, ServerTls, access, workers
+from builder.launchers import LAUNCHERS, access, workers
 from builder.launchers.docker import default_name
+from builder.launchers.options import ContainerOptions, LaunchOptions, ServerTls
 from builder.repository.served import read_repository
 from builder.triton import releases
 from client import Client, ClientError, Tls

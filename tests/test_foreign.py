@@ -17,7 +17,7 @@ from conftest import write_manifest
 from torch import nn
 
 from builder import networks
-from builder.build.run import build_repository, plan
+from builder.build.run import build_repository, resolve
 from builder.errors import ExportError, NetworkError, WeightsError
 from builder.exporters import onnx, torchscript
 from builder.manifest.models import load_manifest
@@ -493,7 +493,7 @@ def test_a_working_folder_that_it_leaves_is_not_the_repositorys(nets: Path, monk
     write(nets, moves=MOVES)
     Path("elsewhere").mkdir()
     text = f"models: {{m: {{network: 'moves.py:Moves', weights: random, {SMALL}}}}}"
-    outcome = build_repository(plan(load_manifest(write_manifest(nets, text))), Path("repository"))
+    outcome = build_repository(resolve(load_manifest(write_manifest(nets, text))), Path("repository"))
     assert [model.name for model in outcome.built] == ["m"]
     assert (nets / "repository/m").is_dir()
     assert not list(Path("elsewhere").iterdir())
@@ -521,7 +521,7 @@ def test_lazy_modules_are_made_by_one_image(nets: Path) -> None:
     torch.save(lazy.state_dict(), nets / "w.pt")
     entries = {"r": "random", "i": "included", "f": "w.pt"}
     text = "".join(f"  {k}: {{network: 'net.py:Lazy', weights: {w}, {SMALL}}}\n" for k, w in entries.items())
-    outcome = build_repository(plan(load_manifest(write_manifest(nets, f"models:\n{text}"))), nets / "repository")
+    outcome = build_repository(resolve(load_manifest(write_manifest(nets, f"models:\n{text}"))), nets / "repository")
     assert [model.name for model in outcome.built] == list(entries)
     assert describe(f"{nets}/net.py:Lazy", (3, 8, 8)).parameters == sum(p.numel() for p in lazy.parameters())
 
@@ -560,7 +560,7 @@ def test_what_a_mask_chooses_is_no_branch_on_content(nets: Path) -> None:
 
 def test_a_network_that_ends_the_program_leaves_the_others(nets: Path) -> None:
     text = "".join(f"  {name}: {{network: 'net.py:{name}', weights: random, {SMALL}}}\n" for name in ("Exits", "Small"))
-    outcome = build_repository(plan(load_manifest(write_manifest(nets, f"models:\n{text}"))), nets / "repository")
+    outcome = build_repository(resolve(load_manifest(write_manifest(nets, f"models:\n{text}"))), nets / "repository")
     assert [model.name for model in outcome.built] == ["Small"]
     (failure,) = outcome.failed
     assert isinstance(failure.error, ExportError)

@@ -15,11 +15,12 @@ from processes import started
 from same import content
 from waiting import until
 
-from builder.build.run import Outcome, build_repository, plan
+from builder.build.run import Outcome, build_repository, resolve
 from builder.errors import NetworkError, WeightsError, WorkerError
 from builder.executors.processes import build_in_processes
 from builder.manifest.models import load_manifest
-from builder.repository import lock, publish
+from builder.repository import lock, staging
+from builder.util import hashing
 
 SMALL = "network: small.py:small, preprocess: {channels: 3, resize: 40, crop: 32}, weights: random"
 MANIFEST = f"""models:
@@ -45,7 +46,7 @@ def figures(outcome: Outcome) -> list[object]:
 
 def test_same_as_in_one_process(tmp_path: Path) -> None:
     path = write(tmp_path, MANIFEST)
-    plans = plan(load_manifest(path))
+    plans = resolve(load_manifest(path))
     lines: list[str] = []
     serial = build_repository(plans, tmp_path / "serial")
     parallel = build_in_processes(plans, tmp_path / "parallel", 2, lines.append)
@@ -66,10 +67,10 @@ def test_export_holds_nothing_of_its_process_or_folder(format_name: str, tmp_pat
     for name in ("first", "second"):
         entry = "network: ending.py:with_a_head, weights: included, preprocess: {channels: 3, resize: 40, crop: 32}"
         path = write(tmp_path / name, f"models:\n  m: {{{entry}, format: {format_name}}}\n")
-        outcome = build_repository(plan(load_manifest(path)), tmp_path / name / "repository")
+        outcome = build_repository(resolve(load_manifest(path)), tmp_path / name / "repository")
         assert not outcome.failed
         artifact = tmp_path / name / "repository" / f"m_{format_name}" / "1"
-        digests.append({file: digest for file, digest in lock.digests(artifact).items() if file != "config.pbtxt"})
+        digests.append({file: digest for file, digest in hashing.digests(artifact).items() if file != "config.pbtxt"})
     assert digests[0] == digests[1]
 
 
@@ -81,7 +82,7 @@ def test_process_that_dies_is_one_clear_failure(tmp_path: Path) -> None:
         "  lenet: {weights: random}\n"
         "  leaves: {network: ending.py:leaving, weights: included, preprocess: {channels: 3, resize: 40, crop: 32}}\n",
     )
-    outcome = build_in_processes(plan(load_manifest(path)), tmp_path / "repository", 2)
+    outcome = build_in_processes(resolve(load_manifest(path)), tmp_path / "repository", 2)
     assert [model.name for model in outcome.built] == ["lenet"]
     killed, leaves = outcome.failed
     assert (killed.name, leaves.name) == ("killed", "leaves")
@@ -115,7 +116,7 @@ def test_interrupted_it_ends_its_processes_and_leaves_nothing(number: signal.Sig
     assert "Traceback" not in messages
     assert not any(alive(int(file.read_text())) for file in begun)
     assert not list((tmp_path / "model_repository").iterdir())
-    assert [path.name for path in publish.staging_root(tmp_path / "model_repository").iterdir()] == ["lock"]
+    assert [path.name for path in staging.staging_root(tmp_path / "model_repository").iterdir()] == ["lock"]
 
 
 def test_command_line(tmp_path: Path) -> None:

@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 from torch import nn
 
-from builder.build.entry import Plan, plan, resolve_labels
-from builder.build.portable import built_from, portable
+from builder.build.entry import Entry, resolve, resolve_labels
+from builder.build.portable import portable
+from builder.build.provenance import built_from
 from builder.data.labels import SETS
 from builder.data.recipe import PreprocessRecipe
 from builder.errors import ManifestError
@@ -23,10 +24,10 @@ SOME = {
 }
 
 
-def planned(folder: Path, labels: str) -> Plan:
+def planned(folder: Path, labels: str) -> Entry:
     path = folder / "models.yaml"
     path.write_text(f"models:\n  m:\n    network: lenet\n    weights: random\n    labels: {labels}\n", encoding="utf-8")
-    return plan(load_manifest(path))[0]
+    return resolve(load_manifest(path))[0]
 
 
 @pytest.mark.parametrize("name", SETS)

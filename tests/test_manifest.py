@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from builder.build.entry import plan
+from builder.build.entry import resolve
 from builder.errors import ManifestError, WeightsError
 from builder.manifest.models import ModelSpec, load_manifest
 
@@ -24,7 +24,7 @@ def test_bad_manifest_is_refused_with_file_line_and_key(path: Path) -> None:
     """The first line of each file says what the message must hold, in parts."""
     expected = path.read_text(encoding="utf-8").splitlines()[0].removeprefix("# ").split(" | ")
     with pytest.raises(ManifestError) as caught:
-        plan(load_manifest(path))
+        resolve(load_manifest(path))
     message = str(caught.value)
     assert message.startswith(f"{path}:")
     for part in expected:
@@ -34,7 +34,7 @@ def test_bad_manifest_is_refused_with_file_line_and_key(path: Path) -> None:
 def test_two_lines_are_an_entry(tmp_path: Path) -> None:
     manifest = load_manifest(written(tmp_path, "models:\n  alexnet:\n    network: alexnet\n"))
     assert manifest.models["alexnet"] == ModelSpec(network="alexnet")
-    (only,) = plan(manifest)
+    (only,) = resolve(manifest)
     assert (only.weights.kind, only.weights.name) == ("named", "DEFAULT")
 
 
@@ -44,13 +44,13 @@ def test_a_name_alone_is_an_entry(tmp_path: Path) -> None:
 
 def test_paths_are_relative_to_the_manifest(tmp_path: Path) -> None:
     manifest = load_manifest(written(tmp_path, "models:\n  lenet: {weights: runs/best.pth}\n"))
-    (only,) = plan(manifest)
+    (only,) = resolve(manifest)
     assert only.weights.path == tmp_path / "runs/best.pth"
 
 
 def test_weights_option_overrides_every_entry(tmp_path: Path) -> None:
     manifest = load_manifest(written(tmp_path, "models:\n  alexnet:\n  lenet: {weights: a.pth, seed: 7}\n"))
-    assert [(p.weights.kind, p.weights.seed) for p in plan(manifest, weights="random")] == [
+    assert [(p.weights.kind, p.weights.seed) for p in resolve(manifest, weights="random")] == [
         ("random", 0),
         ("random", 7),
     ]
@@ -59,7 +59,7 @@ def test_weights_option_overrides_every_entry(tmp_path: Path) -> None:
 def test_unknown_selection_names_what_there_is(tmp_path: Path) -> None:
     manifest = load_manifest(written(tmp_path, "models:\n  alexnet:\n"))
     with pytest.raises(ManifestError, match="no model 'vgg16'; it has alexnet"):
-        plan(manifest, ["vgg16"])
+        resolve(manifest, ["vgg16"])
 
 
 def test_missing_file_says_how_to_name_one(tmp_path: Path) -> None:
@@ -87,9 +87,9 @@ def test_names_are_as_long_as_folders_may_be(entry: str, length: int, tmp_path: 
     """Of the network, whose name is the longest of the three, with a version that it may get one day."""
     longest = "n" * (255 - length)
     entry += "network: lenet, weights: random, calibration: images"
-    assert plan(load_manifest(written(tmp_path, f"models: {{{longest}: {{{entry}}}}}")))
+    assert resolve(load_manifest(written(tmp_path, f"models: {{{longest}: {{{entry}}}}}")))
     with pytest.raises(ManifestError, match=r"models.nnn.* too long by 1:"):
-        plan(load_manifest(written(tmp_path, f"models: {{{longest}n: {{{entry}}}}}")))
+        resolve(load_manifest(written(tmp_path, f"models: {{{longest}n: {{{entry}}}}}")))
 
 
 @given(st.text(max_size=200))
@@ -101,7 +101,7 @@ def test_any_text_is_a_manifest_or_a_manifest_error(tmp_path_factory: pytest.Tem
 
 
 def test_shipped_manifest_can_be_planned() -> None:
-    assert plan(load_manifest(ROOT / "models.yaml"))
+    assert resolve(load_manifest(ROOT / "models.yaml"))
 
 
 def test_weights_that_are_still_to_be_trained_are_told(tmp_path: Path) -> None:
@@ -109,8 +109,8 @@ def test_weights_that_are_still_to_be_trained_are_told(tmp_path: Path) -> None:
     with pytest.raises(
         WeightsError, match=r"models.yaml:2: models.mine.weights: .*best.safetensors does not exist; train"
     ):
-        plan(load_manifest(path))
+        resolve(load_manifest(path))
     (tmp_path / "runs/mine").mkdir(parents=True)
     (tmp_path / "runs/mine/best.safetensors").touch()
     with pytest.raises(WeightsError, match=r"best.card.json is not beside it.*give network:"):
-        plan(load_manifest(path))
+        resolve(load_manifest(path))

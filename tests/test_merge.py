@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from published import FACTS, publish_model, publish_plan
 
 from builder.errors import MergeError, PublishError, RepositoryError
-from builder.repository import publish
+from builder.repository import layout, staging
 from builder.repository.merge import merge_repositories
 from builder.triton import model_config
 
@@ -43,8 +43,8 @@ def plans(repository: Path, name: str = "m") -> dict[str, bytes]:
     network = model_config.read(repository / step.model_name / "config.pbtxt")
     version = repository / step.model_name / str(step.model_version)
     assert network.version_policy.specific.versions == [step.model_version]
-    assert network.default_model_filename == publish.NO_PLAN
-    assert not (version / publish.NO_PLAN).exists()
+    assert network.default_model_filename == layout.NO_PLAN
+    assert not (version / layout.NO_PLAN).exists()
     assert {file.name for file in version.glob("*.plan")} == set(network.cc_model_filenames.values())
     return {capability: (version / file).read_bytes() for capability, file in network.cc_model_filenames.items()}
 
@@ -202,7 +202,7 @@ def test_refused_and_nothing_changed(case: str, tmp_path: Path) -> None:
     assert message in str(caught.value)
     assert str(sources[1]) in str(caught.value)
     assert tree(tmp_path / "out") == before
-    assert [path.name for path in publish.staging_root(tmp_path / "out").iterdir()] == ["lock"]
+    assert [path.name for path in staging.staging_root(tmp_path / "out").iterdir()] == ["lock"]
 
 
 @pytest.mark.parametrize(

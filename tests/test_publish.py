@@ -15,7 +15,7 @@ from conftest import build, write_manifest
 from published import publish_model
 
 from builder.errors import PublishError
-from builder.repository import lock, publish
+from builder.repository import layout, lock, staging
 from builder.triton import model_config
 
 FIRST = "models:\n  m: {network: lenet, weights: random, labels: [a, b, c, d, e, f, g, h, i, j]}\n"
@@ -171,7 +171,7 @@ def kill_at_each_rename(script: str, source: Path, repository: Path) -> None:
     assert not any(model.between for model in recorded.values())
     for name, model in recorded.items():
         assert set(model.versions) == {p.name for p in (repository / name).iterdir() if p.name.isdecimal()}
-    assert [p.name for p in publish.staging_root(repository).iterdir()] == ["lock"]
+    assert [p.name for p in staging.staging_root(repository).iterdir()] == ["lock"]
 
 
 @pytest.fixture(scope="module")
@@ -303,7 +303,7 @@ def served_by(repository: Path, name: str) -> list[str]:
     """The steps that the ensemble names, and what they are."""
     steps = model_config.read(repository / name / "config.pbtxt").ensemble_scheduling.step
     models = [model_config.read(repository / step.model_name / "config.pbtxt") for step in steps]
-    return [model.parameters[publish.ROLE].string_value for model in models]
+    return [model.parameters[layout.ROLE].string_value for model in models]
 
 
 def test_no_model_is_published_over_anothers_network(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from editors import KINDS, ROOT, complaints, kind_of, parsed, schema
 from ruamel.yaml.error import YAMLError
 
 from builder import networks
-from builder.build.entry import plan
+from builder.build.entry import resolve
 from builder.errors import BuilderError
 from builder.manifest.models import load_manifest
 from builder.schemas import SCHEMAS
@@ -59,7 +59,7 @@ SHOWN = [*blocks(), *(pytest.param(path, path.read_text(encoding="utf-8"), id=pa
 def load(kind: str, path: Path) -> None:
     """As the commands do before they begin. Raises BuilderError."""
     if kind == "models":
-        plan(load_manifest(path))
+        resolve(load_manifest(path))
         return
     run = load_run(path, {})
     try:

@@ -30,7 +30,8 @@ from tritonclient.utils import InferenceServerException
 
 from builder.data.images import SAMPLES
 from builder.errors import LaunchError, RepositoryError
-from builder.launchers import LAUNCHERS, LaunchOptions, ServerTls, access
+from builder.launchers import LAUNCHERS, access
+from builder.launchers.options import LaunchOptions, ServerTls
 from builder.types import Endpoints
 from client import Client, NotAllowed, ServerUnavailable, Tls, endpoint
 

@@ -33,8 +33,9 @@ from builder.data.images import SAMPLES
 from builder.data.recipe import PreprocessRecipe
 from builder.errors import LaunchError, ModelLoadError, ServerEnded
 from builder.exporters import EXPORTERS
-from builder.launchers import LAUNCHERS, LaunchOptions
+from builder.launchers import LAUNCHERS
 from builder.launchers.embedded import has_gpu
+from builder.launchers.options import LaunchOptions
 from builder.steps import proof
 from builder.triton import model_config
 from builder.types import Endpoints, Target

@@ -24,13 +24,14 @@ from onnx import TensorProto
 from tools import which
 from torch import nn
 
-from builder.data.sets import PlanSettings
 from builder.errors import EngineError, ExportError
 from builder.exporters import plans, tensorrt, trtexec
+from builder.exporters.settings import PlanSettings
 from builder.machine import docker
 from builder.machine.hardware import Gpu
 from builder.networks.classifier import as_classifier
-from builder.types import NETWORK_INPUT, NETWORK_OUTPUT, ExportRequest, Target
+from builder.triton.signature import NETWORK_INPUT, NETWORK_OUTPUT
+from builder.types import ExportRequest, Target
 
 H100 = Gpu("NVIDIA H100", "9.0", "580.95", "GPU-0123")
 SHAPE = (3, 32, 32)
@@ -51,7 +52,7 @@ def images(count: int = 16) -> torch.Tensor:
 
 
 def request(path: Path, precision: str = "fp32", settings: PlanSettings | None = None) -> ExportRequest:
-    target = Target(precision, "gpu", max_batch_size=8, plan=settings)
+    target = Target(precision, "gpu", max_batch_size=8, options=settings)
     return ExportRequest(network(), images(2), path, target, images().split(1))
 
 
@@ -545,7 +546,7 @@ def runs(folder: Path, command: list[str]) -> tuple[int, str]:
 def test_plan_is_read_back_by_trtexec(batch: int, tmp_path: Path) -> None:
     (tmp_path / "model.plan").write_bytes(b"a plan")
     engine = FakeDocker(runs)
-    predict = tensorrt.load(tmp_path / "model.plan", Target(device="gpu", plan=settings()), tools(engine))
+    predict = tensorrt.load(tmp_path / "model.plan", Target(device="gpu", options=settings()), tools(engine))
     pixels = images(batch)
     assert torch.equal(predict(pixels), pixels.reshape(batch, -1)[:, :3] * 2)
     assert engine.created[0][0] == IMAGE
@@ -585,12 +586,12 @@ GPU_WORDS, PYTHON_WORDS, DOCKER_WORDS = "an NVIDIA GPU", "package tensorrt", "a 
     ],
 )
 def test_refusal_names_all_that_is_missing(builder: str, words: list[str], tmp_path: Path) -> None:
-    target = Target(device="gpu", plan=settings(builder=builder))
+    target = Target(device="gpu", options=settings(builder=builder))
     message = tensorrt.refusal(target, NOTHING)
     assert [word for word in (GPU_WORDS, PYTHON_WORDS, DOCKER_WORDS) if word in message] == words[:3]
     assert all(word in message for word in words)
     with pytest.raises(ExportError, match=GPU_WORDS):
-        tensorrt.export(request(tmp_path / "model.plan", settings=target.plan), NOTHING)
+        tensorrt.export(request(tmp_path / "model.plan", settings=target.options), NOTHING)
 
 
 def test_nothing_is_refused_where_all_is_there() -> None:

@@ -28,7 +28,8 @@ from training_sets import SHAPES, idx, shape, write_fashion, write_shapes
 from waiting import until
 
 from builder.build.entry import resolve_recipe
-from builder.build.run import build_repository, make_network, plan
+from builder.build.reference import make_network
+from builder.build.run import build_repository, resolve
 from builder.data.recipe import PreprocessRecipe
 from builder.errors import BuilderError, DataError, ManifestError, NetworkError, TrainingError, WeightsError
 from builder.manifest.models import load_manifest
@@ -135,7 +136,7 @@ def test_weights_are_as_good_as_the_card_says(digits: Path) -> None:
 
 def test_a_build_needs_the_weights_alone(digits: Path, tmp_path: Path) -> None:
     (tmp_path / "models.yaml").write_text(f"models: {{d: {{weights: {digits}/best.safetensors}}}}", encoding="utf-8")
-    outcome = build_repository(plan(load_manifest(tmp_path / "models.yaml")), tmp_path / "repository")
+    outcome = build_repository(resolve(load_manifest(tmp_path / "models.yaml")), tmp_path / "repository")
     assert not outcome.failed
     assert outcome.built[0].trained
     labels = (tmp_path / "repository" / "d" / "1" / "labels.txt").read_text().splitlines()
@@ -159,7 +160,7 @@ def test_contradictions_are_refused(entry: str, digits: Path, tmp_path: Path) ->
     text = f"models:\n  d:\n    weights: {digits}/best.safetensors\n    {entry}\n"
     (tmp_path / "models.yaml").write_text(text, encoding="utf-8")
     try:
-        (failure,) = build_repository(plan(load_manifest(tmp_path / "models.yaml")), tmp_path / "repository").failed
+        (failure,) = build_repository(resolve(load_manifest(tmp_path / "models.yaml")), tmp_path / "repository").failed
         error: BuilderError = failure.error
     except ManifestError as caught:
         error = caught
@@ -178,7 +179,7 @@ def test_contradictions_are_refused(entry: str, digits: Path, tmp_path: Path) ->
 def test_what_agrees_may_be_said(entry: str, digits: Path, tmp_path: Path) -> None:
     text = f"models:\n  d:\n    weights: {digits}/best.safetensors\n    {entry}\n    images: {digits}/heldout\n"
     (tmp_path / "models.yaml").write_text(text, encoding="utf-8")
-    assert not build_repository(plan(load_manifest(tmp_path / "models.yaml")), tmp_path / "repository").failed
+    assert not build_repository(resolve(load_manifest(tmp_path / "models.yaml")), tmp_path / "repository").failed
 
 
 def test_a_card_that_is_older_than_a_key_lets_the_entry_say_it(digits: Path, tmp_path: Path) -> None:
@@ -191,7 +192,7 @@ def test_a_card_that_is_older_than_a_key_lets_the_entry_say_it(digits: Path, tmp
 
     def recipe(entry: str) -> PreprocessRecipe:
         (tmp_path / "models.yaml").write_text(f"models: {{d: {{weights: best.safetensors{entry}}}}}", encoding="utf-8")
-        (item,) = plan(load_manifest(tmp_path / "models.yaml"))
+        (item,) = resolve(load_manifest(tmp_path / "models.yaml"))
         return resolve_recipe(item, make_network(item))
 
     assert recipe("").orientation == "exif"
@@ -207,18 +208,18 @@ def test_card_of_other_weights_is_refused(digits: Path, tmp_path: Path) -> None:
         weights.seek(-1, os.SEEK_END)
         weights.write(b"\x7f")
     (tmp_path / "models.yaml").write_text("models: {d: {weights: best.safetensors}}", encoding="utf-8")
-    (item,) = plan(load_manifest(tmp_path / "models.yaml"))
+    (item,) = resolve(load_manifest(tmp_path / "models.yaml"))
     (failure,) = build_repository([item], tmp_path / "repository").failed
     assert isinstance(failure.error, WeightsError)
     assert "is not what best.card.json describes" in str(failure.error)
     (tmp_path / "best.card.json").write_text('{"card": 1}', encoding="utf-8")
     with pytest.raises(WeightsError, match="is not a card of weights"):
-        plan(load_manifest(tmp_path / "models.yaml"))
+        resolve(load_manifest(tmp_path / "models.yaml"))
 
 
 def test_other_weights_may_stand_in(digits: Path, tmp_path: Path) -> None:
     (tmp_path / "models.yaml").write_text(f"models: {{d: {{weights: {digits}/best.safetensors}}}}", encoding="utf-8")
-    (item,) = plan(load_manifest(tmp_path / "models.yaml"), weights="random")
+    (item,) = resolve(load_manifest(tmp_path / "models.yaml"), weights="random")
     assert item.spec.network == "lenet"
     (built,) = build_repository([item], tmp_path / "repository").built
     assert not built.trained
@@ -448,7 +449,7 @@ def test_shapes_can_be_told_apart(tmp_path: Path) -> None:
     assert card["network"] == "../../small.py:small"
     moved = shutil.move(tmp_path, tmp_path.with_name(tmp_path.name + " moved"))
     (moved / "models.yaml").write_text("models: {s: {weights: runs/shapes/best.safetensors}}", encoding="utf-8")
-    assert build_repository(plan(load_manifest(moved / "models.yaml")), moved / "repository").built
+    assert build_repository(resolve(load_manifest(moved / "models.yaml")), moved / "repository").built
 
 
 def test_patience_ends_a_run(tmp_path: Path) -> None:

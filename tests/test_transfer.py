@@ -6,7 +6,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from builder.build.run import build_repository, plan
+from builder.build.run import build_repository, resolve
 from builder.manifest.models import load_manifest
 from builder.networks.weights import read_state
 from builder.training.config import load_run
@@ -50,7 +50,7 @@ def test_the_head_learns_and_the_rest_stays_as_the_package_has_it(tmp_path: Path
     again = load_file(trained(tmp_path, "again").weights)
     assert all(torch.equal(learnt[key], again[key]) for key in learnt)
     (tmp_path / "models.yaml").write_text("models: {d: {weights: run/best.safetensors, images: run/heldout}}")
-    outcome = build_repository(plan(load_manifest(tmp_path / "models.yaml")), tmp_path / "repository")
+    outcome = build_repository(resolve(load_manifest(tmp_path / "models.yaml")), tmp_path / "repository")
     assert not outcome.failed
     assert (tmp_path / "repository" / "d" / "1" / "labels.txt").read_text().split() == ["zero", "one", "two", "three"]
 

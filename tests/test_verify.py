@@ -7,8 +7,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from builder.data.sets import Tolerance
 from builder.errors import VerificationError
+from builder.tasks.limits import Tolerance
 from builder.tasks.verify import LIMITS, TIE, batch_sizes, compare, held, limits, outputs, require
 from builder.types import Check
 

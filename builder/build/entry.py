@@ -10,13 +10,13 @@ from typing import Any
 from builder import networks
 from builder.data import labels
 from builder.data.recipe import PreprocessRecipe, resolved
-from builder.data.sets import Tolerance
 from builder.errors import ManifestError, NetworkError, WeightsError
 from builder.exporters import EXPORTERS, Exporter, alternatives
 from builder.machine.cores import granted_cores
 from builder.manifest.models import Manifest, ModelSpec
 from builder.networks.card import Card, absolute, card_path, read_card, relative
 from builder.tasks import verify
+from builder.tasks.limits import Tolerance
 from builder.types import Network, Target, WeightsSource
 from builder.util import texts
 
@@ -29,7 +29,7 @@ LONGEST_MARK = "_v1000000"
 
 
 @dataclass(frozen=True)
-class Plan:
+class Entry:
     """One entry of the manifest, checked as far as it can be without making the network."""
 
     name: str
@@ -39,7 +39,7 @@ class Plan:
     card: Card | None = None
     """Of the entry's weights, if they were trained here; network, recipe and labels are its."""
     cores: int = field(default_factory=granted_cores)
-    """Of the server's machine, for which the configs are written: one like that which plans."""
+    """Of the server's machine, for which the configs are written: one like that which resolves."""
     build_cores: int | None = None
     """Those that the build may use; None: all that are granted."""
 
@@ -76,7 +76,7 @@ def _network_model(name: str, spec: ModelSpec) -> str:
     return f"{name}_{spec.format}{precision}"
 
 
-def plan(manifest: Manifest, selection: Sequence[str] = (), weights: str | None = None) -> list[Plan]:
+def resolve(manifest: Manifest, selection: Sequence[str] = (), weights: str | None = None) -> list[Entry]:
     """What is to be built: the selected entries, or all. Raises ManifestError, NetworkError, WeightsError."""
     for name in selection:
         if name not in manifest.models:
@@ -86,17 +86,17 @@ def plan(manifest: Manifest, selection: Sequence[str] = (), weights: str | None 
         raise WeightsError(
             f"--weights {weights}: the path is no UTF-8, so that no config can record it; rename the file"
         )
-    plans = [_plan_one(manifest, name, weights) for name in selection or manifest.models]
-    steps = {p.network_model: p.name for p in plans}
+    entries = [_resolve_one(manifest, name, weights) for name in selection or manifest.models]
+    steps = {p.network_model: p.name for p in entries}
     for name in manifest.models:
         if name in steps and steps[name] != name:
             raise manifest.error(
                 f"the network of {steps[name]!r} is published under this name; choose another", "models", name
             )
-    return plans
+    return entries
 
 
-def _plan_one(manifest: Manifest, name: str, override: str | None) -> Plan:
+def _resolve_one(manifest: Manifest, name: str, override: str | None) -> Entry:
     card = _card(manifest, name, override)
     spec = _as_trained(manifest, name, card) if card else manifest.models[name]
     where = ("models", name)
@@ -120,7 +120,7 @@ def _plan_one(manifest: Manifest, name: str, override: str | None) -> Plan:
             "threads",
         )
     source = manifest.weights_source(name, override) or _default_weights(manifest, name)
-    planned = Plan(name, spec, manifest, source, card)
+    planned = Entry(name, spec, manifest, source, card)
     if networks.callables.matches(spec.network) and not card and not source.path:
         recipe_with(planned, None)  # nothing will bring one along
     return planned
@@ -223,26 +223,26 @@ def _default_weights(manifest: Manifest, name: str) -> WeightsSource:
     return WeightsSource("named", default)
 
 
-def resolve_recipe(plan: Plan, network: Network) -> PreprocessRecipe:
+def resolve_recipe(entry: Entry, network: Network) -> PreprocessRecipe:
     """The weights' recipe with the entry's changes. Raises ManifestError.
 
     A card that is older than a key says nothing of it: the entry may.
     """
-    overrides = plan.spec.preprocess
-    where = ("models", plan.name, "preprocess")
-    trained = plan.card.recipe if plan.card else None
+    overrides = entry.spec.preprocess
+    where = ("models", entry.name, "preprocess")
+    trained = entry.card.recipe if entry.card else None
     for key in (overrides.model_fields_set - SERVERS_OWN) & trained.model_fields_set if trained else ():
         if getattr(overrides, key) != getattr(trained, key):
-            raise plan.manifest.error(_contradiction(getattr(trained, key)), *where, key)
-    return recipe_with(plan, network.recipe)
+            raise entry.manifest.error(_contradiction(getattr(trained, key)), *where, key)
+    return recipe_with(entry, network.recipe)
 
 
-def recipe_with(plan: Plan, own: PreprocessRecipe | None) -> PreprocessRecipe:
+def recipe_with(entry: Entry, own: PreprocessRecipe | None) -> PreprocessRecipe:
     """A network's own recipe, if it has one, with the entry's changes. Raises ManifestError."""
-    overrides = plan.spec.preprocess
-    where = ("models", plan.name, "preprocess")
+    overrides = entry.spec.preprocess
+    where = ("models", entry.name, "preprocess")
     if own is None and not overrides.model_fields_set:
-        raise plan.manifest.error(
+        raise entry.manifest.error(
             "preprocess: is needed, since nothing else tells how your network was trained; ImageNet's is "
             "{channels: 3, resize: 256, crop: 224, mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225]}",
             *where[:-1],
@@ -250,39 +250,39 @@ def recipe_with(plan: Plan, own: PreprocessRecipe | None) -> PreprocessRecipe:
     try:
         return resolved(own, overrides)
     except ValueError as error:
-        raise plan.manifest.error(str(error), *where) from None
+        raise entry.manifest.error(str(error), *where) from None
 
 
-def resolve_labels(plan: Plan, network: Network, classes: int) -> tuple[str, ...] | None:
+def resolve_labels(entry: Entry, network: Network, classes: int) -> tuple[str, ...] | None:
     """One label a class, or None. Raises ManifestError."""
-    where = ("models", plan.name, "labels")
-    given = _labels_given(plan)
+    where = ("models", entry.name, "labels")
+    given = _labels_given(entry)
     found = given if given is not None else network.labels
-    if plan.card and found != plan.card.labels:
-        raise plan.manifest.error(_contradiction(f"{len(plan.card.labels)} others"), *where)
+    if entry.card and found != entry.card.labels:
+        raise entry.manifest.error(_contradiction(f"{len(entry.card.labels)} others"), *where)
     if found is not None and len(found) != classes:
-        whose = f"; {plan.spec.labels} is a set for other networks" if plan.spec.labels in labels.SETS else ""
-        raise plan.manifest.error(
+        whose = f"; {entry.spec.labels} is a set for other networks" if entry.spec.labels in labels.SETS else ""
+        raise entry.manifest.error(
             f"there are {len(found)} labels for {classes} classes; give one a class{whose}", *where
         )
     if found is not None and any("\n" in label or not label for label in found):
-        raise plan.manifest.error("a label is one line of text and not empty", *where)
+        raise entry.manifest.error("a label is one line of text and not empty", *where)
     return found
 
 
-def _labels_given(plan: Plan) -> tuple[str, ...] | None:
+def _labels_given(entry: Entry) -> tuple[str, ...] | None:
     """What the entry itself says, read. Raises ManifestError."""
-    said = plan.spec.labels
+    said = entry.spec.labels
     if not isinstance(said, str):
         return said
     if said in labels.SETS:
         return labels.SETS[said]()
     try:
-        return _labels_in(plan.manifest.resolve(Path(said)))
+        return _labels_in(entry.manifest.resolve(Path(said)))
     except (OSError, ValueError) as error:
         hint = "; the path is relative to the manifest" if isinstance(error, OSError) else ""
-        raise plan.manifest.error(
-            f"the labels cannot be read: {_file_error(error)}{hint}", "models", plan.name, "labels"
+        raise entry.manifest.error(
+            f"the labels cannot be read: {_file_error(error)}{hint}", "models", entry.name, "labels"
         ) from None
 
 

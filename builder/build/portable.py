@@ -6,9 +6,8 @@ import os
 from pathlib import Path
 from typing import Any
 
-from builder.build.entry import Plan
+from builder.build.entry import Entry
 from builder.data import labels
-from builder.data.recipe import PreprocessRecipe
 from builder.manifest.models import ModelSpec
 from builder.util.usercode import is_callable_name
 
@@ -20,10 +19,10 @@ def relative(text: str, base: Path) -> str:
     return Path(os.path.relpath(whole, root)).as_posix()
 
 
-def portable(plan: Plan) -> ModelSpec:
+def portable(entry: Entry) -> ModelSpec:
     """The entry with every path relative to the manifest's folder: the same on any machine."""
-    spec, base = plan.spec, plan.manifest.path.parent
-    weights = relative(plan.weights.name, base) if plan.weights.path else plan.weights.name
+    spec, base = entry.spec, entry.manifest.path.parent
+    weights = relative(entry.weights.name, base) if entry.weights.path else entry.weights.name
     changes: dict[str, Any] = {"network": _callable(spec.network, base), "weights": weights}
     if spec.labels_file:
         changes["labels"] = _file_of_labels(relative(str(spec.labels_file), base))
@@ -50,16 +49,3 @@ def _data(data: str, base: Path) -> str:
 def _callable(name: str, base: Path) -> str:
     place, _, attribute = name.rpartition(":")
     return f"{relative(place, base)}:{attribute}" if is_callable_name(name) and place.endswith(".py") else name
-
-
-def built_from(plan: Plan, recipe: PreprocessRecipe, facts: dict[str, str]) -> dict[str, Any]:
-    """For the lock: the entry as it was understood, and what the config records too."""
-    entry = portable(plan).model_dump(mode="json", exclude_none=True)
-    if not isinstance(plan.spec.labels, str):
-        entry.pop("labels", None)  # they are a file of the version
-    resolved = {
-        "preprocess": recipe.model_dump(mode="json"),
-        "tolerance": plan.limits.model_dump(mode="json", exclude_none=True),
-        "threads": plan.target.threads,
-    }
-    return {"entry": entry | resolved, "facts": facts}

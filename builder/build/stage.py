@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from builder import __version__
-from builder.build.entry import Plan
+from builder.build.entry import Entry
 from builder.data.images import SAMPLES, Picture
 from builder.data.recipe import PreprocessRecipe
-from builder.repository import publish
+from builder.repository import layout, staging
 from builder.steps import PREPROCESSORS
 from builder.triton import model_config
-from builder.types import IMAGE_INPUT, NETWORK_INPUT, NETWORK_OUTPUT, PROBABILITIES_OUTPUT, TensorSpec
+from builder.triton.signature import IMAGE_INPUT, NETWORK_INPUT, NETWORK_OUTPUT, PROBABILITIES_OUTPUT, TensorSpec
 
 if TYPE_CHECKING:
     import torch
@@ -46,7 +46,7 @@ class Described:
 
 def stage_preprocess(
     folder: Path, recipe: PreprocessRecipe, pictures: Sequence[Picture], threads: int
-) -> publish.StagedStep:
+) -> staging.StagedStep:
     """The recipe's step, named by all that it consists of, so that equal steps are one."""
     preprocessor = PREPROCESSORS[PREPROCESSOR]
     source = preprocessor.MODEL_FILE.read_bytes()
@@ -59,7 +59,7 @@ def stage_preprocess(
         "threads": threads,
         "warmup": "photo",
         "parameters": {
-            publish.ROLE: "preprocess",
+            layout.ROLE: "preprocess",
             "recipe": recipe.model_dump_json(),
             "threads": str(threads),
             "requirements": " ".join(f"{package}=={package_version(package)}" for package in preprocessor.PACKAGES),
@@ -70,11 +70,11 @@ def stage_preprocess(
     name = f"preprocess_{hashlib.sha256(text.encode() + source + photo).hexdigest()[:8]}"
     (folder / "1").mkdir(parents=True)
     (folder / "1" / "model.py").write_bytes(source)
-    (folder / publish.WARMUP_FOLDER).mkdir()
+    (folder / layout.WARMUP_FOLDER).mkdir()
     # Triton's form of one string: its length in four bytes, then the string.
-    (folder / publish.WARMUP_FOLDER / "photo").write_bytes(struct.pack("<I", len(photo)) + photo)
-    (folder / publish.CONFIG).write_text(model_config.render("preprocess", name=name, **values), encoding="utf-8")
-    return publish.StagedStep(name, folder)
+    (folder / layout.WARMUP_FOLDER / "photo").write_bytes(struct.pack("<I", len(photo)) + photo)
+    (folder / layout.CONFIG).write_text(model_config.render("preprocess", name=name, **values), encoding="utf-8")
+    return staging.StagedStep(name, folder)
 
 
 def _warmup_photo(recipe: PreprocessRecipe, pictures: Sequence[Picture]) -> bytes:
@@ -87,62 +87,62 @@ def _warmup_photo(recipe: PreprocessRecipe, pictures: Sequence[Picture]) -> byte
     return WARMUP_PHOTO.read_bytes()
 
 
-def stage_network(plan: Plan, folder: Path, described: Described) -> publish.StagedNetwork:
+def stage_network(entry: Entry, folder: Path, described: Described) -> staging.StagedNetwork:
     """`folder` holds the artifact already."""
     pixels = described.image.numpy().tobytes()
     warmup = f"photo-{hashlib.sha256(pixels).hexdigest()[:8]}"
-    (folder / publish.WARMUP_FOLDER).mkdir()
-    (folder / publish.WARMUP_FOLDER / warmup).write_bytes(pixels)
+    (folder / layout.WARMUP_FOLDER).mkdir()
+    (folder / layout.WARMUP_FOLDER / warmup).write_bytes(pixels)
     _write_labels(folder, described.labels)
-    filename, by_capability = _artifact_names(plan, folder / publish.VERSION_FOLDER, described.provenance)
+    filename, by_capability = _artifact_names(entry, folder / layout.VERSION_FOLDER, described.provenance)
 
     def render(name: str, version: int) -> str:
         return model_config.render(
             "network",
             name=name,
-            backend=plan.exporter.BACKEND,
-            platform=plan.exporter.PLATFORM,
+            backend=entry.exporter.BACKEND,
+            platform=entry.exporter.PLATFORM,
             filename=filename,
             by_capability=by_capability,
-            max_batch_size=plan.spec.max_batch_size,
+            max_batch_size=entry.spec.max_batch_size,
             input=TensorSpec(NETWORK_INPUT, "FP32", tuple(described.image.shape)),
             output=TensorSpec(NETWORK_OUTPUT, "FP32", (described.classes,)),
             labels=described.labels and f"{version}/labels.txt",
             versions=(version,),
-            device=plan.spec.device,
-            instances=plan.spec.instances,
+            device=entry.spec.device,
+            instances=entry.spec.instances,
             queue=model_config.QueuePolicy(),
             warmup=warmup,
-            warmup_batches=sorted({1, plan.spec.max_batch_size}),
-            parameters=described.provenance | {publish.ROLE: "network"} | plan.exporter.parameters(plan.target),
+            warmup_batches=sorted({1, entry.spec.max_batch_size}),
+            parameters=described.provenance | {layout.ROLE: "network"} | entry.exporter.parameters(entry.target),
         )
 
-    return publish.StagedNetwork(plan.network_model, folder, render)
+    return staging.StagedNetwork(entry.network_model, folder, render)
 
 
-def _artifact_names(plan: Plan, version: Path, facts: dict[str, str]) -> tuple[str, dict[str, str]]:
+def _artifact_names(entry: Entry, version: Path, facts: dict[str, str]) -> tuple[str, dict[str, str]]:
     """The default file of the version, and those of single compute capabilities.
 
     A plan runs on one capability alone. Triton would try the default file on all others, so that is
     the name of no file: their server then says that it cannot be found, and nothing is served wrongly.
     """
-    if not plan.exporter.PER_GPU:
-        return plan.exporter.FILENAME, {}
+    if not entry.exporter.PER_GPU:
+        return entry.exporter.FILENAME, {}
     capability = facts["compute_capability"]
-    filename = publish.plan_filename(capability)
-    (version / plan.exporter.FILENAME).rename(version / filename)
-    return publish.NO_PLAN, {capability: filename}
+    filename = layout.plan_filename(capability)
+    (version / entry.exporter.FILENAME).rename(version / filename)
+    return layout.NO_PLAN, {capability: filename}
 
 
-def stage_ensemble(plan: Plan, folder: Path, preprocess: str, described: Described) -> publish.StagedEnsemble:
-    (folder / publish.VERSION_FOLDER).mkdir(parents=True)
+def stage_ensemble(entry: Entry, folder: Path, preprocess: str, described: Described) -> staging.StagedEnsemble:
+    (folder / layout.VERSION_FOLDER).mkdir(parents=True)
     _write_labels(folder, described.labels)
 
     def render(network: str, version: int) -> str:
         return model_config.render(
             "ensemble",
-            name=plan.name,
-            max_batch_size=plan.spec.max_batch_size,
+            name=entry.name,
+            max_batch_size=entry.spec.max_batch_size,
             input=TensorSpec(IMAGE_INPUT, "STRING", (1,)),
             output=TensorSpec(PROBABILITIES_OUTPUT, "FP32", (described.classes,)),
             labels=described.labels and f"{version}/labels.txt",
@@ -150,13 +150,13 @@ def stage_ensemble(plan: Plan, folder: Path, preprocess: str, described: Describ
             preprocess={"model": preprocess, "version": 1, "input": IMAGE_INPUT, "output": PIXELS_OUTPUT},
             network={"model": network, "version": version, "input": NETWORK_INPUT, "output": NETWORK_OUTPUT},
             parameters=described.provenance
-            | {publish.ROLE: "ensemble", publish.MAX_IMAGE_BYTES: str(described.max_image_bytes)},
+            | {layout.ROLE: "ensemble", layout.MAX_IMAGE_BYTES: str(described.max_image_bytes)},
         )
 
-    return publish.StagedEnsemble(plan.name, folder, render, described.built_from)
+    return staging.StagedEnsemble(entry.name, folder, render, described.built_from)
 
 
 def _write_labels(folder: Path, labels: tuple[str, ...] | None) -> None:
     if labels is not None:
         text = "".join(f"{label}\n" for label in labels)
-        (folder / publish.VERSION_FOLDER / "labels.txt").write_text(text, encoding="utf-8")
+        (folder / layout.VERSION_FOLDER / "labels.txt").write_text(text, encoding="utf-8")

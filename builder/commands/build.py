@@ -23,7 +23,7 @@ from builder.commands.options import (
 from builder.commands.output import print_json, print_table, progress, say
 
 if TYPE_CHECKING:
-    from builder.build.run import Outcome, Plan
+    from builder.build.run import Entry, Outcome
     from builder.executors.ray.options import Options
     from builder.types import BuiltModel, Report
 
@@ -55,16 +55,16 @@ def build(
     as_json: Json = False,
 ) -> None:
     """Export, verify and publish the models of a manifest."""
-    from builder.build.run import plan
+    from builder.build.run import resolve
     from builder.manifest.models import load_manifest
 
     options = _cluster_options(engine, jobs, storage, ray_address, accelerator, task_cpus, pack)
-    plans = plan(load_manifest(manifest), models or (), weights)
+    entries = resolve(load_manifest(manifest), models or (), weights)
     if dry_run:
-        _print_plans(plans, repository, as_json)
+        _print_entries(entries, repository, as_json)
         return
-    with progress(len(plans)) as report:
-        outcome = _build(plans, repository, jobs, options, report)
+    with progress(len(entries)) as report:
+        outcome = _build(entries, repository, jobs, options, report)
     _print_outcome(outcome, repository, as_json)
     if outcome.failed:
         raise typer.Exit(outcome.failed[0].error.exit_code)
@@ -92,19 +92,19 @@ def _cluster_options(
     return Options(storage, address, tuple(accelerators or ()), cpus, tuple(pack or ()))
 
 
-def _build(plans: list[Plan], repository: Path, jobs: int, options: Options | None, report: Report) -> Outcome:
+def _build(entries: list[Entry], repository: Path, jobs: int, options: Options | None, report: Report) -> Outcome:
     from builder.build.run import build_repository
     from builder.executors.processes import build_in_processes
     from builder.executors.ray import build_on_cluster
 
     if options:
-        return build_on_cluster(plans, repository, options, report)
+        return build_on_cluster(entries, repository, options, report)
     if jobs == 1:
-        return build_repository(plans, repository, report)
-    return build_in_processes(plans, repository, jobs, report)
+        return build_repository(entries, repository, report)
+    return build_in_processes(entries, repository, jobs, report)
 
 
-def _print_plans(plans: list[Plan], repository: Path, as_json: bool) -> None:
+def _print_entries(entries: list[Entry], repository: Path, as_json: bool) -> None:
     records = [
         {
             "name": p.name,
@@ -115,7 +115,7 @@ def _print_plans(plans: list[Plan], repository: Path, as_json: bool) -> None:
             "device": p.spec.device,
             "publishes": [str(repository / p.name), str(repository / p.network_model)],
         }
-        for p in plans
+        for p in entries
     ]
     if as_json:
         print_json(records)

@@ -11,9 +11,11 @@ import typer
 from builder.commands.networks import print_facts
 from builder.commands.options import Json, ManifestFile, Weights
 from builder.commands.output import print_json, print_table, progress, say
+from builder.compare import chart, variants
+from builder.networks import facts
 
 if TYPE_CHECKING:
-    from builder.compare.run import Comparison, Row
+    from builder.compare.rows import Comparison, Row
 
 
 def compare(
@@ -37,18 +39,18 @@ def compare(
     from builder.manifest.models import load_manifest
 
     if published:
-        print_facts(comparing.network_facts(models), as_json)
+        print_facts(facts.network_facts(models), as_json)
         return
     file = load_manifest(manifest) if manifest.exists() else None
-    plans = [comparing.entry_or_network(file, manifest, name, weights) for name in models]
-    pictures = [picture and comparing.picture_path(picture, item.name, len(plans)) for item in plans]
-    for item, path in zip(plans, pictures, strict=True):
+    entries = [variants.entry_or_network(file, manifest, name, weights) for name in models]
+    pictures = [picture and chart.chart_path(picture, item.name, len(entries)) for item in entries]
+    for item, path in zip(entries, pictures, strict=True):
         with progress(1) as report:
-            chosen = comparing.calibrated(item, calibration)
+            chosen = variants.calibrated(item, calibration)
             result = comparing.compare(chosen, formats or (), precisions or (), rounds, report)
         _print_comparison(result, as_json)
         if path is not None:
-            comparing.draw(result, path)
+            chart.draw(result, path)
 
 
 def _print_comparison(result: Comparison, as_json: bool) -> None:

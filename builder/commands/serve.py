@@ -29,8 +29,9 @@ from builder.errors import LaunchError, ServerEnded
 from builder.machine import signals
 
 if TYPE_CHECKING:
-    from builder.launchers import LaunchOptions, Server, ServerTls
+    from builder.launchers import Server
     from builder.launchers.newer import Published
+    from builder.launchers.options import LaunchOptions, ServerTls
 
 
 def serve(
@@ -73,7 +74,7 @@ def serve(
     as_json: Json = False,
 ) -> None:
     """Serve a repository in the foreground until Ctrl-C or SIGTERM."""
-    from builder.launchers import ContainerOptions, LaunchOptions
+    from builder.launchers.options import ContainerOptions, LaunchOptions
 
     if until_input_closes:
         threading.Thread(target=_end_with_input, daemon=True).start()
@@ -167,7 +168,7 @@ def _admin_key(file: Path | None, unrestricted: bool) -> str | None:
 
 
 def _tls(certificate: Path | None, key: Path | None, client_ca: Path | None) -> ServerTls | None:
-    from builder.launchers import ServerTls
+    from builder.launchers.options import ServerTls
 
     if certificate and key:
         return ServerTls(certificate, key, client_ca)

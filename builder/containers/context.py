@@ -16,8 +16,8 @@ import jinja2
 from builder import containers
 from builder.containers.order import USER, Order, labels
 from builder.errors import ImageError
-from builder.repository import lock, publish
-from builder.repository.served import role_of
+from builder.repository import layout, lock
+from builder.repository.layout import role_of
 from builder.triton import model_config
 from builder.triton.releases import HEALTH
 from builder.types import Report
@@ -75,13 +75,13 @@ def copy_served(repository: Path, target: Path, copy: Copy = shutil.copyfile) ->
                 copy(entry, target / entry.name)
         elif role_of(entry):
             _copy_model(entry, target / entry.name, copy)
-        elif (entry / publish.CONFIG).is_file():
+        elif (entry / layout.CONFIG).is_file():
             shutil.copytree(entry, target / entry.name, copy_function=copy)
 
 
 def _copy_model(model: Path, target: Path, copy: Copy) -> None:
     target.mkdir()
-    versions = {str(version) for version in model_config.read(model / publish.CONFIG).version_policy.specific.versions}
+    versions = {str(version) for version in model_config.read(model / layout.CONFIG).version_policy.specific.versions}
     for entry in sorted(model.iterdir()):
         if entry.is_file():
             copy(entry, target / entry.name)

@@ -16,7 +16,7 @@ from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from typing import Any
 
-from builder.build.entry import Plan
+from builder.build.entry import Entry
 from builder.build.run import Outcome, attempt
 from builder.errors import BuilderError, WorkerError
 from builder.machine import signals
@@ -31,15 +31,17 @@ POLL_S = 0.2
 @dataclass(frozen=True)
 class Worker:
     number: int
-    """Of its plan."""
+    """Of its entry."""
     process: SpawnProcess
     inbox: Connection
 
 
-def build_in_processes(plans: Sequence[Plan], repository: Path, jobs: int, report: Report = lambda _: None) -> Outcome:
+def build_in_processes(
+    entries: Sequence[Entry], repository: Path, jobs: int, report: Report = lambda _: None
+) -> Outcome:
     """As `build_repository`, `jobs` models at a time. One that fails or dies leaves the others alone."""
-    share = max(1, granted_cores() // max(1, min(jobs, len(plans))))
-    waiting = deque(enumerate(replace(plan, build_cores=share) for plan in plans))
+    share = max(1, granted_cores() // max(1, min(jobs, len(entries))))
+    waiting = deque(enumerate(replace(entry, build_cores=share) for entry in entries))
     running: dict[Connection, Worker] = {}
     results: dict[int, BuiltModel | BuilderError] = {}
     try:
@@ -50,7 +52,7 @@ def build_in_processes(plans: Sequence[Plan], repository: Path, jobs: int, repor
                     running[worker.inbox] = worker
             for inbox in wait(list(running)):
                 worker = running[inbox]  # type: ignore[index]
-                message = _received(worker, plans[worker.number].name)
+                message = _received(worker, entries[worker.number].name)
                 if isinstance(message, str):
                     report(message)
                 else:
@@ -60,15 +62,15 @@ def build_in_processes(plans: Sequence[Plan], repository: Path, jobs: int, repor
     finally:
         _end(list(running.values()))
     outcome = Outcome()
-    for number, plan in enumerate(plans):
-        outcome.add(plan.name, results[number])
+    for number, entry in enumerate(entries):
+        outcome.add(entry.name, results[number])
     return outcome
 
 
-def _start(number: int, plan: Plan, repository: Path) -> Worker:
+def _start(number: int, entry: Entry, repository: Path) -> Worker:
     context = get_context("spawn")
     inbox, outbox = context.Pipe(duplex=False)
-    process = context.Process(target=_work, args=(plan, repository, outbox), name=f"build of {plan.name}")
+    process = context.Process(target=_work, args=(entry, repository, outbox), name=f"build of {entry.name}")
     with _interrupts_held_back():
         process.start()
     outbox.close()
@@ -85,13 +87,13 @@ def _interrupts_held_back() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _work(plan: Plan, repository: Path, outbox: Connection) -> None:
+def _work(entry: Entry, repository: Path, outbox: Connection) -> None:
     """In the new process."""
     # Not left blocked: while one is pending, SIGTERM does not wake the process (seen).
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     signals.listen((signal.SIGTERM,))
-    os.environ["OMP_NUM_THREADS"] = str(plan.build_threads)  # before the frameworks are imported
+    os.environ["OMP_NUM_THREADS"] = str(entry.build_threads)  # before the frameworks are imported
 
     def tell(message: Any) -> None:
         try:
@@ -99,7 +101,7 @@ def _work(plan: Plan, repository: Path, outbox: Connection) -> None:
         except BrokenPipeError:  # who started this has gone
             sys.exit(1)
 
-    tell(attempt(plan, repository, tell))
+    tell(attempt(entry, repository, tell))
 
 
 def _received(worker: Worker, name: str) -> str | BuiltModel | BuilderError:

@@ -11,7 +11,8 @@ from builder.exporters.half import in_precision
 from builder.exporters.memory import weights_released
 from builder.exporters.quiet import quiet, tell_nobody
 from builder.exporters.scripted import refuse_scripted
-from builder.types import NETWORK_INPUT, NETWORK_OUTPUT, ExportRequest, Predict, Target
+from builder.triton.signature import NETWORK_INPUT, NETWORK_OUTPUT
+from builder.types import ExportRequest, Predict, Target
 
 if TYPE_CHECKING:
     import torch

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from builder.exporters.quiet import quiet, tell_nobody
-from builder.types import NETWORK_INPUT
+from builder.triton.signature import NETWORK_INPUT
 
 if TYPE_CHECKING:
     import torch

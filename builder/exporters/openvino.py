@@ -14,7 +14,8 @@ from builder.exporters import torchscript
 from builder.exporters.memory import page_out_file
 from builder.exporters.quiet import quiet
 from builder.machine.hardware import cpu_computes
-from builder.types import NETWORK_INPUT, NETWORK_OUTPUT, ExportRequest, Images, Predict, Target
+from builder.triton.signature import NETWORK_INPUT, NETWORK_OUTPUT
+from builder.types import ExportRequest, Images, Predict, Target
 from builder.util.reasons import reason
 
 if TYPE_CHECKING:

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from builder.errors import ExportError
-from builder.types import NETWORK_INPUT, NETWORK_OUTPUT, Predict
+from builder.triton.signature import NETWORK_INPUT, NETWORK_OUTPUT
+from builder.types import Predict
 
 if TYPE_CHECKING:
     import torch

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from builder.data.sets import PlanSettings
 from builder.errors import ExportError
 from builder.exporters import onnx, onnx_file, onnx_int8, plans, trtexec
 from builder.exporters.half import in_precision
+from builder.exporters.settings import PlanSettings
 from builder.machine import hardware
 from builder.triton import releases
 from builder.types import ExportRequest, Predict, Target
@@ -81,7 +81,7 @@ def _wanted_builder(settings: PlanSettings, tools: Tools) -> str:
 
 
 def _settings(target: Target) -> PlanSettings:
-    return target.plan or PlanSettings()
+    return target.options if isinstance(target.options, PlanSettings) else PlanSettings()
 
 
 def _image(settings: PlanSettings) -> str:

@@ -17,7 +17,8 @@ from builder.errors import ExportError
 from builder.exporters.plans import Order, cache_file, read_cache, save_cache
 from builder.machine import docker
 from builder.triton import releases
-from builder.types import NETWORK_INPUT, NETWORK_OUTPUT, Predict
+from builder.triton.signature import NETWORK_INPUT, NETWORK_OUTPUT
+from builder.types import Predict
 
 if TYPE_CHECKING:
     import torch

@@ -21,7 +21,7 @@ from builder.triton import advisories
 from builder.triton.advisories import Advisory, Exposure, Judgement
 
 if TYPE_CHECKING:
-    from builder.launchers import LaunchOptions, ServerTls
+    from builder.launchers.options import LaunchOptions, ServerTls
 
 # Triton's names for groups of endpoints, the same for gRPC and HTTP. The repository's covers its index, too.
 RESTRICTED = ("model-repository", "shared-memory", "logging", "trace")

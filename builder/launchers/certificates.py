@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from builder.errors import LaunchError
 
 if TYPE_CHECKING:
-    from builder.launchers import ServerTls
+    from builder.launchers.options import ServerTls
 
 ROUNDS = 4
 """In which both sides have had their say, twice over."""

@@ -11,7 +11,7 @@ from typing import Any
 
 from builder.errors import ConfigError, LaunchError
 from builder.machine import hardware
-from builder.repository import publish
+from builder.repository import layout
 from builder.triton import model_config, releases
 
 PACKAGES = {"openvino": "openvino", "onnxruntime": "onnxruntime"}
@@ -64,11 +64,11 @@ def refuse_unloadable(repository: Path, machine: Machine = THIS) -> None:
 
 def _reasons(folder: Path, machine: Machine) -> Iterator[str]:
     try:
-        model = model_config.read(folder / publish.CONFIG)
+        model = model_config.read(folder / layout.CONFIG)
     except (OSError, ConfigError):
         return  # not a model, or one that the server will say more about
     facts = {key: value.string_value for key, value in model.parameters.items()}
-    if facts.get(publish.ROLE) != "network":
+    if facts.get(layout.ROLE) != "network":
         return
     for library in facts.get("operator_libraries", "").split():
         if not machine.is_installed(library):

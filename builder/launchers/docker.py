@@ -33,7 +33,7 @@ from builder.repository.served import Served, read_repository
 from builder.triton.releases import HEALTH
 
 if TYPE_CHECKING:
-    from builder.launchers import ContainerOptions, LaunchOptions
+    from builder.launchers.options import ContainerOptions, LaunchOptions
 
 MODELS = "/models"
 PORTS = {"http": 8000, "grpc": 8001, "metrics": 8002}

@@ -32,7 +32,7 @@ from builder.types import Endpoints
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from builder.launchers import ContainerOptions, LaunchOptions
+    from builder.launchers.options import ContainerOptions, LaunchOptions
 
 T = TypeVar("T")
 GRACE_SECONDS = 30

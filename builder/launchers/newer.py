@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from builder.errors import ConfigError
-from builder.repository import publish
+from builder.repository import layout
 from builder.triton import model_config
 
 LOOK_SECONDS = 2.0
@@ -33,12 +33,12 @@ def _versions(path: Path) -> tuple[int, ...]:
         found = model_config.read(path)
     except (OSError, ConfigError):
         return ()
-    is_ours = found.parameters[publish.ROLE].string_value == "ensemble"
+    is_ours = found.parameters[layout.ROLE].string_value == "ensemble"
     return tuple(found.version_policy.specific.versions) if is_ours else ()
 
 
 def _configs(repository: Path) -> list[Path]:
-    return sorted(repository.glob(f"*/{publish.CONFIG}"))
+    return sorted(repository.glob(f"*/{layout.CONFIG}"))
 
 
 @contextmanager

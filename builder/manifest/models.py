@@ -11,8 +11,10 @@ from pydantic import BaseModel, ConfigDict, Field, StrictInt, field_validator
 
 from builder.data import labels
 from builder.data.recipe import RecipeOverrides
-from builder.data.sets import ImageSet, Labels, PlanSettings, Text, Tolerance, UserText
+from builder.data.sets import ImageSet, Labels, Text, UserText
 from builder.errors import ManifestError
+from builder.exporters.settings import PlanSettings
+from builder.tasks.limits import Tolerance
 from builder.types import WeightsSource
 from builder.util import documents
 from builder.util.yamltree import Node

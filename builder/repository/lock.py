@@ -14,23 +14,19 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from builder.errors import RepositoryError
+from builder.util.hashing import _files, _sha256, hashed
 
 FILENAME = "build-repo.lock.json"
 FORM = 1
 """Of the file. Another one is another program's."""
 CONFIG = "config.pbtxt"
 WARMUP = "warmup/"
-CACHE = "__pycache__"
-"""The server writes such folders beside the steps' code."""
-MAX_THREADS = 8
 
 
 @dataclass(frozen=True)
@@ -95,31 +91,6 @@ def _record(model: Model) -> dict[str, Any]:
         for number, version in model.versions.items()
     }
     return {"versions": versions} | ({"between": sorted(set(model.between))} if model.between else {})
-
-
-def digests(folder: Path) -> dict[str, str]:
-    """SHA-256 of each file below the folder, by its path there."""
-    return {path.relative_to(folder).as_posix(): digest for path, digest in hashed(_files(folder)).items()}
-
-
-def hashed(files: Iterable[Path]) -> dict[Path, str]:
-    """SHA-256 of each, several at the same time: hashlib lets go of the interpreter."""
-    listed = list(files)
-    with ThreadPoolExecutor(min(MAX_THREADS, os.cpu_count() or 1)) as pool:
-        return dict(zip(listed, pool.map(_sha256, listed), strict=True))
-
-
-def _files(folder: Path) -> list[Path]:
-    return [path for path in sorted(folder.rglob("*")) if CACHE not in path.parts and path.is_file()]
-
-
-def _sha256(path: Path) -> str:
-    """Read in chunks; empty for a file that was taken away meanwhile."""
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except FileNotFoundError:
-        return ""
 
 
 def with_version(

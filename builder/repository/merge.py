@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from builder.errors import MergeError
-from builder.repository import lock, publish
-from builder.repository.served import Served, read_repository, role_of
+from builder.repository import layout, lock, publish, staging
+from builder.repository.layout import role_of
+from builder.repository.served import Served, read_repository
 from builder.triton import model_config, releases
+from builder.util import hashing
 
 LABELS = "labels.txt"
 # Fields of a config that name a model's place in its repository, or that are compared by themselves.
@@ -57,7 +59,7 @@ def merge_repositories(sources: Sequence[Path], repository: Path) -> list[Merged
     for source in sources:
         lock.require_intact(source)  # or what was damaged would be recorded as if it had been built so
     _refuse_clashes(unions, repository)
-    with publish.staging(repository) as staged:
+    with staging.staging(repository) as staged:
         folders = [_stage(union, staged / str(number)) for number, union in enumerate(unions)]
         return [_publish(union, folder, repository) for union, folder in zip(unions, folders, strict=True)]
 
@@ -139,13 +141,13 @@ def _without_places(model: Any) -> Any:
 
 def _fact_differences(one: dict[str, str], other: dict[str, str]) -> Iterator[str]:
     # The recipes are compared themselves, and configs of before do not repeat what they say.
-    for key in sorted({*one, *other} - {"tensorrt_version", publish.MAX_IMAGE_BYTES}):
+    for key in sorted({*one, *other} - {"tensorrt_version", layout.MAX_IMAGE_BYTES}):
         if one.get(key) != other.get(key):
             yield f"{key} is {one.get(key, 'not recorded')} and {other.get(key, 'not recorded')}"
 
 
 def _is_same_folder(one: Path, other: Path) -> bool:
-    names = [sorted(file.name for file in folder.iterdir() if file.name != publish.CONFIG) for folder in (one, other)]
+    names = [sorted(file.name for file in folder.iterdir() if file.name != layout.CONFIG) for folder in (one, other)]
     return names[0] == names[1] and all(filecmp.cmp(one / name, other / name, shallow=False) for name in names[0])
 
 
@@ -200,13 +202,13 @@ def _require_own_steps(model: Served, owners: dict[str, Served]) -> None:
 def _stage(union: Union, folder: Path) -> Path:
     first = union.sources[0]
     try:
-        _copy(first.repository / first.preprocess, folder / "preprocess", lock.CACHE)
+        _copy(first.repository / first.preprocess, folder / "preprocess", hashing.CACHE)
         for role in ("ensemble", "network"):
-            _copy(first.folder(role), folder / role / publish.VERSION_FOLDER, publish.CONFIG)
+            _copy(first.folder(role), folder / role / layout.VERSION_FOLDER, layout.CONFIG)
         for file in _warmup_files(first):
-            (folder / "network" / publish.WARMUP_FOLDER).mkdir(exist_ok=True)
-            shutil.copy(file, folder / "network" / publish.WARMUP_FOLDER / file.name)
-        _gather_plans(union, folder / "network" / publish.VERSION_FOLDER)
+            (folder / "network" / layout.WARMUP_FOLDER).mkdir(exist_ok=True)
+            shutil.copy(file, folder / "network" / layout.WARMUP_FOLDER / file.name)
+        _gather_plans(union, folder / "network" / layout.VERSION_FOLDER)
     except OSError as error:
         raise MergeError(f"{first.name} cannot be copied from {first.repository}: {error}") from None
     return folder
@@ -218,23 +220,23 @@ def _copy(source: Path, target: Path, without: str) -> None:
 
 
 def _warmup_files(model: Served) -> set[Path]:
-    folder = model.repository / model.network / publish.WARMUP_FOLDER
+    folder = model.repository / model.network / layout.WARMUP_FOLDER
     warmups = model.configs["network"].model_warmup
     return {folder / tensor.input_data_file for warmup in warmups for tensor in warmup.inputs.values()}
 
 
 def _gather_plans(union: Union, version: Path) -> None:
     for capability, owner in union.owners.items():
-        shutil.copy(owner.plans()[capability], version / publish.plan_filename(capability))
+        shutil.copy(owner.plans()[capability], version / layout.plan_filename(capability))
 
 
 def _publish(union: Union, folder: Path, repository: Path) -> Merged:
     first = union.sources[0]
     published = publish.publish(
         repository,
-        publish.StagedStep(first.preprocess, folder / "preprocess"),
-        publish.StagedNetwork(first.network, folder / "network", partial(_render_network, union)),
-        publish.StagedEnsemble(first.name, folder / "ensemble", partial(_render_ensemble, union), _built_from(union)),
+        staging.StagedStep(first.preprocess, folder / "preprocess"),
+        staging.StagedNetwork(first.network, folder / "network", partial(_render_network, union)),
+        staging.StagedEnsemble(first.name, folder / "ensemble", partial(_render_ensemble, union), _built_from(union)),
     )
     return Merged(
         first.name,
@@ -264,7 +266,7 @@ def _render_network(union: Union, name: str, version: int) -> str:
     model = _renumbered(union, "network", version)
     model.name = name
     for capability in union.owners:
-        model.cc_model_filenames[capability] = publish.plan_filename(capability)
+        model.cc_model_filenames[capability] = layout.plan_filename(capability)
     return model_config.to_text(model)
 
 

@@ -15,60 +15,19 @@ Everything is staged beside the repository, never inside it: Triton takes each f
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from builder.errors import ConfigError, PublishError
-from builder.machine import signals
 from builder.repository import lock
+from builder.repository.layout import CONFIG, ROLE, VERSION_FOLDER, WARMUP_FOLDER
+from builder.repository.staging import StagedEnsemble, StagedNetwork, StagedStep, locked, staging_root, sync
 from builder.triton import model_config
-
-VERSION_FOLDER = "version"
-WARMUP_FOLDER = "warmup"
-CONFIG = "config.pbtxt"
-OWNER_LOCK = ".lock"
-NO_PLAN = "no-plan-for-this-gpu.plan"
-"""Triton's default file name on GPUs that have no plan; it is never there."""
-ROLE = "role"
-"""Config parameter that every model built by this tool carries: ensemble, network or preprocess."""
-MAX_IMAGE_BYTES = "max_image_bytes"
-"""Of an ensemble, the recipe's: so that clients send nothing that would be refused."""
-
-
-@dataclass(frozen=True)
-class StagedStep:
-    """A complete model whose name says its content: published once, never changed."""
-
-    name: str
-    folder: Path
-
-
-@dataclass(frozen=True)
-class StagedNetwork:
-    """`folder` holds version/ and warmup/; `render(its name, version)` gives its config."""
-
-    name: str
-    folder: Path
-    render: Callable[[str, int], str]
-
-
-@dataclass(frozen=True)
-class StagedEnsemble:
-    """`folder` holds version/; `render(network's name, version)` gives its config."""
-
-    name: str
-    folder: Path
-    render: Callable[[str, int], str]
-    built_from: dict[str, Any] = field(default_factory=dict)
-    """For the lock: what JSON can hold."""
+from builder.util import hashing
 
 
 @dataclass(frozen=True)
@@ -77,85 +36,12 @@ class Published:
     network: str
 
 
-def plan_filename(compute_capability: str) -> str:
-    return f"model-{compute_capability}.plan"
-
-
-def staging_root(repository: Path) -> Path:
-    repository = repository.absolute()
-    return repository.parent / f".{repository.name}.staging"
-
-
-@contextmanager
-def staging(repository: Path) -> Iterator[Path]:
-    """A folder beside the repository, on its filesystem, that is gone afterwards.
-
-    What killed builds left there is removed first: a folder whose lock nobody holds.
-    """
-    root = staging_root(repository)
-    _require_utf_8(repository)
-    try:
-        repository.mkdir(parents=True, exist_ok=True)
-        root.mkdir(exist_ok=True)
-        with _locked(repository):
-            _sweep_staging(root)
-            folder = Path(tempfile.mkdtemp(dir=root))
-            lock = FileLock(folder / OWNER_LOCK)
-            lock.acquire()
-    except OSError as error:
-        raise PublishError(
-            f"{repository} cannot be made or written to: {error.strerror}: {error.filename}; "
-            "choose another folder with -r"
-        ) from None
-    try:
-        _require_one_filesystem(folder, repository)
-        yield folder
-    finally:
-        with signals.held():
-            lock.release()
-            shutil.rmtree(folder, ignore_errors=True)
-
-
-def _require_utf_8(repository: Path) -> None:
-    try:
-        str(repository.absolute()).encode()
-    except UnicodeEncodeError:
-        raise PublishError(
-            f"the path of {repository} is no UTF-8, and the formats' writers know no other; choose another with -r"
-        ) from None
-
-
-def _require_one_filesystem(folder: Path, repository: Path) -> None:
-    if folder.stat().st_dev != repository.stat().st_dev:
-        raise PublishError(
-            f"{repository} is a filesystem of its own, so that nothing can be renamed into it from {folder.parent}; "
-            f"use a folder inside it: -r {repository / 'models'}"
-        )
-
-
-def _sweep_staging(root: Path) -> None:
-    for folder in root.iterdir():
-        if folder.is_dir() and not _is_owned(folder):
-            shutil.rmtree(folder, ignore_errors=True)
-
-
-def _is_owned(folder: Path) -> bool:
-    """Whether the build that made the staging folder still lives."""
-    if not (folder / OWNER_LOCK).exists():
-        return False
-    try:
-        with FileLock(folder / OWNER_LOCK, timeout=0):
-            return False
-    except Timeout:
-        return True
-
-
 def publish(repository: Path, preprocess: StagedStep, network: StagedNetwork, ensemble: StagedEnsemble) -> Published:
     """Make the staged models what the repository serves under the ensemble's name.
 
     Raises PublishError, and RepositoryError for a lock that cannot be read.
     """
-    with _locked(repository):
+    with locked(repository):
         try:
             lock.read(repository)
             refuse_foreign(repository, (preprocess.name, network.name, ensemble.name))
@@ -190,7 +76,7 @@ def _publish(repository: Path, preprocess: StagedStep, network: StagedNetwork, e
     described = _files(ensemble.folder, ensemble.built_from)
     _write_lock(repository, lock.with_version(recorded, repository, ensemble.name, str(version), described))
     if not (repository / preprocess.name).exists():
-        _sync(preprocess.folder)
+        sync(preprocess.folder)
         _rename(preprocess.folder, repository / preprocess.name)
     _add_version(network.folder, repository / name, version)
     if both is not None:
@@ -204,7 +90,7 @@ def _publish(repository: Path, preprocess: StagedStep, network: StagedNetwork, e
 
 def _files(folder: Path, built_from: dict[str, Any] | None = None) -> lock.Version:
     """For the lock. The config beside the versions is told by their copies of it."""
-    files = {name: digest for name, digest in lock.digests(folder).items() if name != CONFIG}
+    files = {name: digest for name, digest in hashing.digests(folder).items() if name != CONFIG}
     return lock.Version(files, built_from or {})
 
 
@@ -212,14 +98,14 @@ def _with_step(recorded: lock.Lock, repository: Path, step: StagedStep) -> lock.
     """The lock with the step's one version; one that is there from before there was a lock is the same."""
     if (repository / step.name).exists() and step.name in recorded:
         return recorded
-    return lock.with_version(recorded, repository, step.name, "1", lock.Version(lock.digests(step.folder)))
+    return lock.with_version(recorded, repository, step.name, "1", lock.Version(hashing.digests(step.folder)))
 
 
 def _write_lock(repository: Path, recorded: lock.Lock) -> None:
     if recorded != lock.read(repository):
         temporary = staging_root(repository) / lock.FILENAME
         temporary.write_text(lock.to_text(recorded), encoding="utf-8")
-        _sync(temporary)
+        sync(temporary)
         _rename(temporary, repository / lock.FILENAME)
 
 
@@ -238,7 +124,7 @@ def _prepare(folder: Path, version: int, text: str) -> None:
     (folder / VERSION_FOLDER).rename(numbered)
     (numbered / CONFIG).write_text(text, encoding="utf-8")
     (folder / CONFIG).write_text(text, encoding="utf-8")
-    _sync(folder)
+    sync(folder)
 
 
 def _add_version(staged: Path, model: Path, version: int) -> None:
@@ -257,7 +143,7 @@ def _add_version(staged: Path, model: Path, version: int) -> None:
 def _replace_config(staged: Path, model: Path, text: str) -> None:
     temporary = staged / CONFIG
     temporary.write_text(text, encoding="utf-8")
-    _sync(temporary)
+    sync(temporary)
     _rename(temporary, model / CONFIG)
 
 
@@ -332,7 +218,7 @@ def _users(repository: Path) -> dict[str, set[str]]:
 def _refuse_another_step(repository: Path, step: StagedStep) -> None:
     """Raise PublishError if a step of this name is there and does something else: the new model would run that."""
     there = repository / step.name
-    if there.exists() and lock.digests(there) != lock.digests(step.folder):
+    if there.exists() and hashing.digests(there) != hashing.digests(step.folder):
         raise PublishError(
             f"{there} is not the step that its name stands for: its files differ from what is to be published; it was "
             "changed, or damaged. Move it away, and build again every model that uses it"
@@ -368,16 +254,3 @@ def _is_readable(model: Path) -> bool:
     except (ConfigError, OSError):
         return False
     return True
-
-
-def _locked(repository: Path) -> FileLock:
-    """Only one build at a time changes the repository; the others wait the moment that takes."""
-    return FileLock(staging_root(repository) / "lock")
-
-
-def _sync(path: Path) -> None:
-    """Have the disk hold the files before a rename makes them count: power fails too."""
-    files = [file for file in path.rglob("*") if file.is_file()] if path.is_dir() else [path]
-    for file in files:
-        with file.open("rb") as handle:
-            os.fsync(handle.fileno())

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from builder.errors import BuilderError, ConfigError, RepositoryError
-from builder.repository import lock, publish
+from builder.repository import layout, lock
+from builder.repository.layout import role_of
 from builder.triton import model_config
 
 # What the configs record of one build on one machine. The rest must agree between the plans of a model.
@@ -125,24 +126,16 @@ def digest(models: Sequence[Served]) -> str:
     return found.hexdigest()
 
 
-def role_of(model: Path) -> str:
-    """ensemble, network or preprocess; nothing for a folder that build-repo did not make."""
-    try:
-        return str(model_config.read(model / publish.CONFIG).parameters[publish.ROLE].string_value)
-    except (OSError, ConfigError):
-        return ""
-
-
 def _read(repository: Path, name: str, kind: type[BuilderError]) -> Served:
     try:
-        ensemble = model_config.read(repository / name / publish.CONFIG)
+        ensemble = model_config.read(repository / name / layout.CONFIG)
         steps = {role_of(repository / step.model_name): step for step in ensemble.ensemble_scheduling.step}
         preprocess, network = steps["preprocess"], steps["network"]
         configs = {
             "ensemble": ensemble,
-            "preprocess": model_config.read(repository / preprocess.model_name / publish.CONFIG),
+            "preprocess": model_config.read(repository / preprocess.model_name / layout.CONFIG),
             # The version's own: the one beside the versions may be of a build that is publishing now.
-            "network": model_config.read(repository / network.model_name / str(network.model_version) / publish.CONFIG),
+            "network": model_config.read(repository / network.model_name / str(network.model_version) / layout.CONFIG),
         }
         version = max(ensemble.version_policy.specific.versions)
     except (OSError, ConfigError, KeyError, ValueError) as error:

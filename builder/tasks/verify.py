@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from builder.data.images import Evaluation
-from builder.data.sets import Tolerance
 from builder.errors import VerificationError
+from builder.tasks.limits import Tolerance
 from builder.types import Check, Predict, WorstImage
 from builder.util.reasons import reason
 

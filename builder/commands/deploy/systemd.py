@@ -67,7 +67,8 @@ def systemd(
     from builder.commands.deploy.report import report
     from builder.deploy.files import write
     from builder.deploy.systemd import Environment, Gateway, Options, Ports, render, this_environment
-    from builder.launchers import LaunchOptions, access
+    from builder.launchers import access
+    from builder.launchers.options import LaunchOptions
     from builder.repository.served import read_intact
     from builder.triton.advisories import EMBEDDED
 

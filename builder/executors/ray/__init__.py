@@ -8,7 +8,7 @@ from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from builder.build.entry import Plan
+from builder.build.entry import Entry
 from builder.build.run import Outcome
 from builder.errors import BuilderError
 from builder.executors.ray import session, worker
@@ -16,7 +16,7 @@ from builder.executors.ray.options import Options
 from builder.executors.ray.parcels import pack
 from builder.executors.ray.storage import Storage, run_in
 from builder.executors.ray.tasks import Task, tasks_of
-from builder.repository import publish
+from builder.repository import staging
 from builder.repository.merge import merge_repositories
 from builder.types import BuiltModel, Report
 
@@ -24,10 +24,10 @@ __all__ = ["Options", "build_on_cluster"]
 
 
 @dataclass
-class Entry:
-    """What has become of a plan so far."""
+class Standing:
+    """What has become of an entry so far."""
 
-    plan: Plan
+    entry: Entry
     open: int = 0
     """Tasks that have not ended."""
     error: BuilderError | None = None
@@ -41,7 +41,7 @@ class Entry:
 
 
 def build_on_cluster(
-    plans: Sequence[Plan],
+    entries: Sequence[Entry],
     repository: Path,
     options: Options,
     report: Report = lambda _: None,
@@ -51,81 +51,82 @@ def build_on_cluster(
 
     An entry whose tasks have all ended well is published at once; of one that has a failure, nothing is.
     """
-    entries = [Entry(plan) for plan in plans]
+    standings = [Standing(entry) for entry in entries]
     with session.connected(options.address) as ray:
-        tasks = tasks_of(plans, session.nodes(ray), options)
+        tasks = tasks_of(entries, session.nodes(ray), options)
         # In this order, so that the tasks have ended before what they work on is taken away.
         with (
-            publish.staging(repository) as staged,
+            staging.staging(repository) as staged,
             run_in(options.storage) as storage,
             closing(session.Running(ray, options)) as running,
         ):
-            _submit(tasks, entries, running, storage, work, report)
+            _submit(tasks, standings, running, storage, work, report)
             for task, result in running.results():
-                entry = entries[task.number]
-                _note(entry, task, result, storage, staged)
-                if not entry.open:
-                    _publish(entry, repository, report)
-                done = sum(entry.is_done for entry in entries)
-                report(f"{task.plan.name}: {task.name} ended; {done} of {len(plans)} models done")
+                standing = standings[task.number]
+                _note(standing, task, result, storage, staged)
+                if not standing.open:
+                    _publish(standing, repository, report)
+                done = sum(standing.is_done for standing in standings)
+                report(f"{task.entry.name}: {task.name} ended; {done} of {len(entries)} models done")
     outcome = Outcome()
-    for entry in entries:
-        outcome.add(entry.plan.name, entry.error or entry.built[0])
+    for standing in standings:
+        outcome.add(standing.entry.name, standing.error or standing.built[0])
     return outcome
 
 
 def _submit(
     tasks: Sequence[Task],
-    entries: Sequence[Entry],
+    standings: Sequence[Standing],
     running: session.Running,
     storage: Storage,
     work: session.Work,
     report: Report,
 ) -> None:
     """Every task of the entries whose files could be packed."""
-    versions = worker.versions([entry.plan for entry in entries])
+    versions = worker.versions([standing.entry for standing in standings])
     known: set[str] = set()
-    for number, entry in enumerate(entries):
+    for number, standing in enumerate(standings):
         own = [task for task in tasks if task.number == number]
-        report(f"{entry.plan.name}: packing its files")
+        report(f"{standing.entry.name}: packing its files")
         try:
-            parcel = pack(replace(entry.plan, build_cores=running.options.cpus), storage, running.options.pack, known)
+            sized = replace(standing.entry, build_cores=running.options.cpus)
+            parcel = pack(sized, storage, running.options.pack, known)
         except BuilderError as error:
-            entry.error = error
+            standing.error = error
             continue
         for task in own:
             key = f"results/{number}-{task.accelerator or 'cpu'}"
             running.submit(work, task, worker.Job(key, parcel, storage, versions))
-        entry.open = len(own)
-        report(f"{entry.plan.name}: waiting for {len(own)} task{'s' if len(own) > 1 else ''} on the cluster")
+        standing.open = len(own)
+        report(f"{standing.entry.name}: waiting for {len(own)} task{'s' if len(own) > 1 else ''} on the cluster")
 
 
-def _note(entry: Entry, task: Task, result: worker.Built | BuilderError, storage: Storage, staged: Path) -> None:
-    entry.open -= 1
+def _note(standing: Standing, task: Task, result: worker.Built | BuilderError, storage: Storage, staged: Path) -> None:
+    standing.open -= 1
     if isinstance(result, BuilderError):
-        entry.error = entry.error or result
+        standing.error = standing.error or result
         return
     folder = staged / f"{task.number}-{task.accelerator or 'cpu'}" / "repository"
     try:
         storage.fetch(result.shipment, folder)
     except BuilderError as error:
-        entry.error = entry.error or error
+        standing.error = standing.error or error
         return
-    entry.built.append(result.model)
-    entry.folders.append(folder)
+    standing.built.append(result.model)
+    standing.folders.append(folder)
 
 
-def _publish(entry: Entry, repository: Path, report: Report) -> None:
+def _publish(standing: Standing, repository: Path, report: Report) -> None:
     """What all tasks of the entry have built, as one model."""
-    report(f"{entry.plan.name}: publishing")
+    report(f"{standing.entry.name}: publishing")
     try:
-        if not entry.error:
-            (merged,) = merge_repositories(entry.folders, repository)
-            worst = max(entry.built, key=lambda model: model.check.max_abs_error)
-            size, seconds = sum(m.artifact_bytes for m in entry.built), max(m.seconds for m in entry.built)
+        if not standing.error:
+            (merged,) = merge_repositories(standing.folders, repository)
+            worst = max(standing.built, key=lambda model: model.check.max_abs_error)
+            size, seconds = sum(m.artifact_bytes for m in standing.built), max(m.seconds for m in standing.built)
             model = replace(worst, version=merged.version, network_model=merged.network_model)
-            entry.built = [replace(model, artifact_bytes=size, seconds=seconds)]
+            standing.built = [replace(model, artifact_bytes=size, seconds=seconds)]
     except BuilderError as error:
-        entry.error = error
-    for folder in entry.folders:
+        standing.error = error
+    for folder in standing.folders:
         shutil.rmtree(folder.parent, ignore_errors=True)

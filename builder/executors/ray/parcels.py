@@ -7,14 +7,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from builder.build.entry import Plan
+from builder.build.entry import Entry
 from builder.build.portable import names_callable, portable, relative
 from builder.data.images import find
 from builder.data.sets import ImageSet
 from builder.errors import ManifestError
 from builder.executors.ray.storage import Storage
 from builder.networks.card import card_path
-from builder.repository import lock
+from builder.util import hashing
 from builder.util.usercode import is_callable_name
 from builder.util.usercode.files import imported_files
 
@@ -32,36 +32,36 @@ class Item:
 
 @dataclass(frozen=True)
 class Parcel:
-    plan: Plan
+    entry: Entry
     """Its paths are relative to the manifest's folder."""
     base: str
     """That folder, on the machine that packed it."""
     items: tuple[Item, ...]
 
 
-def pack(plan: Plan, storage: Storage, also: Sequence[str], known: set[str]) -> Parcel:
+def pack(entry: Entry, storage: Storage, also: Sequence[str], known: set[str]) -> Parcel:
     """Put the entry's files into the storage, each content once: `known` are those there. Raises BuilderError."""
-    base = plan.manifest.path.parent
-    digests = lock.hashed(sorted(set(_files(plan, also))))
+    base = entry.manifest.path.parent
+    digests = hashing.hashed(sorted(set(_files(entry, also))))
     for path, digest in digests.items():
         if digest not in known:
             storage.put_file(path, Item.key_of(digest))
             known.add(digest)
     items = tuple(Item(_place(path, base), digest) for path, digest in digests.items())
-    return Parcel(replace(plan, spec=portable(plan)), str(base.resolve()), items)
+    return Parcel(replace(entry, spec=portable(entry)), str(base.resolve()), items)
 
 
-def unpack(parcel: Parcel, storage: Storage, root: Path) -> Plan:
-    """The plan for this machine, where all files lie below `root`, by the paths that they have on the other."""
+def unpack(parcel: Parcel, storage: Storage, root: Path) -> Entry:
+    """The entry for this machine, where all files lie below `root`, by the paths that they have on the other."""
     base = root / parcel.base.lstrip("/")
     base.mkdir(parents=True)
     for item in parcel.items:
         storage.get_file(Item.key_of(item.sha256), Path(os.path.normpath(base / item.place)), item.sha256)
-    plan = parcel.plan
-    weights = plan.weights
+    entry = parcel.entry
+    weights = entry.weights
     if weights.path:
-        weights = replace(weights, path=base / str(plan.spec.weights))
-    return replace(plan, weights=weights, manifest=replace(plan.manifest, path=base / plan.manifest.path.name))
+        weights = replace(weights, path=base / str(entry.spec.weights))
+    return replace(entry, weights=weights, manifest=replace(entry.manifest, path=base / entry.manifest.path.name))
 
 
 def _place(path: Path, base: Path) -> str:
@@ -69,14 +69,14 @@ def _place(path: Path, base: Path) -> str:
     return relative(str(path.relative_to(base) if path.is_relative_to(base) else path), base)
 
 
-def _files(plan: Plan, also: Sequence[str]) -> Iterator[Path]:
+def _files(entry: Entry, also: Sequence[str]) -> Iterator[Path]:
     """Those that are there; the build itself says what is missing."""
-    base, spec = plan.manifest.path.parent, plan.spec
+    base, spec = entry.manifest.path.parent, entry.spec
     named = [*_code(spec.network, base)]
-    if plan.weights.path:
-        named += [plan.weights.path, card_path(plan.weights.path)]
+    if entry.weights.path:
+        named += [entry.weights.path, card_path(entry.weights.path)]
     if spec.labels_file:
-        named += [plan.manifest.resolve(spec.labels_file)]
+        named += [entry.manifest.resolve(spec.labels_file)]
     for images in (spec.images, spec.calibration):
         if images:
             named += _images(images, base)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from builder.errors import ClusterError
-from builder.repository import lock
+from builder.util import hashing
 from builder.util.reasons import reason
 
 OPENED = "run.json"
@@ -67,7 +67,7 @@ class Storage:
 
     def ship(self, folder: Path, key: str) -> Shipment:
         """A folder with all its files, which is there once the list of them is."""
-        digests = lock.digests(folder)
+        digests = hashing.digests(folder)
         for name in digests:
             self.put_file(folder / name, f"{key}/files/{name}")
         listed = json.dumps(digests, sort_keys=True)

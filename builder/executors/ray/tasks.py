@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
-from builder.build.entry import Plan
+from builder.build.entry import Entry
 from builder.errors import ClusterError
 from builder.executors.ray.options import Options
 
@@ -44,15 +44,15 @@ class Node:
 @dataclass(frozen=True)
 class Task:
     number: int
-    """Of its plan."""
-    plan: Plan
+    """Of its entry."""
+    entry: Entry
     cpus: int
     accelerator: str | None = None
     """Ray's name of the GPU that it needs one of."""
 
     @property
     def name(self) -> str:
-        return f"{self.plan.name} on {self.accelerator}" if self.accelerator else self.plan.name
+        return f"{self.entry.name} on {self.accelerator}" if self.accelerator else self.entry.name
 
     @property
     def resources(self) -> dict[str, float]:
@@ -64,13 +64,13 @@ class Task:
         return all(node.resources.get(name, 0) >= amount for name, amount in self.resources.items())
 
 
-def tasks_of(plans: Sequence[Plan], nodes: Sequence[Node], options: Options) -> list[Task]:
+def tasks_of(entries: Sequence[Entry], nodes: Sequence[Node], options: Options) -> list[Task]:
     """What is to be run. Raises ClusterError where the cluster has no node for a task."""
     accelerators = options.accelerators or _accelerators(nodes)
     tasks: list[Task] = []
-    for number, plan in enumerate(plans):
-        kinds = _kinds(plan, accelerators)
-        tasks += [Task(number, plan, options.cpus, kind) for kind in kinds]
+    for number, entry in enumerate(entries):
+        kinds = _kinds(entry, accelerators)
+        tasks += [Task(number, entry, options.cpus, kind) for kind in kinds]
     for task in tasks:
         if not any(task.fits(node) for node in nodes):
             raise ClusterError(f"no node of the cluster can build {task.name}: {missing(task)}; {described(nodes)}")
@@ -83,22 +83,22 @@ def _accelerators(nodes: Sequence[Node]) -> tuple[str, ...]:
     return tuple(sorted(names & CAPABILITIES.keys()))
 
 
-def _kinds(plan: Plan, accelerators: Sequence[str]) -> Sequence[str | None]:
+def _kinds(entry: Entry, accelerators: Sequence[str]) -> Sequence[str | None]:
     """The GPUs to build for: each, if artifacts are for one; the first, if they are for all; none for CPUs."""
-    if plan.spec.device == "cpu":
+    if entry.spec.device == "cpu":
         return [None]
     if not accelerators:
         raise ClusterError(
-            f"{plan.name} is for GPUs, and no node of the cluster says that it has one of NVIDIA's; name one with "
+            f"{entry.name} is for GPUs, and no node of the cluster says that it has one of NVIDIA's; name one with "
             "--accelerator if Ray calls it otherwise"
         )
-    if not plan.exporter.PER_GPU:
+    if not entry.exporter.PER_GPU:
         return accelerators[:1]
     for one, other in combinations(accelerators, 2):
         capability = CAPABILITIES.get(one)
         if capability and capability == CAPABILITIES.get(other):
             raise ClusterError(
-                f"{plan.name} would be built for {one} and {other}, which share compute capability {capability}, by "
+                f"{entry.name} would be built for {one} and {other}, which share compute capability {capability}, by "
                 f"which a server chooses the plan; name the generations to build for, such as --accelerator {one}"
             )
     return accelerators

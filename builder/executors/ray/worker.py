@@ -12,7 +12,7 @@ from importlib.metadata import version as package_version
 from pathlib import Path
 
 from builder import __version__
-from builder.build.entry import Plan
+from builder.build.entry import Entry
 from builder.build.run import build_model
 from builder.errors import BuilderError, ClusterError
 from builder.executors.ray.parcels import Parcel, unpack
@@ -44,9 +44,9 @@ class Built:
     shipment: Shipment
 
 
-def versions(plans: Sequence[Plan]) -> dict[str, str]:
+def versions(entries: Sequence[Entry]) -> dict[str, str]:
     """Of all that must be the same on every machine of a build, as it is installed here."""
-    packages = {*PACKAGES, *(name for plan in plans for name in plan.exporter.VERSIONED)}
+    packages = {*PACKAGES, *(name for entry in entries for name in entry.exporter.VERSIONED)}
     found = {name: installed(name) for name in sorted(packages)}
     here = {"build-repo": __version__, "python": platform.python_version()}
     return here | {name: version for name, version in found.items() if version}
@@ -77,9 +77,9 @@ def run(job: Job) -> Built | BuilderError:
         try:
             require_same(job.versions, node)
             require_reachable(job.storage, node)
-            plan = unpack(job.parcel, job.storage, root)
+            entry = unpack(job.parcel, job.storage, root)
             with undone():  # the process builds others, too
-                model = build_model(plan, Path(folder) / "repository")
+                model = build_model(entry, Path(folder) / "repository")
             # A key of its own, so that an attempt that is cut off leaves nothing in the way of the next.
             shipment = job.storage.ship(Path(folder) / "repository", f"{job.key}/{secrets.token_hex(4)}")
             return Built(_as_named_there(model, root), shipment)

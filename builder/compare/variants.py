@@ -1,0 +1,64 @@
+"""The formats and precisions that an entry is built in, to be compared."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from builder import networks
+from builder.build.entry import Entry, resolve
+from builder.data.sets import ImageSet
+from builder.errors import CompareError
+from builder.exporters import EXPORTERS
+from builder.manifest.models import Manifest, ModelSpec
+from builder.repository import layout
+
+
+def entry_or_network(manifest: Manifest | None, path: Path, name: str, weights: str | None) -> Entry:
+    """The manifest's entry, or else the network of that name as it comes. Raises BuilderError."""
+    if manifest is not None and name in manifest.models:
+        return resolve(manifest, [name], weights)[0]
+    if name not in networks.all_names():
+        known = f"{', '.join(manifest.models)}" if manifest else f"nothing, since {path} does not exist"
+        raise CompareError(f"{name!r} is neither an entry of {path} ({known}) nor one of `build-repo networks`")
+    alone = Manifest(path, {name: ModelSpec(network=name)})
+    return resolve(alone, [name], weights)[0]
+
+
+def calibrated(item: Entry, data: str | None) -> Entry:
+    """The entry with images to calibrate int8 with, given relative to the working folder, if it has none."""
+    if data is None or item.spec.calibration is not None:
+        return item
+    images = ImageSet(data=data if ":" in data else str(Path(data).absolute()), samples=256)
+    return replace(item, spec=item.spec.model_copy(update={"calibration": images}))
+
+
+def variants(item: Entry, formats: Sequence[str], precisions: Sequence[str]) -> list[Entry]:
+    """The entry in each format and precision that its device knows. Raises CompareError if that is none."""
+    for name in formats:
+        if name not in EXPORTERS:
+            raise CompareError(f"there is no format {name!r}; choose {', '.join(EXPORTERS)}")
+    chosen = [
+        item.spec.model_copy(update={"format": name, "precision": precision})
+        for name, exporter in EXPORTERS.items()
+        for precision in exporter.PRECISIONS.get(item.spec.device, ())
+        if (not formats or name in formats) and (not precisions or precision in precisions)
+    ]
+    if not chosen:
+        what = f"no precision {', '.join(map(repr, precisions))}" if precisions else "nothing"
+        raise CompareError(f"{', '.join(formats) or 'every format'} has {what} on the {item.spec.device.upper()}")
+    return [replace(item, spec=spec) for spec in chosen]
+
+
+def label(item: Entry) -> str:
+    return f"{item.spec.format} {item.spec.precision}"
+
+
+def artifact_path(item: Entry, folder: Path) -> Path:
+    return folder / label(item).replace(" ", "-") / layout.VERSION_FOLDER / item.exporter.FILENAME
+
+
+def require_calibration(item: Entry) -> None:
+    if item.spec.precision == "int8" and item.spec.calibration is None:
+        raise CompareError("int8 needs `calibration: {data: DIR}` in the entry, or --calibration DIR")
