@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
     from builder.data.recipe import PreprocessRecipe
+    from builder.triton.signature import Signature
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class NetworkRequest:
 
 @dataclass(frozen=True)
 class Network:
-    """A PyTorch module in evaluation mode (float32 [B, C, H, W] -> [B, classes]), and its origin."""
+    """A PyTorch module in evaluation mode, and its origin."""
 
     module: torch.nn.Module
     recipe: PreprocessRecipe | None
@@ -87,12 +88,31 @@ class Target:
         return f"{self.precision} on the {self.device.upper()}"
 
 
-class Images(Protocol):
-    """float32 [1, C, H, W] each, as often as they are asked for."""
+Tensors = Mapping[str, "torch.Tensor"]
+"""By name. Where the network batches, the first axis of each is the batch."""
+
+Predict = Callable[[Tensors], dict[str, "torch.Tensor"]]
+"""What a network or its artifact computes, under the names of its `Signature`."""
+
+
+class Samples(Protocol):
+    """What a network is run on, to compare its artifacts with it; made anew each time it is asked for."""
 
     def __len__(self) -> int: ...
 
-    def __iter__(self) -> Iterator[torch.Tensor]: ...
+    def name(self, number: int) -> str:
+        """What to call one of them in messages."""
+
+    def batches(self, size: int, count: int | None = None) -> Iterator[Tensors]:
+        """The first `count`, or all, `size` at a time; the last batch has what is left."""
+
+
+class Calibration(Protocol):
+    """What int8 learns its ranges of: batches of one each, as often as they are asked for."""
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[Tensors]: ...
 
 
 @dataclass(frozen=True)
@@ -100,51 +120,32 @@ class ExportRequest:
     """What an exporter makes an artifact of."""
 
     module: torch.nn.Module
-    """A classifier with its softmax: float32 [B, C, H, W] -> probabilities. The exporter may change it."""
-    example: torch.Tensor
-    """float32 [2, C, H, W]"""
+    """A head (see `networks.heads`): it takes the signature's inputs in their order, and gives its outputs in theirs, a
+    tuple where there are several. The exporter may change it."""
+    signature: Signature
+    """Of the artifact, under the names that it is to have."""
+    examples: Tensors
+    """Of each input: a batch of 2, where the network batches."""
     path: Path
     """The artifact, in a folder that exists and holds nothing else."""
     target: Target
-    calibration: Images | None = None
+    calibration: Calibration | None = None
     """To calibrate int8 with."""
 
 
 @dataclass(frozen=True)
-class WorstImage:
-    """One of the images that an artifact is furthest off on."""
-
-    image: str
-    error: float
-    """Of its worst probability."""
-    expected: int
-    expected_probability: float
-    """The network's class, and the network's probability of it."""
-    found: int
-    found_probability: float
-    """The artifact's class, and the artifact's probability of it."""
-
-
-@dataclass(frozen=True)
-class Check:
-    """How an artifact's probabilities differ from its network's, over all images and batch sizes."""
+class Verification:
+    """How an artifact's answers differ from its network's, over all samples and batch sizes. Tasks add to it."""
 
     batch_sizes: tuple[int, ...]
-    images: int
+    samples: int
     max_abs_error: float
     mean_abs_error: float
-    relative_error: float
-    """Largest error of a log-probability, over the largest spread that the images cause in one."""
-    noise: float
-    """Error of the log-probabilities, over what the images change in them (both root mean squares)."""
-    top1_agreement: float
-    """Share of images, 0..1, for which the network's answer is the artifact's, ties included."""
-    top5_agreement: float
-    """Share of images for which the network's answer is among the artifact's first five."""
-    network_accuracy: float | None
-    artifact_accuracy: float | None
-    """Share of right answers, where the images are labelled."""
-    worst: tuple[WorstImage, ...]
+
+    def figures(self) -> dict[str, float]:
+        """Those that are known, under the names that `tolerance` and the published config give them."""
+        found = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: value for name, value in found.items() if isinstance(value, float)}
 
 
 @dataclass(frozen=True)
@@ -154,14 +155,16 @@ class BuiltModel:
     name: str
     version: int
     network_model: str
-    preprocess_model: str
+    preprocess_model: str | None
+    """None: the network has no step before it."""
     format: str
     precision: str
     trained: bool
-    classes: int
+    classes: int | None
+    """None: it does not classify."""
     artifact_bytes: int
     seconds: float
-    check: Check
+    verification: Verification
     notes: tuple[str, ...] = ()
     """What one should know of how it was made."""
     warnings: tuple[str, ...] = ()
@@ -176,9 +179,6 @@ class Endpoints:
     http: str
     metrics: str
 
-
-Predict = Callable[["torch.Tensor"], "torch.Tensor"]
-"""float32 [B, C, H, W] -> probabilities float32 [B, classes]."""
 
 Report = Callable[[str], None]
 """Told what a build is doing now."""

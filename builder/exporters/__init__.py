@@ -21,6 +21,10 @@ class Exporter(Protocol):
     """Whether an artifact is for one compute capability, and Triton chooses among several by it."""
     PRECISIONS: dict[str, tuple[str, ...]]
     """By device, those that the format has at all."""
+    NAMES_TENSORS: bool
+    """Whether the artifact holds the tensors' names; else they are INPUT__0, INPUT__1, ... on the server."""
+    OPTIONS: type[BaseModel] | None
+    """Keys of an entry that are this format's alone, under its name; they come as `Target.options`."""
     VERSIONED: tuple[str, ...]
     """Packages whose versions decide whether a server can read the artifact."""
 
@@ -30,8 +34,8 @@ class Exporter(Protocol):
     def export(self, request: ExportRequest) -> dict[str, str]:
         """Write the artifact, any batch size up to the target's largest allowed; what to record of it."""
 
-    def load(self, path: Path, target: Target) -> Predict:
-        """The artifact, read back from the disk, as a function."""
+    def load(self, path: Path, target: Target, signature: Signature) -> Predict:
+        """The artifact, read back from the disk, as a function of tensors named by the signature."""
 
     def parameters(self, target: Target) -> dict[str, str]:
         """The backend's own `parameters` for the target."""

@@ -25,6 +25,8 @@ class StagedStep:
 
     name: str
     folder: Path
+    role: str = "preprocess"
+    """What its config says of it: preprocess before the network, postprocess behind it."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,8 @@ class StagedNetwork:
     name: str
     folder: Path
     render: Callable[[str, int], str]
+    built_from: dict[str, Any] = field(default_factory=dict)
+    """For the lock, where it is served by itself: what JSON can hold."""
 
 
 @dataclass(frozen=True)

@@ -1,1 +1,7 @@
-"""What networks are for."""
+"""What networks are for. A task is a module with what `Task` lists; it is registered by one line in TASKS."""
+
+from __future__ import annotations
+
+from builder.tasks.task import Task
+
+TASKS: dict[str, Task] = {}

@@ -1,0 +1,68 @@
+"""What stands around a network to be exported: it takes and gives tensors in the order of a signature.
+
+Everything that an exporter asks of a module is here: positional inputs, outputs in their order, float32 wherever a
+floating-point number leaves it, and `network`, the part that is computed in half precision or quantised.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+Outputs = Callable[[Any], "tuple[torch.Tensor, ...]"]
+"""What a network's result is taken apart by: one tensor an output, in the signature's order."""
+
+
+def with_head(
+    network: nn.Module, inputs: Sequence[str], outputs: Outputs, activation: nn.Module | None = None
+) -> nn.Module:
+    """A module whose forward() has the arguments `inputs`, which it hands on in this order.
+
+    It gives one tensor where `outputs` gives one, else a tuple. What is floating-point leaves it as float32, whatever
+    the network computes in; `activation` is applied to each output, in float32.
+    """
+    from torch import nn
+
+    class Head(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.network = network
+            self.activation = activation or nn.Identity()
+
+        def answer(self, *tensors: torch.Tensor) -> Any:
+            given = tuple(self.activation(_widened(output)) for output in outputs(self.network(*tensors)))
+            return given[0] if len(given) == 1 else given
+
+    return _with_arguments(Head, inputs)().eval()
+
+
+def _widened(output: torch.Tensor) -> torch.Tensor:
+    return output.float() if output.is_floating_point() and output.dtype.itemsize < 4 else output
+
+
+def _with_arguments(head: type[nn.Module], names: Sequence[str]) -> type[nn.Module]:
+    """The class with a forward() of these arguments: what traces it reads their names, and cannot follow `*tensors`."""
+    listed = ", ".join(names)
+    code: dict[str, Any] = {}
+    exec(f"def forward(self, {listed}):\n    return self.answer({listed})\n", code)
+    head.forward = code["forward"]
+    return head
+
+
+def one_tensor(result: Any) -> tuple[torch.Tensor, ...]:
+    """The outputs of a network that gives one tensor."""
+    return (result,)
+
+
+def as_tensors(names: Sequence[str], result: Any) -> dict[str, torch.Tensor]:
+    """What a head gives, by the signature's names of its outputs."""
+    return dict(zip(names, result if isinstance(result, tuple) else (result,), strict=True))
+
+
+def in_order(tensors: Mapping[str, torch.Tensor], names: Sequence[str]) -> tuple[torch.Tensor, ...]:
+    """The tensors as a head takes them."""
+    return tuple(tensors[name] for name in names)
