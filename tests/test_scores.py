@@ -9,7 +9,7 @@ from torch import nn
 
 from builder.errors import BuilderError, ExportError, VerificationError
 from builder.networks.classifier import as_classifier
-from builder.tasks import scores
+from builder.tasks.classification import scores
 
 Forward = Callable[[torch.Tensor], torch.Tensor]
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from builder.errors import VerificationError
-from builder.tasks.limits import Tolerance
-from builder.tasks.verify import LIMITS, TIE, batch_sizes, compare, held, limits, outputs, require
+from builder.tasks.classification.limits import Tolerance
+from builder.tasks.classification.comparison import LIMITS, TIE, batch_sizes, compare, held, limits, outputs, require
 from builder.types import Check
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from builder.tasks import classification
 from builder.tasks.task import Task
 
-TASKS: dict[str, Task] = {}
+TASKS: dict[str, Task] = {"classification": classification}
