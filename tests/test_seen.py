@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from builder.build.stage import stage_preprocess
 from builder.data.images import ImageFile, _image_file, find
 from builder.data.recipe import PreprocessRecipe, RecipeOverrides
 from builder.data.recipe.decoding import UnclearImage
 from builder.data.sets import ImageSet
 from builder.errors import DataError, ManifestError
 from builder.steps import STEPS, pillow, proof
+from builder.steps.staging import stage_step
 from builder.training.data import Pictures, as_mode, check, from_file
 
 HEIGHT, WIDTH = 6, 7
@@ -430,7 +430,7 @@ def test_steps_that_see_otherwise_have_other_names(tmp_path: Path) -> None:
         *({"channel_order": "bgr"}, {"frames": "first"}),
     ]
     photo = ImageFile("p", lambda: file(PICTURE, "PNG"))
-    names = [stage_preprocess(tmp_path / str(i), recipe(**key), [photo], 1).name for i, key in enumerate(keys)]
+    names = [stage_step(tmp_path / str(i), pillow, recipe(**key), photo.read(), 1).name for i, key in enumerate(keys)]
     assert len(set(names)) == len(keys)
 
 

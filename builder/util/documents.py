@@ -100,6 +100,8 @@ def _message(item: Any, keys: list[Any], model: type[BaseModel]) -> str:
         return "unknown key" + _suggestion(str(item["loc"][-1]), _known_keys(model, keys, item["loc"]))
     if item["type"] == "missing":
         return f"the key {item['loc'][-1]!r} is missing"
+    if item["type"] == "model_type":
+        return f"expected keys and their values{_given(item)}"
     if item["type"] == "string_pattern_mismatch":
         return "a model's name may have letters, digits, '_', '-' and '.', no others"
     return f"{item['msg'].removeprefix('Value error, ')}{_given(item)}"
