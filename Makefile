@@ -9,8 +9,8 @@ BINDINGS := .venv/tensorrt-10 .venv/tensorrt-11
 REPOSITORY ?= model_repository
 # Two workers that compute, and one that mostly waits for containers (tests/scheduling.py).
 PYTEST := $(BIN)/python -m pytest -n 3 --dist loadgroup --durations=10
-# Quietly: of pages, links and anchors that are not there, --strict tells all the same.
-SITE := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet --site-dir
+# Of pages, links and anchors that are not there, --strict tells, but not with --quiet.
+SITE := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --site-dir
 # ARGS are pytest's; WITHOUT names markers of tests to leave out: make test WITHOUT=docker ARGS=tests/test_cli.py
 SELECTION := not gpu$(foreach marker,$(WITHOUT), and not $(marker))
 
