@@ -77,7 +77,7 @@ class Reader(ast.NodeVisitor):
         for line in node.body:
             self.visit(line)
 
-    visit_AsyncWith = visit_With
+    visit_AsyncWith = visit_With  # noqa: N815
 
     def visit_For(self, node: ast.For | ast.AsyncFor) -> None:
         self.visit(node.iter)
@@ -85,7 +85,7 @@ class Reader(ast.NodeVisitor):
         for line in [*node.body, *node.orelse]:
             self.visit(line)
 
-    visit_AsyncFor = visit_For
+    visit_AsyncFor = visit_For  # noqa: N815
 
     def visit_Attribute(self, node: ast.Attribute) -> None:
         self.generic_visit(node)

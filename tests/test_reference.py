@@ -15,8 +15,8 @@ import pytest
 from editors import KINDS, ROOT, schema
 from typer.main import get_command
 
-from builder import labels, networks, verify
 from builder import errors as builder_errors
+from builder import labels, networks, verify
 from builder.cli import app as build_repo
 from builder.exporters import EXPORTERS
 from builder.training import datasets
@@ -127,7 +127,9 @@ def test_every_error_has_its_code_and_its_meaning(program: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "drawn", ["", "Error 1 all\nSmall 5 another code", "Small 4 is drawn\nGone 6 is no class"], ids=["none", "code", "class"]
+    "drawn",
+    ["", "Error 1 all\nSmall 5 another code", "Small 4 is drawn\nGone 6 is no class"],
+    ids=["none", "code", "class"],
 )
 def test_a_tree_that_is_drawn_otherwise_than_it_is_stops_the_build(drawn: str) -> None:
     root = type("Error", (Exception,), {"exit_code": 1})
@@ -151,7 +153,12 @@ def test_formats_precisions_and_devices_are_the_registrys() -> None:
 
 def test_what_is_added_to_a_registry_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     new = SimpleNamespace(
-        BACKEND="new|er", PLATFORM="", FILENAME="model.new", PRECISIONS={"tpu": ("fp8",)}, PER_GPU=True, VERSIONED=("x",)
+        BACKEND="new|er",
+        PLATFORM="",
+        FILENAME="model.new",
+        PRECISIONS={"tpu": ("fp8",)},
+        PER_GPU=True,
+        VERSIONED=("x",),
     )
     monkeypatch.setitem(EXPORTERS, "newest", new)  # type: ignore[arg-type]
     monkeypatch.setitem(labels.SETS, "colours", lambda: ("red",))
@@ -201,7 +208,10 @@ def test_links_out_of_the_pages_lead_to_the_site() -> None:
     def at(uri: str, path: Path) -> Any:
         return SimpleNamespace(src_uri=uri, abs_src_path=str(path))
 
-    guide, inner = at("proof.md", ROOT / "docs" / "proof.md"), at("reference/x.md", ROOT / "docs" / "reference" / "x.md")
+    guide, inner = (
+        at("proof.md", ROOT / "docs" / "proof.md"),
+        at("reference/x.md", ROOT / "docs" / "reference" / "x.md"),
+    )
     home = at("index.md", ROOT / "README.md")
 
     def link(text: str, page: Any) -> str:

@@ -75,7 +75,11 @@ def styled(css: str) -> list[str]:
 def scripted(code: str) -> list[str]:
     """Those that a script could ask for: addresses that stand at the beginning of a text."""
     text = re.sub(r"/\*.*?\*/", "", code, flags=re.DOTALL)
-    return [address for address in re.findall(r"[\"'`]((?:https?://|//[\w-]+\.)[^\"'`\s]+)", text) if address not in NAMESPACES]
+    return [
+        address
+        for address in re.findall(r"[\"'`]((?:https?://|//[\w-]+\.)[^\"'`\s]+)", text)
+        if address not in NAMESPACES
+    ]
 
 
 def test_pages_load_nothing_from_elsewhere(site: Path) -> None:
