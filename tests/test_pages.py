@@ -18,6 +18,7 @@ from editors import complaints, kind_of, parsed
 from page_blocks import BLOCKS, PAGES, ROOT, Block, of_page, of_text
 from typer.testing import CliRunner
 
+from builder.advisories import EMBEDDED
 from builder.card import Card, card_path
 from builder.cli import app as build_repo
 from builder.errors import BuilderError
@@ -42,6 +43,9 @@ def faults(block: Block, folder: Path) -> list[str]:
     if block.kind not in RUNNERS:
         return [f"it is {block.kind or 'of no kind'}: name one of {', '.join([*RUNNERS, *OUTPUT])}"]
     wrong, unseen = RUNNERS[block.kind](block, folder)
+    wrong += [
+        f"there is no {path}" for path in re.findall(r"tests/\S+\.py", block.reason) if not (ROOT / path).exists()
+    ]
     if unseen and not block.reason:
         wrong += [f"nothing runs {', '.join(unseen)}: write <!-- not run: REASON --> right before it"]
     return wrong
@@ -124,6 +128,12 @@ def test_there_is_much_to_see() -> None:
     assert {page.name for page in PAGES} >= {"README.md", "start.md", "proof.md", "exit-codes.md"}
 
 
+def test_the_first_page_is_one() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert len(text.splitlines()) <= 160
+    assert f"Triton {EMBEDDED}" in text
+
+
 BAD = {
     "an option that there is none of": ("```sh\nbuild-repo serve --no-such-option\n```", "no-such-option"),
     "a command that there is none of": ("```sh\nrepo-client clasify photo.jpg\n```", "clasify"),
@@ -150,6 +160,7 @@ BAD = {
         '```python\nfrom client import Client\nfor p in Client("x").classify(1):\n    print(p.lable)\n```',
         "lable",
     ),
+    "a test that there is none of": ("<!-- not run: tests/test_no.py does -->\n```sh\ncurl x\n```", "tests/test_no.py"),
     "no kind": ("```\nls\n```", "of no kind"),
     "only indented": ("Words:\n\n    build-repo\n", "of no kind"),
 }

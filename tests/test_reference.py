@@ -71,7 +71,7 @@ def test_what_is_made_has_tables_whose_rows_are_whole(page: str, name: str, argu
 
 def below(kind: str, node: dict[str, Any]) -> Iterator[str]:
     """The keys of an object and of all the groups in it."""
-    for key, value in node["properties"].items():
+    for key, value in node.get("properties", {}).items():
         yield key
         for name in re.findall(r'"#/\$defs/(\w+)"', json.dumps(value)):
             yield from below(kind, schema(kind)["$defs"][name])
@@ -91,6 +91,24 @@ def test_defaults_bounds_and_choices_are_told() -> None:
     of_training = {row[0]: row[1:] for row in rows(reference.keys("training"))}
     assert of_training["`network`"][1] == "none: it must be given"
     assert of_training["`deterministic`"][:2] == ["`true` or `false`", "`false`"]
+
+
+def test_groups_are_found_wherever_they_stand(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In lists, under names of the user's choice, among other possibilities; a definition that is no group is told."""
+    group, word = {"$ref": "#/$defs/Group"}, {"$ref": "#/$defs/Word"}
+    properties = {
+        "named": {"type": "object", "additionalProperties": group},
+        "many": {"anyOf": [{"type": "array", "items": group}, {"type": "null"}]},
+        "one": {"oneOf": [word, {"type": "integer"}], "description": "Either."},
+    }
+    definitions = {"Group": {"properties": {"inner": word}}, "Word": {"enum": ["a", "b"]}}
+    monkeypatch.setattr(registries, "schemas", lambda: {"own": {"properties": properties, "$defs": definitions}})
+    text = reference.keys("own")
+    assert re.findall(r"^## (.*)$", text, re.MULTILINE) == ["named.NAME", "many[]"]
+    assert text.count("| `inner` | `a`, `b` |") == 2
+    assert "| `named` | names, each with a group of keys, see below |" in text
+    assert "| `many` | a list (each: a group of keys, see below); `null` |" in text
+    assert "| `one` | `a`, `b`; integer |  | Either. |" in text
 
 
 # --- programs ---

@@ -44,11 +44,25 @@ def text(words: str) -> str:
 
 def keys(kind: str) -> str:
     """Every key of a file: of the whole, and then group by group."""
-    schema = registries.schemas()[kind]
+    found = registries.schemas()[kind]
+    schema: dict[str, Any] = _inlined(found, found["$defs"])
     groups = dict(_groups(schema, _entry(schema)))
     parts = [_table_of(_entry(schema))]
     parts += [f"## {title}\n\n{_sentence(group)}{_table_of(group)}" for title, group in groups.items()]
     return "\n\n".join(parts)
+
+
+def _inlined(node: Any, definitions: dict[str, Any]) -> Any:
+    """With what is defined elsewhere in its place, unless it is a group of keys."""
+    if isinstance(node, list):
+        return [_inlined(part, definitions) for part in node]
+    if not isinstance(node, dict):
+        return node
+    name = node.get("$ref", "").removeprefix(BELOW)
+    rest = {key: _inlined(value, definitions) for key, value in node.items()}
+    if not name or "properties" in definitions[name]:
+        return rest
+    return _inlined(definitions[name], definitions) | {key: value for key, value in rest.items() if key != "$ref"}
 
 
 def _entry(schema: dict[str, Any]) -> dict[str, Any]:
@@ -58,16 +72,26 @@ def _entry(schema: dict[str, Any]) -> dict[str, Any]:
 
 
 def _groups(schema: dict[str, Any], node: dict[str, Any], above: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
+    """The groups of keys below an object, by the way to them."""
     for key, value in node["properties"].items():
-        for name in _references(value):
-            group = schema["$defs"][name]
-            yield f"{above}{key}", group
-            yield from _groups(schema, group, f"{above}{key}.")
+        for way, name in _references(value, f"{above}{key}"):
+            yield way, schema["$defs"][name]
+            yield from _groups(schema, schema["$defs"][name], f"{way}.")
 
 
-def _references(value: dict[str, Any]) -> list[str]:
-    options = [value, *value.get("anyOf", ())]
-    return [option["$ref"].removeprefix(BELOW) for option in options if "$ref" in option]
+def _references(value: dict[str, Any], way: str) -> Iterator[tuple[str, str]]:
+    """Also of the elements of lists, and of what stands under names that the user chooses."""
+    if "$ref" in value:
+        yield way, value["$ref"].removeprefix(BELOW)
+    for option in _options(value):
+        yield from _references(option, way)
+    for key, mark in (("items", "[]"), ("additionalProperties", ".NAME")):
+        if isinstance(value.get(key), dict):
+            yield from _references(value[key], way + mark)
+
+
+def _options(value: dict[str, Any]) -> list[dict[str, Any]]:
+    return [option for word in ("anyOf", "oneOf", "allOf") for option in value.get(word, ())]
 
 
 def _sentence(group: dict[str, Any]) -> str:
@@ -99,8 +123,9 @@ def _kinds(value: dict[str, Any]) -> list[str]:
         return [_choice(value["enum"])]
     if "const" in value:
         return [code(str(value["const"]).lower() if isinstance(value["const"], bool) else value["const"])]
-    if "anyOf" in value:  # before `type`, which is that of all of them
-        return list(dict.fromkeys(kind for option in value["anyOf"] for kind in _kinds(option) if kind))
+    options = _options(value)
+    if options:  # before `type`, which is that of all of them
+        return list(dict.fromkeys(kind for option in options for kind in _kinds(option)))
     if "pattern" in value:
         return [f"text with `{value['pattern']}` in it"]
     return [_plain(value)] if "type" in value else []
@@ -116,6 +141,8 @@ def _plain(value: dict[str, Any]) -> str:
     names = {"null": "`null`", "object": "keys and values", "boolean": "`true` or `false`", "string": "text"}
     if value["type"] == "array":
         return _list(value)
+    if isinstance(value.get("additionalProperties"), dict):
+        return f"names, each with {' or '.join(_kinds(value['additionalProperties']))}"
     bounds = ", ".join(f"{words} {value[name]}" for name, words in BOUNDS.items() if name in value)
     return f"{names.get(value['type'], value['type'])}{f', {bounds}' if bounds else ''}"
 
