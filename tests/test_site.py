@@ -155,7 +155,7 @@ def test_files_of_the_repository_that_pages_link_to_are_there(site: Path) -> Non
 def test_a_link_that_leads_nowhere_ends_the_build(tmp_path: Path) -> None:
     """A small site by this one's settings."""
     settings = (ROOT / "mkdocs.yml").read_text(encoding="utf-8").partition("\nnav:")[0]
-    settings = re.sub(r"^(hooks|watch): .*$", "", settings, flags=re.MULTILINE)
+    settings = re.sub(r"^(hooks|watch|extra_css): .*$", "", settings, flags=re.MULTILINE)
     (tmp_path / "mkdocs.yml").write_text(settings, encoding="utf-8")
     (tmp_path / "docs").mkdir()
     page = tmp_path / "docs" / "index.md"
