@@ -8,6 +8,7 @@ import json
 import re
 from collections.abc import Iterator
 from contextlib import redirect_stdout
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -40,9 +41,10 @@ def faults(block: Block, folder: Path) -> list[str]:
     """What is wrong with a block, and whether anybody would have noticed."""
     if block.kind in OUTPUT:
         return []
-    if block.kind not in RUNNERS:
-        return [f"it is {block.kind or 'of no kind'}: name one of {', '.join([*RUNNERS, *OUTPUT])}"]
-    wrong, unseen = RUNNERS[block.kind](block, folder)
+    if not block.kind:
+        return [f"it is of no kind: fence it, and name one, such as {', '.join([*RUNNERS, *OUTPUT])}"]
+    run = RUNNERS.get(block.kind, of_another_language)
+    wrong, unseen = run(block, folder)
     wrong += [
         f"there is no {path}" for path in re.findall(r"tests/\S+\.py", block.reason) if not (ROOT / path).exists()
     ]
@@ -60,6 +62,16 @@ def of_shell(block: Block, _: Path) -> tuple[list[str], list[str]]:
         except page_commands.Wrong as error:
             wrong.append(str(error))
     return wrong, unseen
+
+
+def of_console(block: Block, folder: Path) -> tuple[list[str], list[str]]:
+    """Lines behind a prompt are commands, the others what they print."""
+    commands = [line.removeprefix("$ ") for line in block.text.splitlines() if line.startswith("$ ")]
+    return of_shell(replace(block, text="\n".join(commands)), folder)
+
+
+def of_another_language(block: Block, _: Path) -> tuple[list[str], list[str]]:
+    return [], [block.kind]
 
 
 def of_yaml(block: Block, folder: Path) -> tuple[list[str], list[str]]:
@@ -111,7 +123,7 @@ def of_python(block: Block, _: Path) -> tuple[list[str], list[str]]:
         return [str(error)], []
 
 
-RUNNERS = {"sh": of_shell, "bash": of_shell, "yaml": of_yaml, "python": of_python}
+RUNNERS = {"sh": of_shell, "bash": of_shell, "console": of_console, "yaml": of_yaml, "python": of_python}
 
 
 @pytest.mark.parametrize("block", [pytest.param(block, id=block.place) for block in BLOCKS])
@@ -161,6 +173,8 @@ BAD = {
         "lable",
     ),
     "a test that there is none of": ("<!-- not run: tests/test_no.py does -->\n```sh\ncurl x\n```", "tests/test_no.py"),
+    "behind a prompt": ("```console\n$ repo-client top --onse\nMODEL\n```", "onse"),
+    "another language": ("```nginx\nlisten 1;\n```", "nothing runs nginx"),
     "no kind": ("```\nls\n```", "of no kind"),
     "only indented": ("Words:\n\n    build-repo\n", "of no kind"),
 }
