@@ -20,7 +20,7 @@ from builder.util.yamltree import Node
 
 # Triton takes the directory's name as the model's; these survive paths, URLs and shells everywhere.
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
-EXPECTED = "a mapping `models: {name: spec}`; see the README's example"
+EXPECTED = "a mapping `models: {name: spec}`; see the example in README.md"
 # Of weights: torchvision's names are words, or ResNet50_Weights.DEFAULT. Frameworks write files of many suffixes.
 FILE_PATTERN = r"/|^(?![A-Za-z0-9]+(_[A-Za-z0-9]+)*_Weights\.).*\."
 DEFAULT_TASK = "classification"
