@@ -137,6 +137,16 @@ class ExportRequest:
 
 
 @dataclass(frozen=True)
+class Artifact:
+    """A file of the user's, as an entry names it."""
+
+    path: Path
+    interface: Interface
+    is_program: bool = False
+    """Whether it is a program of torch.export, which no server runs: it is exported, as a network is."""
+
+
+@dataclass(frozen=True)
 class AdoptRequest:
     """What an exporter makes an artifact of, where there is one already."""
 
@@ -148,6 +158,8 @@ class AdoptRequest:
     target: Target
     activation: str = "none"
     """To put behind its one output, in float32: softmax, sigmoid or none."""
+    is_widened: bool = False
+    """Whether its one output is to be float32 without an activation, too."""
     calibration: Calibration | None = None
     """To calibrate int8 with, where the source is not."""
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from builder.errors import ManifestError
-from builder.triton.signature import ANY_SIZE, TensorSpec
+from builder.triton.signature import ANY_SIZE, Signature, TensorSpec
 
 HOW_TO_GIVE = "give `inputs: {NAME: {dtype: FP32, shape: [...]}, ...}`, in the order of its arguments"
 
@@ -38,13 +38,23 @@ class Interface:
 
     @property
     def fixed_batch(self) -> ToldTensor | None:
-        """An input whose first axis has one size; None: there is none, as far as is told."""
-        return next((tensor for tensor in self.inputs or () if tensor.shape and tensor.shape[0] != ANY_SIZE), None)
+        """An input whose first axis has one size, rather one of several than of 1; None: there is none that is told."""
+        sized = {tensor: tensor.shape[0] for tensor in self.inputs or () if tensor.shape}
+        return max((tensor for tensor in sized if sized[tensor] != ANY_SIZE), key=lambda t: sized[t], default=None)
 
     @property
     def without_axes(self) -> ToldTensor | None:
         """An input or output that is a single number, and has no axis for a batch."""
         return next((tensor for tensor in (*(self.inputs or ()), *(self.outputs or ())) if tensor.shape == ()), None)
+
+
+def own_names(signature: Signature, told: Interface) -> Signature:
+    """The signature under the file's names, as far as it tells them."""
+    inputs, outputs = (
+        tuple(tensor.name for tensor in tensors or named)
+        for tensors, named in ((told.inputs, signature.inputs), (told.outputs, signature.outputs))
+    )
+    return signature.with_names(inputs, outputs)
 
 
 def inputs_of(told: Interface, given: Sequence[TensorSpec], batched: bool, file: str) -> tuple[TensorSpec, ...]:

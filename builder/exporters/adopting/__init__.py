@@ -18,6 +18,8 @@ class Adopter(Protocol):
     """Of files that it takes; the first is the format's own, which is shipped in it unless another is asked for."""
     ADDS_ACTIVATION: bool
     """Whether a softmax or sigmoid can be put behind such a file's output."""
+    RUNS_WHERE_BUILT: bool
+    """Whether what the exporter needs of a machine is what running the artifact needs, too."""
 
     def precisions(self, told: Interface) -> tuple[str, ...]:
         """What a file can be shipped in; its own first."""
@@ -31,7 +33,7 @@ ADOPTERS: dict[str, Adopter] = {
     "onnx": onnx,
     "openvino": openvino,
     "aoti": Copied((".pt2",), ("fp32", "fp16", "bf16")),
-    "tensorrt": Copied((".plan",), ("fp32", "fp16", "bf16", "int8")),
+    "tensorrt": Copied((".plan",), ("fp32", "fp16", "bf16", "int8"), RUNS_WHERE_BUILT=True),
 }
 
 

@@ -18,6 +18,7 @@ class Copied:
     ALL: tuple[str, ...]
     """Precisions of the format, of which the entry names one where the file tells none."""
     ADDS_ACTIVATION: bool = False
+    RUNS_WHERE_BUILT: bool = False
 
     def precisions(self, told: Interface) -> tuple[str, ...]:
         return (told.precision,) if told.precision else self.ALL

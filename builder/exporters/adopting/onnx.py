@@ -16,6 +16,7 @@ from builder.types import AdoptRequest
 
 SUFFIXES: tuple[str, ...] = (".onnx",)
 ADDS_ACTIVATION = True
+RUNS_WHERE_BUILT = False
 BATCH = "batch"
 NODES = {"softmax": "Softmax", "sigmoid": "Sigmoid"}
 INT8_OPSET = 13
@@ -59,7 +60,7 @@ def _quantized(request: AdoptRequest, folder: Path) -> Path:
 def _write(request: AdoptRequest, source: Path) -> None:
     """The graph, changed where that is asked for, and the files of weights that it names."""
     model = parsed(source)
-    changed = _finished(model.graph, request.activation)
+    changed = _finished(model.graph, request.activation, request.is_widened)
     if request.target.max_batch_size:
         changed = _opened(model.graph) or changed
     beside = request.interface.beside if source == request.source else ()
@@ -109,25 +110,36 @@ def _batch_axis(value: Any) -> Any:
     return tensor.shape.dim[0] if tensor.HasField("shape") and tensor.shape.dim else None
 
 
-def _finished(graph: Any, activation: str) -> bool:
-    """Put the activation behind the one output, in float32, under the output's own name."""
+def _finished(graph: Any, activation: str, is_widened: bool) -> bool:
+    """Put what makes probabilities of it behind the one output, under the output's own name; whether there is any."""
     from onnx import TensorProto, helper
 
-    (output,) = graph.output if activation != "none" else (None,)
-    if output is None:
-        return False
-    name, taken = output.name, _names(graph)
-    scores, widened = (_free(f"{name}_{word}", taken) for word in ("scores", "float"))
-    _rename(graph, name, scores)
-    if output.type.tensor_type.elem_type != TensorProto.FLOAT:
-        graph.node.append(helper.make_node("Cast", [scores], [widened], to=TensorProto.FLOAT))
-        output.type.tensor_type.elem_type = TensorProto.FLOAT
-        scores = widened
-    last = helper.make_node(NODES[activation], [scores], [name])
+    form = graph.output[0].type.tensor_type
+    last = []
+    if form.elem_type != TensorProto.FLOAT and (is_widened or activation != "none"):
+        form.elem_type = TensorProto.FLOAT
+        last.append(helper.make_node("Cast", [], [], to=TensorProto.FLOAT))
+    if activation != "none":
+        last.append(helper.make_node(NODES[activation], [], []))
     if activation == "softmax":
-        last.attribute.append(helper.make_attribute("axis", 1))
-    graph.node.append(last)
-    return True
+        last[-1].attribute.append(helper.make_attribute("axis", 1))
+    if last:
+        _append(graph, last)
+    return bool(last)
+
+
+def _append(graph: Any, nodes: list[Any]) -> None:
+    """Put nodes of one input and one output behind each other, and behind the graph."""
+    (output,) = graph.output
+    name, taken = output.name, set(_names(graph))
+    before = _free(f"{name}_scores", taken)
+    _rename(graph, name, before)
+    for number, node in enumerate(nodes, start=1):
+        after = name if number == len(nodes) else _free(f"{name}_float", taken)
+        node.input.append(before)
+        node.output.append(after)
+        before = after
+    graph.node.extend(nodes)
 
 
 def _rename(graph: Any, name: str, new: str) -> None:
@@ -144,11 +156,7 @@ def _rename(graph: Any, name: str, new: str) -> None:
             value.name = new if value.name == name else value.name
 
 
-def _names(graph: Any) -> set[str]:
-    return set(_all_names(graph))
-
-
-def _all_names(graph: Any) -> Iterator[str]:
+def _names(graph: Any) -> Iterator[str]:
     for inner in graphs_of(graph):
         yield from (value.name for value in (*inner.input, *inner.output, *inner.initializer))
         for node in inner.node:

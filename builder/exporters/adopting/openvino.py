@@ -15,8 +15,12 @@ from builder.util.reasons import reason
 
 SUFFIXES: tuple[str, ...] = (".xml", ".onnx")
 ADDS_ACTIVATION = True
+RUNS_WHERE_BUILT = True
 # bf16 is what the CPU computes in, whatever the weights are; fp16 is half the room for weights.
 FROM = {"fp32": ("fp32", "fp16", "bf16", "int8"), "fp16": ("fp16", "bf16"), "bf16": ("bf16",), "int8": ("int8",)}
+
+OPERATIONS = "openvino.opset13"
+"""Of a set that older servers read, too."""
 
 
 def precisions(told: Interface) -> tuple[str, ...]:
@@ -24,7 +28,7 @@ def precisions(told: Interface) -> tuple[str, ...]:
 
 
 def adopt(request: AdoptRequest) -> dict[str, str]:
-    if request.source.suffix.lower() == ".xml" and request.activation == "none" and not _recast(request):
+    if request.source.suffix.lower() == ".xml" and not (_is_finished_here(request) or _is_recast(request)):
         _copy(request)
         return dict(request.interface.facts)
     openvino = exporter._imported("openvino")
@@ -35,11 +39,11 @@ def adopt(request: AdoptRequest) -> dict[str, str]:
         model = _quantized(model, request)
         facts |= {"nncf_version": exporter._imported("nncf").__version__}
     _name(model, request.interface)
-    _save(_finished(model, request.activation), request, openvino)
+    _save(_finished(model, request), request, openvino)
     return facts
 
 
-def _recast(request: AdoptRequest) -> bool:
+def _is_recast(request: AdoptRequest) -> bool:
     return request.changes_precision and request.target.precision in ("fp16", "int8")
 
 
@@ -51,7 +55,8 @@ def _copy(request: AdoptRequest) -> None:
 
 def _read(request: AdoptRequest, openvino: Any) -> Any:
     try:
-        return openvino.convert_model(str(request.source))
+        is_ir = request.source.suffix.lower() == ".xml"
+        return (openvino.Core().read_model if is_ir else openvino.convert_model)(str(request.source))
     except Exception as error:  # of whatever kind its front ends have
         raise ExportError(f"OpenVINO cannot read {request.source.name}: {reason(error)}") from None
 
@@ -74,24 +79,26 @@ def _require_name(tensor: Any, told: ToldTensor) -> None:
         tensor.add_names({told.name})
 
 
-def _finished(model: Any, activation: str) -> Any:
-    """The model with the activation behind its one output, in float32, under the output's own names."""
-    if activation == "none":
+def _finished(model: Any, request: AdoptRequest) -> Any:
+    """The model with what makes probabilities of it behind its one output, in float32, under the output's own names."""
+    if not _is_finished_here(request):
         return model
-    openvino = exporter._imported("openvino")
-    operations = _operations()
+    openvino, operations = exporter._imported("openvino"), exporter._imported(OPERATIONS)
     scores = model.outputs[0].get_node().input_value(0)
     names = model.outputs[0].get_tensor().get_names()
     scores.get_tensor().set_names(set())
-    widened = operations.convert(scores, "f32") if scores.get_element_type() != openvino.Type.f32 else scores
-    last = operations.softmax(widened, 1) if activation == "softmax" else operations.sigmoid(widened)
+    last = operations.convert(scores, "f32")
+    if request.activation != "none":
+        last = operations.softmax(last, 1) if request.activation == "softmax" else operations.sigmoid(last)
     last.output(0).get_tensor().set_names(names)
     return openvino.Model([last], model.get_parameters(), "network")
 
 
-def _operations() -> Any:
-    """Operations of a set that Triton's oldest images with IR of today read."""
-    return exporter._imported("openvino.opset13")
+def _is_finished_here(request: AdoptRequest) -> bool:
+    outputs = request.interface.outputs
+    return request.activation != "none" or (
+        request.is_widened and outputs is not None and outputs[0].data_type != "FP32"
+    )
 
 
 def _save(model: Any, request: AdoptRequest, openvino: Any) -> None:
