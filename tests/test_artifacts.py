@@ -32,7 +32,7 @@ from onnx import TensorProto, helper
 from torch import nn
 
 from builder.errors import NetworkError
-from builder.exporters.interfaces import INTERFACES, interface, plan
+from builder.exporters.interfaces import INTERFACES, interface, onnx_wire, plan
 from builder.triton.interface import ToldTensor
 
 __all__ = ["written"]
@@ -46,6 +46,21 @@ def test_onnx_tells_everything(written: dict[str, Path]) -> None:
     told = interface(written[".onnx"])
     assert (told.inputs, told.outputs, told.precision) == ((IMAGE,), (ANSWER,), "fp32")
     assert (told.facts["opset"], told.facts["producer"], told.beside) == ("18", "test", ())
+
+
+def test_the_numbers_of_weights_are_read_past(tmp_path: Path) -> None:
+    """What is found without them is what is found with them."""
+    path = write_onnx(tmp_path / "m.onnx")
+    model = onnx.load(path)
+    listed = helper.make_tensor("listed", TensorProto.INT64, [5], range(5))  # as a list, not as raw bytes
+    model.graph.initializer.append(listed)
+    onnx.save(model, path)
+    slim = onnx.ModelProto.FromString(onnx_wire.without_numbers(path))
+    assert slim.ByteSize() < 500 < WEIGHT.nbytes
+    for tensor in model.graph.initializer:
+        for name in ("raw_data", "int64_data"):
+            tensor.ClearField(name)
+    assert slim == model
 
 
 def test_ir_tells_everything(written: dict[str, Path]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import onnx
 import pytest
 import torch
 from artifact_files import (
@@ -18,7 +19,7 @@ from artifact_files import (
     write_program,
     written,
 )
-from onnx import TensorProto
+from onnx import TensorProto, helper
 
 from builder.build import adopted
 from builder.errors import ManifestError, NetworkError
@@ -92,9 +93,18 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"artifact": "one.onnx"}, "m.max_batch_size: pixels of one.onnx is .1, 3, 8, 8.: batches of 1 alone.*"
                                "dynamic_shapes.*`max_batch_size: 1`.*`max_batch_size: 0`"),
     ({"artifact": "four.onnx", "max_batch_size": 1}, "batches of 4 alone, and up to 1 are asked"),
+    ({"artifact": "text.onnx"}, "m.artifact: x of text.onnx is text"),
+    ({"artifact": "bf16.onnx"}, "m.artifact: x of bf16.onnx is BF16, which NumPy has not; .* cast to FP32"),
+    ({"artifact": "number.onnx"}, "m.max_batch_size: y of number.onnx is a single number"),
     ({"artifact": "one.xml"}, "m.max_batch_size: pixels of one.xml"),
     ({"artifact": "fixed.pt2"}, "m.max_batch_size: pixels of fixed.pt2"),
 ]  # fmt: skip
+
+
+def write_identity(path: Path, form: int, shape: tuple[str, ...] = ("n",)) -> None:
+    values = [helper.make_tensor_value_info(name, form, axes) for name, axes in (("x", ("n",)), ("y", shape))]
+    graph = helper.make_graph([helper.make_node("Identity", ["x"], ["y"])], "g", values[:1], values[1:])
+    onnx.save(helper.make_model(graph), path)
 
 
 @pytest.fixture(scope="module")
@@ -106,6 +116,9 @@ def folder(written: dict[str, Path]) -> Path:
     write_program(found / "fixed.pt2", dynamic=False)
     write_package(found / "cuda.pt2", "cuda")
     write_package(found / "cpu.pt2")
+    write_identity(found / "text.onnx", TensorProto.STRING)
+    write_identity(found / "bf16.onnx", TensorProto.BFLOAT16)
+    write_identity(found / "number.onnx", TensorProto.FLOAT, ())
     return found
 
 
@@ -119,6 +132,12 @@ def test_damaged_files_are_told_at_their_key(tmp_path: Path) -> None:
     (tmp_path / "m.onnx").write_bytes(b"x")
     with pytest.raises(NetworkError, match=r"models.yaml:3: models.m.artifact: .*m.onnx cannot be read"):
         resolved(tmp_path, artifact="m.onnx")
+
+
+@pytest.mark.parametrize(("name", "message"), [("nowhere", "there is no network"), ("none.pt", "does not exist")])
+def test_references_are_looked_for_first(name: str, message: str, folder: Path) -> None:
+    with pytest.raises(NetworkError, match=f"models.m.reference: .*{message}"):
+        resolved(folder, artifact="model.onnx", reference=name)
 
 
 def test_fixed_batches_that_are_not_asked_to_batch(folder: Path) -> None:

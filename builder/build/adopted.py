@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from torch import nn
 
 OF_NETWORKS = ("network", "weights", "arguments", "seed")
+NUMPYS = ("onnx", "openvino")
+"""Formats whose runtimes speak NumPy."""
 DYNAMIC = "torch.onnx.export(..., dynamic_shapes=({0: torch.export.Dim('batch')},), dynamo=True)"
 WHOLE = "say `max_batch_size: 0`, with `task: tensors`, and requests hold whole tensors"
 
@@ -46,6 +48,8 @@ def resolve(
             raise error("only an `artifact:` is held to something; name one, or leave this out", "reference")
         return spec, None
     _require_alone(says, error)
+    if spec.reference is not None:
+        _require_reference(spec.reference, base, error)
     artifact = _read(base / Path(spec.artifact).expanduser(), error)
     if artifact.is_program:
         _require_program(spec, artifact, error)
@@ -53,6 +57,7 @@ def resolve(
     spec = _with_format(spec, artifact.path, says, error)
     spec = _with_precision(spec, artifact, says, error)
     _require_device(spec, artifact, says, error)
+    _require_held(spec.format, artifact, error)
     require_batch(spec, artifact, error)
     return spec, artifact
 
@@ -76,6 +81,17 @@ def _read(path: Path, error: Error) -> Artifact:
     except NetworkError as problem:
         raise NetworkError(str(error(str(problem), "artifact"))) from None
     return Artifact(path, told, is_program)
+
+
+def _require_reference(reference: str, base: Path, error: Error) -> None:
+    """Raise, at its key, for a reference that is no network's name and no artifact."""
+    try:
+        if is_artifact(reference):
+            interface(base / Path(reference).expanduser())
+        else:
+            networks.find(reference)
+    except NetworkError as problem:
+        raise NetworkError(str(error(str(problem), "reference"))) from None
 
 
 def _require_program(spec: ModelSpec, artifact: Artifact, error: Error) -> None:
@@ -114,6 +130,18 @@ def _require_device(spec: ModelSpec, artifact: Artifact, says: Callable[[str], b
     if spec.device != wanted:
         key = "device" if says("device") else "artifact"
         raise error(f"{artifact.path.name} is compiled for the {wanted.upper()}; say `device: {wanted}`", key)
+
+
+def _require_held(format_name: str, artifact: Artifact, error: Error) -> None:
+    """Raise ManifestError for tensors that no Python here can hold, so that nothing could be compared."""
+    told = artifact.interface
+    for tensor in (*(told.inputs or ()), *(told.outputs or ())):
+        if tensor.data_type == "STRING":
+            message = f"{tensor.name} of {artifact.path.name} is text, which PyTorch has no tensors of; take it out"
+            raise error(f"{message} of the file, and give its numbers, such as token ids", "artifact")
+        if tensor.data_type == "BF16" and format_name in NUMPYS:
+            message = f"{tensor.name} of {artifact.path.name} is BF16, which NumPy has not"
+            raise error(f"{message}; save it with a cast to FP32, which loses nothing", "artifact")
 
 
 def require_batch(spec: ModelSpec, artifact: Artifact, error: Error) -> None:
@@ -206,14 +234,3 @@ def adopt(name: str, format_name: str, request: AdoptRequest) -> dict[str, str]:
 def files_of(artifact: Artifact) -> tuple[Path, ...]:
     """All that the artifact consists of, for executors that take it elsewhere."""
     return (artifact.path, *(artifact.path.parent / name for name in artifact.interface.beside))
-
-
-def require_reference(reference: str, base: Path, error: Error) -> None:
-    """Raise, at its key, for a reference that is no network's name and no artifact."""
-    try:
-        if is_artifact(reference):
-            interface(base / Path(reference).expanduser())
-        else:
-            networks.find(reference)
-    except NetworkError as problem:
-        raise NetworkError(str(error(str(problem), "reference"))) from None

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from builder.errors import NetworkError
-from builder.exporters.interfaces import files
+from builder.exporters.interfaces import files, onnx_wire
 from builder.triton.interface import Interface, ToldTensor
 from builder.triton.signature import ANY_SIZE
 
@@ -26,7 +26,7 @@ QUANTISED = ("QuantizeLinear", "QLinearConv", "QLinearMatMul", "MatMulInteger", 
 def interface(path: Path) -> Interface:
     """Raises NetworkError."""
     files.head_of(path)
-    model = parsed(path)
+    model = _parsed(path, onnx_wire.without_numbers)
     _require_whole(model, path)
     own = {tensor.name for tensor in (*model.graph.initializer, *(s.values for s in model.graph.sparse_initializer))}
     tensors = list(tensors_of(model))
@@ -40,14 +40,18 @@ def interface(path: Path) -> Interface:
 
 
 def parsed(path: Path) -> Any:
-    """The model without the weights that lie in other files. Raises NetworkError."""
+    """The model, but for weights that lie in other files. Raises NetworkError."""
+    return _parsed(path, Path.read_bytes)
+
+
+def _parsed(path: Path, read: Callable[[Path], bytes]) -> Any:
     import onnx
     from google.protobuf.message import DecodeError
 
     model = onnx.ModelProto()
     try:
-        model.ParseFromString(path.read_bytes())
-    except (DecodeError, OSError) as error:
+        model.ParseFromString(read(path))
+    except (DecodeError, OSError, ValueError) as error:
         raise files.damaged(path, KIND, error) from None
     if not model.HasField("graph") or not model.graph.output:
         raise files.damaged(path, KIND)
