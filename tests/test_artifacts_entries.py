@@ -12,6 +12,8 @@ from artifact_files import (
     ANSWER,
     IMAGE,
     PIXELS,
+    WEIGHT,
+    Scores,
     scores,
     write_ir,
     write_onnx,
@@ -20,11 +22,13 @@ from artifact_files import (
     written,
 )
 from onnx import TensorProto, helper
+from pydantic import BaseModel, Field
 
-from builder.build import adopted
+from builder.build import adopted, artifact_entry
 from builder.errors import ManifestError, NetworkError
 from builder.exporters.interfaces import interface
 from builder.networks import artifact as as_network
+from builder.networks import heads
 from builder.tasks import one_image
 from builder.tasks.spec import ModelSpec
 from builder.triton.interface import Interface, ToldTensor, inputs_of, own_names
@@ -45,7 +49,7 @@ def resolved(folder: Path, **keys: Any) -> tuple[ModelSpec, Artifact | None]:
     def error(message: str, *where: str | int) -> ManifestError:
         return ManifestError(f"models.yaml:3: models.m.{'.'.join(map(str, where))}: {message}")
 
-    return adopted.resolve(asked, folder, keys.__contains__, error)
+    return artifact_entry.resolve(asked, folder, keys.__contains__, error)
 
 
 def test_the_file_tells_format_and_precision(written: dict[str, Path]) -> None:
@@ -145,6 +149,53 @@ def test_fixed_batches_that_are_not_asked_to_batch(folder: Path) -> None:
     assert resolved(folder, artifact="four.onnx", max_batch_size=0)[1]
 
 
+class Given(BaseModel):
+    dtype: str
+    shape: tuple[int, ...]
+    range: tuple[int, int] | None = None
+
+
+class Declaring(ModelSpec):
+    """As a task has it that declares its tensors."""
+
+    inputs: dict[str, Given] = Field(default_factory=dict)
+    outputs: dict[str, str] | tuple[str, ...] | None = None
+
+
+def declared(folder: Path, name: str, **keys: Any) -> Declaring:
+    spec = Declaring.model_validate({"artifact": name, "max_batch_size": 8} | keys)
+
+    def error(message: str, *where: str | int) -> ManifestError:
+        return ManifestError(f"{'.'.join(map(str, where))}: {message}")
+
+    found, _ = artifact_entry.resolve(spec, folder, keys.__contains__, error)
+    assert isinstance(found, Declaring)
+    return found
+
+
+def test_the_file_tells_its_tensors(folder: Path) -> None:
+    assert declared(folder, "model.onnx").inputs == {"pixels": Given(dtype="FP32", shape=(3, 8, 8))}
+    narrowed = {"pixels": {"dtype": "FP32", "shape": [3, 8, 8], "range": [0, 2]}}
+    assert declared(folder, "model.onnx", inputs=narrowed).inputs["pixels"].range == (0, 2)
+    assert declared(folder, "model.pt").inputs == {}
+    assert declared(folder, "model.pt2", outputs=("mine",)).inputs["pixels"].shape == (3, 8, 8)
+    assert declared(folder, "model.pt", inputs=narrowed).inputs["pixels"].shape == (3, 8, 8)
+
+
+@pytest.mark.parametrize(
+    ("name", "keys", "message"),
+    [
+        ("model.onnx", {"inputs": {"x": {"dtype": "FP32", "shape": [3]}}}, "inputs: model.onnx takes pixels, and the"),
+        ("model.pt", {"inputs": {"x": {"dtype": "FP32", "shape": [3]}}}, "inputs: model.pt takes pixels, and the"),
+        ("model.onnx", {"outputs": ("y",)}, "outputs: model.onnx gives scores, and is served under these names"),
+        ("model.onnx", {"outputs": {"y": "scores"}}, "outputs: model.onnx gives scores"),
+    ],
+)
+def test_declared_tensors_are_held_to_the_file(name: str, keys: dict[str, Any], message: str, folder: Path) -> None:
+    with pytest.raises(ManifestError, match=message):
+        declared(folder, name, **keys)
+
+
 # --- what a file does not tell ---
 
 TOLD = Interface((ToldTensor("ids", "INT64", (-1, -1)), ToldTensor("mask")), None)
@@ -220,6 +271,18 @@ def test_files_with_their_weights_are_known_to_provenance(tmp_path: Path) -> Non
     facts = as_network.provenance(path, interface(path).beside)
     assert set(facts) == {"artifact", "artifact_sha256", "artifact_weights_sha256"}
     assert adopted.files_of(Artifact(path, interface(path))) == (path, tmp_path / "w")
+
+
+def test_half_outputs_stay_what_the_file_says(tmp_path: Path) -> None:
+    """The config says what the file says, and its head, in this process, has to give that, too."""
+    path = write_onnx(tmp_path / "m.onnx", form=TensorProto.FLOAT16)
+    artifact = Artifact(path, interface(path))
+    network = adopted.network(artifact, None, Path(), Target())
+    head = heads.with_head(network.module, ["INPUT__0"], lambda result: tuple(result.values()))
+    assert head(PIXELS.half()).dtype == torch.float16
+    assert as_network.alone(network.module)(PIXELS.half()).dtype == torch.float32
+    held = as_network.named_as(Scores(torch.from_numpy(WEIGHT)), artifact.interface, "network")
+    assert held(PIXELS)["scores"].dtype == torch.float16
 
 
 # --- as classifiers of images ---

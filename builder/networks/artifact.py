@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from builder.errors import NetworkError
-from builder.triton.interface import Interface
+from builder.networks.heads import KEEPS_TYPES
+from builder.triton.interface import Interface, ToldTensor
+from builder.triton.signature import FLOATS, torch_type
 from builder.types import Artifact, Network, Predict
 from builder.util.hashing import hashed
 
@@ -35,13 +37,16 @@ def provenance(path: Path, beside: Sequence[str]) -> dict[str, str]:
 
 
 def as_module(run: Callable[..., Any]) -> nn.Module:
+    """A module that gives what `run` gives, of the same data types."""
     from torch import nn
 
     class Running(nn.Module):
         def forward(self, *tensors: Any) -> Any:
             return run(*tensors)
 
-    return Running().eval()
+    module = Running().eval()
+    setattr(module, KEEPS_TYPES, True)
+    return module
 
 
 def by_position(predict: Predict, inputs: Sequence[str]) -> Callable[..., Any]:
@@ -54,25 +59,29 @@ def by_position(predict: Predict, inputs: Sequence[str]) -> Callable[..., Any]:
 
 
 def named_as(module: nn.Module, told: Interface, name: str) -> nn.Module:
-    """A network that an artifact is held to, whose results get the artifact's names; where these are not told, as is.
+    """A network that an artifact is held to, whose results get the artifact's names and data types, if these are told.
 
     Raises NetworkError, once it is run, where it does not give what the artifact gives.
     """
     if told.outputs is None:
         return module
-    names = [tensor.name for tensor in told.outputs]
-    held = as_module(lambda *tensors: _named(module(*tensors), names, name))
+    outputs = told.outputs
+    held = as_module(lambda *tensors: _named(module(*tensors), outputs, name))
     held.network = module
     return held
 
 
-def _named(result: Any, names: Sequence[str], network: str) -> dict[str, Any]:
+def _named(result: Any, outputs: Sequence[ToldTensor], network: str) -> dict[str, Any]:
+    by_name = _by_name(result, [tensor.name for tensor in outputs], network)
+    return {tensor.name: _as_told(by_name[tensor.name], tensor) for tensor in outputs}
+
+
+def _by_name(result: Any, names: Sequence[str], network: str) -> Mapping[str, Any]:
     if isinstance(result, Mapping) and set(names) <= set(result):
-        return {name: result[name] for name in names}
-    if not isinstance(result, Mapping):
-        results = result if isinstance(result, tuple | list) else (result,)
-        if len(results) == len(names):
-            return dict(zip(names, results, strict=True))
+        return result
+    results = result if isinstance(result, tuple | list) else (result,)
+    if not isinstance(result, Mapping) and len(results) == len(names):
+        return dict(zip(names, results, strict=True))
     given = ", ".join(map(str, result)) if isinstance(result, Mapping) else f"{len(results)} of them"
     raise NetworkError(
         f"the artifact gives {', '.join(names)}, and {network}, which it is held to, gives {given}; name one that "
@@ -80,8 +89,15 @@ def _named(result: Any, names: Sequence[str], network: str) -> dict[str, Any]:
     )
 
 
+def _as_told(value: Any, told: ToldTensor) -> Any:
+    """Half precisions are the file's own business; that integers are integers is the network's."""
+    if told.data_type in FLOATS and value.is_floating_point():
+        return value.to(torch_type(str(told.data_type)))
+    return value
+
+
 def alone(module: nn.Module) -> nn.Module:
-    """A network whose one output is given by itself, not by its name or in a tuple, as classifiers give it."""
+    """A network whose one output is given by itself, in float32, not by its name nor in a tuple: as classifiers do."""
     scores = as_module(lambda *tensors: _one(module(*tensors)))
     scores.network = module
     return scores
@@ -89,5 +105,7 @@ def alone(module: nn.Module) -> nn.Module:
 
 def _one(result: Any) -> Any:
     if isinstance(result, Mapping) and len(result) == 1:
-        return next(iter(result.values()))
-    return result[0] if isinstance(result, tuple | list) and len(result) == 1 else result
+        result = next(iter(result.values()))
+    if isinstance(result, tuple | list) and len(result) == 1:
+        result = result[0]
+    return result.float() if hasattr(result, "is_floating_point") and result.is_floating_point() else result

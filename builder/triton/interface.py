@@ -21,6 +21,10 @@ class ToldTensor:
     shape: tuple[int, ...] | None = None
     """Whole, with the batch axis where there is one; -1 is any size; None: not told."""
 
+    @property
+    def is_whole(self) -> bool:
+        return self.data_type is not None and self.shape is not None
+
 
 @dataclass(frozen=True)
 class Interface:

@@ -12,6 +12,7 @@ from pathlib import Path
 from builder.errors import NetworkError
 from builder.exporters.interfaces import onnx, openvino, plan, pt2, torchscript
 from builder.triton.interface import Interface
+from builder.types import Artifact
 
 INTERFACES: dict[str, Callable[[Path], Interface]] = {
     ".onnx": onnx.interface,
@@ -30,6 +31,12 @@ def interface(path: Path) -> Interface:
     if suffix not in INTERFACES:
         raise NetworkError(f"{path} {_unknown(suffix)}; an artifact is one of {', '.join(INTERFACES)}")
     return INTERFACES[suffix](path)
+
+
+def read(path: Path) -> Artifact:
+    """The file, as it is served or exported. Raises NetworkError."""
+    told = interface(path)
+    return Artifact(path, told, path.suffix.lower() == ".pt2" and pt2.kind_of(path) == pt2.PROGRAM)
 
 
 def is_artifact(name: str) -> bool:

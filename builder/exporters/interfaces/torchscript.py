@@ -144,6 +144,9 @@ def _precision(path: Path) -> str | None:
 
 
 def _facts(path: Path) -> dict[str, str]:
-    with zipfile.ZipFile(path) as archive:
-        versions = [archive.read(name) for name in archive.namelist() if name.partition("/")[2] == "version"]
+    try:
+        with zipfile.ZipFile(path) as archive:
+            versions = [archive.read(name) for name in archive.namelist() if name.partition("/")[2] == "version"]
+    except Exception as error:  # whatever damage makes of an archive
+        raise files.damaged(path, KIND, error) from None
     return {"torchscript_version": versions[0].decode(errors="replace").strip()} if versions else {}
