@@ -23,8 +23,6 @@ from builder.triton import model_config
 from builder.types import Endpoints, Target
 from client import Client
 
-pytestmark = pytest.mark.skip(reason="until entries of the manifest read `artifact:`; see artifact_entry.resolve")
-
 IMAGE = "preprocess: {channels: 3, resize: 8, crop: 8, mean: [0.5, 0.5, 0.5], std: [0.5, 0.5, 0.5]}"
 BY_NAME = "inputs: {pixels: {dtype: FP32, shape: [3, 8, 8]}}"
 MANIFEST = f"""
