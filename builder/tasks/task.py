@@ -15,6 +15,7 @@ from builder.repository.staging import StagedStep
 from builder.tasks.spec import ModelSpec
 from builder.triton.signature import Signature
 from builder.types import (
+    Artifact,
     Calibration,
     Network,
     Predict,
@@ -44,6 +45,10 @@ class Entry(Protocol):
 
     @property
     def card(self) -> Card | None: ...
+
+    @property
+    def artifact(self) -> Artifact | None:
+        """The user's own, in place of a network."""
 
     @property
     def base(self) -> Path:
