@@ -32,8 +32,8 @@ def network(artifact: Artifact, module: nn.Module, verified_against: str = ITSEL
 def provenance(path: Path, beside: Sequence[str]) -> dict[str, str]:
     """The file's name, and what it and its weights consist of."""
     digests = hashed([path, *(path.parent / name for name in beside)])
-    facts = {"artifact": path.name, "artifact_sha256": digests.pop(path)}
-    return facts | ({"artifact_weights_sha256": " ".join(digests.values())} if digests else {})
+    facts = {"source": path.name, "source_sha256": digests.pop(path)}
+    return facts | ({"source_weights_sha256": " ".join(digests.values())} if digests else {})
 
 
 def as_module(run: Callable[..., Any]) -> nn.Module:

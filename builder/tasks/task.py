@@ -51,6 +51,10 @@ class Entry(Protocol):
         """The user's own, in place of a network."""
 
     @property
+    def needs_calibration(self) -> bool:
+        """Whether int8 is made here, of ranges that are learnt."""
+
+    @property
     def base(self) -> Path:
         """The manifest's folder, which paths are relative to."""
 
