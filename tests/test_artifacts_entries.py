@@ -243,7 +243,7 @@ def test_artifacts_run_as_networks(written: dict[str, Path]) -> None:
         assert (network.trained, network.interface) == (True, artifact.interface)
         assert network.provenance["artifact"] == written[suffix].name
         assert network.provenance["verified_against"] == "itself"
-        assert len(network.provenance["artifact_sha256"]) == 64
+        assert len(network.provenance["source_sha256"]) == 64
 
 
 def test_artifacts_are_held_to_other_artifacts(written: dict[str, Path]) -> None:
@@ -269,7 +269,7 @@ def test_artifacts_are_held_to_networks(written: dict[str, Path], tmp_path: Path
 def test_files_with_their_weights_are_known_to_provenance(tmp_path: Path) -> None:
     path = write_onnx(tmp_path / "m.onnx", external="w")
     facts = as_network.provenance(path, interface(path).beside)
-    assert set(facts) == {"artifact", "artifact_sha256", "artifact_weights_sha256"}
+    assert set(facts) == {"source", "source_sha256", "source_weights_sha256"}
     assert adopted.files_of(Artifact(path, interface(path))) == (path, tmp_path / "w")
 
 

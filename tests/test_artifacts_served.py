@@ -114,8 +114,8 @@ def facts_of(repository: Path, model: str) -> dict[str, str]:
 
 def test_configs_say_what_was_adopted_and_what_it_was_held_to(adopted: Path) -> None:
     facts = facts_of(adopted, "tensors_onnx")
-    assert (facts["artifact"], facts["verified_against"], facts["opset"]) == ("theirs.onnx", "itself", "18")
-    assert len(facts["artifact_sha256"]) == len(facts["artifact_weights_sha256"]) == 64
+    assert (facts["source"], facts["verified_against"], facts["opset"]) == ("theirs.onnx", "itself", "18")
+    assert len(facts["source_sha256"]) == len(facts["source_weights_sha256"]) == 64
     assert facts_of(adopted, "tensors_ir")["verified_against"] == "artifact theirs.onnx"
     assert json.dumps(facts_of(adopted, "tensors_torchscript"))  # whatever else is recorded is text
 
