@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from builder.exporters import operators
-from builder.exporters.arguments import in_order
-from builder.exporters.axes import exported
+from builder.exporters.axes import equal_sizes, exported
 from builder.exporters.half import HALF_PRECISIONS, in_precision
 from builder.exporters.memory import page_out, weights_of, weights_released
 from builder.exporters.quiet import quiet
@@ -20,6 +19,7 @@ from builder.machine.hardware import cpu_computes, gpu, instruction_sets
 from builder.types import ExportRequest, Predict, Target
 
 if TYPE_CHECKING:
+    import torch
     from pydantic import BaseModel
     from torch import nn
 
@@ -33,6 +33,9 @@ PRECISIONS: dict[str, tuple[str, ...]] = {"cpu": ("fp32", "fp16", "bf16"), "gpu"
 NAMES_TENSORS = False
 OPTIONS: type[BaseModel] | None = None
 VERSIONED: tuple[str, ...] = ("torch",)
+
+EQUAL_SIZES = "equal_sizes"
+"""What the config records, for `runtimes/pytorch/model.py`: a package reads beyond what is smaller than it expects."""
 
 # Constants are folded and laid out for the kernels; they lie in the package as a file, since as data
 # of the library they would be held in memory three times while it is linked (see _compiled).
@@ -67,10 +70,14 @@ def export(request: ExportRequest) -> dict[str, str]:
     module = in_precision(request.module, request.target.precision).to(device)
     with _work_folder() as folder, quiet():
         with weights_released(module), torch.no_grad():
-            files = _compiled(module, request, device, Path(folder))
+            program = exported(module, request, device)
+            equal = equal_sizes(program, request.signature)
+            files = _compiled(module, program, device, Path(folder))
+            del program
         require_room(request.path, sum(Path(file).stat().st_size for file in files if isinstance(file, str)))
         package_aoti(str(request.path), files)
-    return _bound_to(device) | operators.required(operators.of_package(request.path))
+    sizes = {EQUAL_SIZES: equal} if equal else {}
+    return _bound_to(device) | sizes | operators.required(operators.of_package(request.path))
 
 
 def _work_folder() -> tempfile.TemporaryDirectory[str]:
@@ -79,12 +86,10 @@ def _work_folder() -> tempfile.TemporaryDirectory[str]:
     return tempfile.TemporaryDirectory(prefix="build-repo-aoti-", dir="/tmp" if spaced else None)
 
 
-def _compiled(module: nn.Module, request: ExportRequest, device: str, folder: Path) -> Any:
+def _compiled(module: nn.Module, program: torch.export.ExportedProgram, device: str, folder: Path) -> Any:
     """The files of the package."""
     import torch
 
-    program = exported(module, request, device)
-    examples = tuple(tensor.to(device) for tensor in in_order(request.signature, request.examples))
     configs = CONFIGS | {
         "freezing": device == "cpu",
         # Where there are none, the file would be empty, and could not be mapped.
@@ -93,7 +98,7 @@ def _compiled(module: nn.Module, request: ExportRequest, device: str, folder: Pa
         # By then the kernels have the weights in layouts of their own.
         "post_grad_custom_post_pass": lambda _: page_out(module),
     }
-    return torch._inductor.aot_compile(program.module(), examples, options=configs)
+    return torch._inductor.aot_compile(program.module(), program.example_inputs[0], options=configs)
 
 
 def _bound_to(device: str) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from builder.errors import ExportError
@@ -23,6 +24,14 @@ def exported(module: nn.Module, request: ExportRequest, device: str = "cpu") -> 
     program = torch.export.export(module, examples, dynamic_shapes=shapes, strict=False)
     _require_dynamic(program, request.signature)
     return program
+
+
+def equal_sizes(program: torch.export.ExportedProgram, signature: Signature) -> str:
+    """Which axes of any size must be of one, as a config's parameter: `ids.1=mask.1 a.2=b.1=b.2`."""
+    groups: dict[str, list[str]] = {}
+    for tensor, axis, size in _dynamic_sizes(program, signature):
+        groups.setdefault(str(size), []).append(f"{tensor.name}.{axis}")
+    return " ".join("=".join(group) for group in groups.values() if len(group) > 1)
 
 
 def dynamic(tensor: TensorSpec, signature: Signature) -> list[int]:
@@ -57,12 +66,19 @@ def _require_dynamic(program: torch.export.ExportedProgram, signature: Signature
     """Raise ExportError where forward() works with one size alone: PyTorch then fixes the axis, and says nothing."""
     from torch.fx.experimental.symbolic_shapes import is_concrete_int
 
+    for tensor, axis, size in _dynamic_sizes(program, signature):
+        if is_concrete_int(size):
+            raise ExportError(_fixed(tensor, axis - int(signature.batched), int(size)))
+
+
+def _dynamic_sizes(
+    program: torch.export.ExportedProgram, signature: Signature
+) -> Iterator[tuple[TensorSpec, int, int | torch.SymInt]]:
+    """Each axis of any size, and what PyTorch made of it."""
     values = {node.name: node.meta.get("val") for node in program.graph.nodes if node.op == "placeholder"}
     for tensor, name in zip(signature.inputs, program.graph_signature.user_inputs, strict=True):
         for axis in dynamic(tensor, signature):
-            size = values[str(name)].shape[axis]
-            if is_concrete_int(size):
-                raise ExportError(_fixed(tensor, axis - int(signature.batched), int(size)))
+            yield tensor, axis, values[str(name)].shape[axis]
 
 
 def _fixed(tensor: TensorSpec, axis: int, size: int) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from builder.errors import ExportError
 from builder.exporters import torchscript
-from builder.exporters.arguments import in_order, named, require_numpys
+from builder.exporters.arguments import in_order, require_numpys
 from builder.exporters.memory import page_out_file
 from builder.exporters.quiet import quiet
 from builder.machine.hardware import cpu_computes
@@ -129,11 +129,14 @@ def load(path: Path, target: Target, signature: Signature) -> Predict:
 
     def predict(tensors: Tensors) -> dict[str, torch.Tensor]:
         given = {tensor.name: tensors[tensor.name].numpy() for tensor in signature.inputs}
-        outputs = request.infer(given, share_inputs=True)
+        # Not infer(): with one thread it says nothing of sizes that do not fit.
+        request.start_async(given, share_inputs=True)
+        request.wait()
         while mapped:  # from the first inference on the kernels have the weights in layouts of their own
             page_out_file(mapped.pop())
-        found = named(signature, [outputs[tensor.name] for tensor in signature.outputs])
-        return {name: torch.from_numpy(output) for name, output in found.items()}
+        return {
+            tensor.name: torch.from_numpy(request.get_tensor(tensor.name).data.copy()) for tensor in signature.outputs
+        }
 
     return predict
 

@@ -70,6 +70,5 @@ class TritonPythonModel(NamedTensorsModel):
 
 def as_texts(array: Any) -> Any:
     """ONNX Runtime would take bytes for the way that Python prints them."""
-    texts = np.empty(array.shape, object)
-    texts.flat = [value.decode() if isinstance(value, bytes) else value for value in array.flat]
-    return texts
+    texts = [value.decode() if isinstance(value, bytes) else value for value in array.flat]
+    return np.array(texts, object).reshape(array.shape)

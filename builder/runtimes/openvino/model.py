@@ -27,11 +27,12 @@ class TritonPythonModel(NamedTensorsModel):
         config = json.loads(args["model_config"])
         self.take_names(config)
         refuse_types(self, {"BF16", "STRING"}, "OpenVINO's Python side has no such arrays")
+        self._is_open = any(int(size) < 0 for tensor in config["input"] for size in tensor["dims"])
         filename = config["default_model_filename"] or "model.xml"
         path = os.path.join(args["model_repository"], args["model_version"], filename)
-        compiled = openvino.Core().compile_model(path, "CPU", self._properties(config["parameters"]))
-        self._request = compiled.create_infer_request()
-        self._indices = [self._index(compiled.outputs, name) for name in self.outputs]
+        self._compiled = openvino.Core().compile_model(path, "CPU", self._properties(config["parameters"]))
+        self._request = self._compiled.create_infer_request()
+        self._indices = [self._index(self._compiled.outputs, name) for name in self.outputs]
 
     @staticmethod
     def _index(outputs: list[Any], name: str) -> int:
@@ -55,9 +56,21 @@ class TritonPythonModel(NamedTensorsModel):
         return np.concatenate(arrays)
 
     def compute(self, given: Given) -> list[Any]:
-        # Both are shared, not copied: the answers are written out before the next call.
-        found = self._request.infer(given, share_inputs=True, share_outputs=True)
-        return [found[index] for index in self._indices]
+        if self._is_open:
+            self._infer_safely(given)
+        else:
+            self._request.infer(given, share_inputs=True, share_outputs=True)
+        # Shared, not copied: the answers are written out before the next call.
+        return [self._request.get_output_tensor(index).data for index in self._indices]
+
+    def _infer_safely(self, given: Given) -> None:
+        """With one thread, infer() says nothing of sizes that do not fit, and leaves the last request's answers."""
+        try:
+            self._request.start_async(given, share_inputs=True)
+            self._request.wait()
+        except Exception:
+            self._request = self._compiled.create_infer_request()  # what has failed once goes on failing
+            raise
 
     def write(self, name: str, array: Any) -> Any:
         return pb_utils.Tensor(name, array)

@@ -15,6 +15,12 @@ import triton_python_backend_utils as pb_utils
 from named_tensors import Given, NamedTensorsModel, by_place, refuse_types
 
 
+def axes(text: str) -> list[list[tuple[str, int]]]:
+    """`ids.1=mask.1 ...`: groups of axes, each a tensor's name and the axis' number."""
+    groups = [[place.rpartition(".") for place in group.split("=")] for group in text.split()]
+    return [[(name, int(axis)) for name, _, axis in group] for group in groups]
+
+
 class TritonPythonModel(NamedTensorsModel):
     def initialize(self, args: dict[str, str]) -> None:
         config = json.loads(args["model_config"])
@@ -33,6 +39,7 @@ class TritonPythonModel(NamedTensorsModel):
 
         self._module = self._load(path)
         self._arguments = by_place(self.inputs, self._known())
+        self._equal = axes(config["parameters"].get("equal_sizes", {}).get("string_value", ""))
 
     def _load(self, path: str) -> Any:
         if path.endswith(".pt2"):
@@ -46,7 +53,8 @@ class TritonPythonModel(NamedTensorsModel):
         """The names of forward()'s arguments, where the file says them."""
         if not isinstance(self._module, torch.jit.ScriptModule):
             return []
-        return [argument.name for argument in self._module.forward.schema.arguments[1:]]
+        forward: Any = self._module.forward
+        return [argument.name for argument in forward.schema.arguments[1:]]
 
     @staticmethod
     def _set_threads(parameters: dict[str, dict[str, str]]) -> None:
@@ -65,11 +73,20 @@ class TritonPythonModel(NamedTensorsModel):
         return torch.cat(arrays)
 
     def compute(self, given: Given) -> list[Any]:
+        self._require_equal(given)
         arguments = [given[name].to(self._device) if name in given else None for name in self._arguments]
         while arguments and arguments[-1] is None:  # what forward() has a default for
             arguments.pop()
         with torch.inference_mode():
             return [output.cpu() for output in self._in_order(self._module(*arguments))]
+
+    def _require_equal(self, given: Given) -> None:
+        """Compiled packages do not look, and would read what lies behind the smaller one."""
+        for group in self._equal:
+            sizes = {f"{name}.{axis}": given[name].shape[axis] for name, axis in group}
+            if len(set(sizes.values())) > 1:
+                told = ", ".join(f"{axis} is {size}" for axis, size in sizes.items())
+                raise ValueError(f"these sizes, named by tensor and axis, must be equal: {told}")
 
     def _in_order(self, result: Any) -> list[Any]:
         """The outputs as the config names them: by name where the module names its own, else by place."""
