@@ -8,12 +8,13 @@ from importlib.metadata import version as package_version
 from pathlib import Path
 from typing import Any
 
-from builder import __version__, networks
+from builder import __version__
 from builder.build.entry import Entry
 from builder.build.portable import portable
 from builder.build.reference import Reference
 from builder.data.recipe import PreprocessRecipe
 from builder.types import Check
+from builder.util.hashing import sha256
 
 
 def build_facts(entry: Entry, artifact: Path, reference: Reference, check: Check) -> dict[str, str]:
@@ -35,7 +36,7 @@ def build_facts(entry: Entry, artifact: Path, reference: Reference, check: Check
 
 def _digest(artifact: Path) -> str:
     """SHA-256 of the file; of the list of files and theirs where the weights are in one of their own."""
-    digests = {file.name: networks.weights.file_sha256(file) for file in sorted(artifact.parent.iterdir())}
+    digests = {file.name: sha256(file) for file in sorted(artifact.parent.iterdir())}
     if len(digests) == 1:
         return digests[artifact.name]
     return hashlib.sha256("".join(f"{digest}  {name}\n" for name, digest in digests.items()).encode()).hexdigest()
