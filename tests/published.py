@@ -24,6 +24,7 @@ IMAGE = {"name": "IMAGE", "data_type": "TYPE_STRING", "dims": [1]}
 PIXELS = {"name": "PIXELS", "data_type": "TYPE_FP32", "dims": [3, 32, 32]}
 SCORES = {"name": "SCORES", "data_type": "TYPE_FP32", "dims": [-1]}
 PROBABILITIES = {"name": "PROBABILITIES", "data_type": "TYPE_FP32", "dims": [-1]}
+WARMUP_PIXELS = bytes(3 * 32 * 32 * 4)
 STEPS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "preprocess": (layout.PREPROCESS, IMAGE, PIXELS),
     "scale": (layout.PREPROCESS, PIXELS, PIXELS),
@@ -75,7 +76,7 @@ def publish_model(
             output=[_output("OUTPUT__0", classes, labels, version)],
             version_policy={"specific": {"versions": [version]}},
             instance_group=[{"kind": f"KIND_{device.upper()}", "count": 1}],
-            dynamic_batching={},
+            dynamic_batching={} if max_batch_size else None,
             model_warmup=[_warmup("INPUT__0", "TYPE_FP32", [3, 32, 32], "photo-1")],
             parameters=_parameters((asked_facts if alone else facts) | {layout.ROLE: role}),
         )
@@ -96,7 +97,7 @@ def publish_model(
     with staging.staging(repository) as staged:
         _fill(staged / "network", labels, files)
         (staged / "network" / layout.WARMUP_FOLDER).mkdir()
-        (staged / "network" / layout.WARMUP_FOLDER / "photo-1").write_bytes(b"pixels")
+        (staged / "network" / layout.WARMUP_FOLDER / "photo-1").write_bytes(WARMUP_PIXELS)
         origin = {"facts": asked_facts}
         if alone:
             network = staging.StagedNetwork(name, staged / "network", render_network, origin)
@@ -111,7 +112,7 @@ def publish_model(
 
 
 def _text(**values: Any) -> str:
-    given = {key: value for key, value in values.items() if value}
+    given = {key: value for key, value in values.items() if value or value == {}}
     return model_config.to_text(json_format.ParseDict(given, model_config_pb2.ModelConfig()))
 
 

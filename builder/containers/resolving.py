@@ -41,7 +41,7 @@ def resolve(
         return Resolved(image, labels.get(LABEL, ""), _triton(image, labels))
     chosen = choice.choose(models, gpu)
     base, derived = chosen.image.reference(), _name(chosen.image.tag, models)
-    why = (*chosen.reasons, _addition(models) + f"as {derived}")
+    why = (*chosen.reasons, addition(models) + f"as {derived}")
     for line in (f"{base}: {why[0]}", *why[1:], *chosen.warnings):
         tell(line)
     wanted = nvidia.fingerprint(building.require(client, base, report).id, models)
@@ -62,7 +62,7 @@ def _triton(image: str, labels: Mapping[str, str]) -> str | None:
     return known.triton if known else None
 
 
-def _addition(models: Sequence[Served]) -> str:
+def addition(models: Sequence[Served]) -> str:
     """What the steps import, where they import anything."""
     added = " ".join(requirements(models))
     return f"with {added} for the steps around the networks, " if added else ""
