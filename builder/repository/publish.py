@@ -35,6 +35,7 @@ from builder.util import hashing
 class Published:
     version: int
     network: str
+    """The name of its model, which is what clients ask where it is served by itself."""
 
 
 @dataclass(frozen=True)
@@ -114,7 +115,18 @@ def _number(repository: Path, pipeline: _Pipeline) -> _Numbered:
         names.refuse_others(repository, pipeline.served, {name: layout.NETWORK})
     config = staged.render(name, version)
     _prepare(staged.folder, version, config)
+    _require_roles(pipeline)
     return _Numbered(name, version, config)
+
+
+def _require_roles(pipeline: _Pipeline) -> None:
+    """What calls itself something else would be taken for an orphan by the next build, or never be served."""
+    for folder, role in {
+        pipeline.network.folder: pipeline.roles[pipeline.network.name],
+        **{step.folder: step.role for step in pipeline.steps},
+    }.items():
+        found = layout.role_of(folder)
+        assert found == role, f"{folder} is staged as the {role}, and its config says {found!r}"
 
 
 def _switch_ensemble(repository: Path, pipeline: _Pipeline, network: _Numbered, ensemble: StagedEnsemble) -> None:
