@@ -1,4 +1,7 @@
-"""What the container's first process asks of tritonserver: two models, one of them an ensemble. It logs its end."""
+"""What the container's first process asks of tritonserver: an ensemble, its step, and a model by itself.
+
+It logs its end.
+"""
 
 import http.server
 import json
@@ -8,7 +11,11 @@ import sys
 import threading
 
 options = dict(argument.split("=", 1) for argument in sys.argv[1:] if "=" in argument)
-models = {"pets": "ensemble", "decode": "python"}
+models = {
+    "pets": {"platform": "ensemble", "ensemble_scheduling": {"step": [{"model_name": "decode"}]}},
+    "decode": {"platform": "python"},
+    "scores": {"platform": "onnxruntime_onnx"},
+}
 log = os.open(options["--stand-in-log"], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
 
 
@@ -32,7 +39,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         elif self.path.endswith("/unload"):
             threading.Timer(0.05, unload, [parts[-2]]).start()
         elif self.path.startswith("/v2/models/"):
-            found = {"platform": models[parts[3]]}
+            found = models[parts[3]]
         body = json.dumps(found).encode()
         self.send_response(200)
         self.send_header("Content-Length", str(len(body)))

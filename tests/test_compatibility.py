@@ -56,6 +56,7 @@ LOADABLE = {
     "package for the GPU": package(compute_capability="9.0", gpu="NVIDIA H200"),
     "openvino": other("openvino"),
     "onnxruntime": other("onnxruntime"),
+    "plan alone": plan(alone=True),
 }
 
 
@@ -99,6 +100,7 @@ REFUSED: dict[str, tuple[Callable[[Path], None], dict[str, Any], list[str]]] = {
     "no GPU for it": (package(compute_capability="9.0"), {"gpu": None}, ["capability 9.0, and there is no GPU"]),
     "other GPU for it": (package(compute_capability="9.0"), {"gpu": L4}, ["and this NVIDIA L4 has 8.9"]),
     "no openvino": (other("openvino"), {"is_installed": False}, ["pip install openvino"]),
+    "alone": (plan(alone=True), {"gpu": L4}, ["m cannot be served here", "this NVIDIA L4 has 8.9"]),
     "no onnxruntime": (other("onnxruntime"), {"is_installed": False}, ["pip install onnxruntime"]),
 }
 

@@ -26,7 +26,7 @@ from builder.errors import ImageError, LaunchError, ModelLoadError, RepositoryEr
 from builder.launchers import LAUNCHERS, access, embedded
 from builder.launchers.options import ContainerOptions, LaunchOptions
 from builder.machine.hardware import Gpu
-from builder.repository.served import read_repository, requirements
+from builder.repository.served import read_intact, read_repository, requirements
 from builder.triton import releases
 from builder.triton.advisories import CALLERS, EMBEDDED, open_in
 
@@ -153,6 +153,42 @@ def test_steps_tell_what_they_need(repository: Path, tmp_path: Path) -> None:
     assert requirements(read_repository(repository)) == (f"pillow=={PIL.__version__}",)
     onnx(tmp_path)  # published before steps told
     assert requirements(read_repository(tmp_path)) == ("pillow",)
+
+
+def test_any_step_tells_what_it_needs_and_a_network_by_itself_needs_nothing(tmp_path: Path) -> None:
+    onnx: dict[str, Any] = {"backend": "onnxruntime", "filename": "model.onnx", "facts": {}, "device": "cpu"}
+    publish_model(tmp_path, "alone", **onnx, alone=True)
+    (alone,) = read_repository(tmp_path)
+    assert requirements([alone]) == ()
+    assert resolving.addition([alone]) == ""
+    assert packages.pinned(requirements([alone])) == {}
+    publish_model(tmp_path, "behind", **onnx, steps=["postprocess_1"])
+    assert requirements(read_repository(tmp_path)) == ()
+    publish_model(tmp_path, "many", **onnx, steps=["preprocess_1", "scale_1", "postprocess_1"])
+    assert requirements(read_repository(tmp_path)) == ("pillow",)
+    assert resolving.addition(read_repository(tmp_path)) == "with pillow for the steps around the networks, "
+    (tmp_path / "postprocess_1" / "config.pbtxt").write_text(
+        (tmp_path / "postprocess_1" / "config.pbtxt").read_text()
+        + 'parameters { key: "requirements" value { string_value: "numpy==1.26.4 shapely" } }'
+    )
+    assert requirements(read_repository(tmp_path)) == ("numpy==1.26.4", "pillow", "shapely")
+
+
+def test_a_network_by_itself_has_an_image(tmp_path: Path) -> None:
+    onnx: dict[str, Any] = {
+        "backend": "onnxruntime",
+        "filename": "model.onnx",
+        "facts": {"format": "onnx"},
+        "device": "cpu",
+    }
+    for content in (b"x", b"y"):
+        publish_model(tmp_path / "r", "t", files={"model.onnx": content}, **onnx, alone=True)
+    assert choice.choose(read_repository(tmp_path / "r")).image
+    told = labels(an_order(tmp_path / "r"))
+    assert json.loads(told["build-repo.models"]) == [{"name": "t", "version": 2, "format": "onnx"}]
+    context.copy_served(tmp_path / "r", tmp_path / "models")
+    assert sorted(path.name for path in (tmp_path / "models" / "t").iterdir()) == ["2", "config.pbtxt", "warmup"]
+    assert read_intact(tmp_path / "models")[0].artifact_bytes == read_repository(tmp_path / "r")[0].artifact_bytes
 
 
 def test_packages_are_those_that_are_here() -> None:

@@ -432,6 +432,22 @@ def test_memory_grows_with_what_is_loaded(tmp_path: Path) -> None:
     assert memory() - one == each
 
 
+def test_steps_are_counted_once_and_as_many_as_there_are(tmp_path: Path) -> None:
+    onnx: dict[str, Any] = {"files": {"model.onnx": b"x"}, "backend": "onnxruntime", "filename": "model.onnx"}
+
+    def memory(name: str, **form: Any) -> int:
+        publish_model(tmp_path / name, name, device="cpu", facts={}, **onnx, **form)
+        return sizing.memory_bytes(read_repository(tmp_path / name)) // sizing.MIB
+
+    alone, step = memory("a", alone=True), (sizing.STEP_BYTES + 2 * sizing.SHARED_MEMORY_BYTES) // sizing.MIB
+    assert memory("b", steps=[]) == alone
+    assert memory("c", steps=["preprocess_1"]) == alone + step
+    assert memory("d", steps=["preprocess_1", "scale_1", "postprocess_1"]) == alone + 3 * step
+    assert memory("d", steps=["preprocess_1", "preprocess_1"]) == alone + step
+    publish_model(tmp_path / "c", "a", device="cpu", facts={}, **onnx, steps=["preprocess_1"])
+    assert sizing.shared_memory_bytes(read_repository(tmp_path / "c")) == 3 * 2 * sizing.SHARED_MEMORY_BYTES
+
+
 def test_networks_share_a_gpus_host_memory(tmp_path: Path) -> None:
     gpu(tmp_path, "a")
     one = sizing.memory_bytes(read_repository(tmp_path))

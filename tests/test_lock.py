@@ -9,23 +9,18 @@ from pathlib import Path
 
 import pytest
 from conftest import build
-from published import publish_model, publish_plan
+from published import FACTS, publish_model, publish_plan
 
 from builder.errors import BuilderError, PublishError, RepositoryError
 from builder.repository import lock
 from builder.repository.merge import merge_repositories
 
-MANIFEST = """models:
-  m: {network: lenet, weights: random, labels: labels.txt}
-"""
-
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("built")
-    (folder / "labels.txt").write_text("".join(f"{digit}\n" for digit in range(10)))
-    build(folder, MANIFEST)
-    return folder / "repository"
+    repository = tmp_path_factory.mktemp("built") / "repository"
+    publish_model(repository, backend="onnxruntime", filename="model.onnx", files={"model.onnx": "weights"})
+    return repository
 
 
 @pytest.fixture
@@ -34,7 +29,7 @@ def repository(built: Path, tmp_path: Path) -> Path:
 
 
 def step(repository: Path) -> Path:
-    return next(repository.glob("preprocess_*"))
+    return repository / "preprocess_1"
 
 
 def test_every_file_of_a_build_is_recorded(built: Path) -> None:
@@ -48,18 +43,33 @@ def test_every_file_of_a_build_is_recorded(built: Path) -> None:
     for file, digest in recorded.items():
         assert hashlib.sha256((built / file).read_bytes()).hexdigest() == digest
     there = {path.relative_to(built).as_posix() for path in built.rglob("*") if path.is_file()}
-    assert there - recorded.keys() == {lock.FILENAME, "m/config.pbtxt", "m_torchscript/config.pbtxt"}
+    assert there - recorded.keys() == {lock.FILENAME, "m/config.pbtxt", "m_onnxruntime/config.pbtxt"}
     assert lock.problems(built) == []
 
 
-def test_what_it_was_built_from(built: Path) -> None:
-    version = lock.read(built)["m"].versions["1"]
+def test_what_it_was_built_from(tmp_path: Path) -> None:
+    (tmp_path / "labels.txt").write_text("".join(f"{digit}\n" for digit in range(10)))
+    build(tmp_path, "models:\n  m: {network: lenet, weights: random, labels: labels.txt}\n")
+    recorded = lock.read(tmp_path / "repository")
+    version, network = recorded["m"].versions["1"], recorded["m_torchscript"].versions["1"]
     assert version
+    assert network
     entry, facts = version.built_from["entry"], version.built_from["facts"]
     assert (entry["network"], entry["weights"], entry["labels"]) == ("lenet", "random", "labels.txt")
     assert entry["preprocess"]["channels"] == 1
     assert {"torch_version", "artifact_sha256", "builder"} <= facts.keys()
-    assert facts["artifact_sha256"] == lock.read(built)["m_torchscript"].versions["1"].files["1/model.pt"]
+    assert facts["artifact_sha256"] == network.files["1/model.pt"]
+    assert not network.built_from
+
+
+def test_a_model_that_is_served_by_itself_is_recorded_whole(tmp_path: Path) -> None:
+    publish_model(tmp_path / "r", alone=True, files={"model.plan": "plan"})
+    version = lock.read(tmp_path / "r")["m"].versions["1"]
+    assert version
+    assert set(version.files) == {"1/config.pbtxt", "1/labels.txt", "1/model.plan", "warmup/photo-1"}
+    assert version.built_from == {"facts": FACTS}
+    replace_byte(tmp_path / "r" / "m" / "1" / "model.plan")
+    assert [problem.split()[0] for problem in lock.problems(tmp_path / "r")] == ["m/1/model.plan"]
 
 
 def test_text_is_the_same_for_the_same_content(built: Path) -> None:
@@ -75,16 +85,16 @@ def replace_byte(path: Path) -> None:
 
 
 TAMPERED: dict[str, tuple[Callable[[Path], Path], str]] = {
-    "artifact": (lambda r: r / "m_torchscript" / "1" / "model.pt", "differs"),
-    "network's labels": (lambda r: r / "m_torchscript" / "1" / "labels.txt", "differs"),
+    "artifact": (lambda r: r / "m_onnxruntime" / "1" / "model.onnx", "differs"),
+    "network's labels": (lambda r: r / "m_onnxruntime" / "1" / "labels.txt", "differs"),
     "ensemble's labels": (lambda r: r / "m" / "1" / "labels.txt", "differs"),
-    "version's config": (lambda r: r / "m_torchscript" / "1" / "config.pbtxt", "differs"),
-    "network's config": (lambda r: r / "m_torchscript" / "config.pbtxt", "none of its versions"),
+    "version's config": (lambda r: r / "m_onnxruntime" / "1" / "config.pbtxt", "differs"),
+    "network's config": (lambda r: r / "m_onnxruntime" / "config.pbtxt", "none of its versions"),
     "ensemble's config": (lambda r: r / "m" / "config.pbtxt", "none of its versions"),
     "step's config": (lambda r: step(r) / "config.pbtxt", "none of its versions"),
     "step's code": (lambda r: step(r) / "1" / "model.py", "differs"),
     "step's warm-up": (lambda r: step(r) / "warmup" / "photo", "differs"),
-    "network's warm-up": (lambda r: next((r / "m_torchscript" / "warmup").iterdir()), "differs"),
+    "network's warm-up": (lambda r: next((r / "m_onnxruntime" / "warmup").iterdir()), "differs"),
 }
 
 
@@ -103,7 +113,7 @@ def test_changed_or_missing_file_is_found(case: str, repository: Path) -> None:
     assert lock.problems(repository) == [f"{name} is missing"]
 
 
-@pytest.mark.parametrize("name", ["1/extra.py", "extra.py", "7/model.pt"])
+@pytest.mark.parametrize("name", ["1/extra.py", "extra.py", "7/model.onnx"])
 def test_file_that_nobody_recorded_is_found(name: str, repository: Path) -> None:
     path = step(repository) / name
     path.parent.mkdir(exist_ok=True)
@@ -136,10 +146,10 @@ def test_repository_from_before_the_lock_is_accepted_and_recorded_from_then_on(b
     merge_repositories([built], repository)
     assert lock.read(repository)["m"].versions["1"] is None
     assert lock.problems(repository) == []
-    replace_byte(repository / "m_torchscript" / "1" / "model.pt")  # of which nothing is known
+    replace_byte(repository / "m_onnxruntime" / "1" / "model.onnx")  # of which nothing is known
     assert lock.problems(repository) == []
-    replace_byte(repository / "m_torchscript" / "2" / "model.pt")
-    assert [problem.split()[0] for problem in lock.problems(repository)] == ["m_torchscript/2/model.pt"]
+    replace_byte(repository / "m_onnxruntime" / "2" / "model.onnx")
+    assert [problem.split()[0] for problem in lock.problems(repository)] == ["m_onnxruntime/2/model.onnx"]
 
 
 def test_old_step_that_is_not_what_is_built_now_is_refused(tmp_path: Path) -> None:
@@ -153,11 +163,11 @@ def test_old_step_that_is_not_what_is_built_now_is_refused(tmp_path: Path) -> No
     assert set(lock.read(tmp_path / "r")) == {"b", "b_tensorrt", "preprocess_1"}
 
 
-@pytest.mark.parametrize("damaged", ["m_torchscript/1", "step"])
+@pytest.mark.parametrize("damaged", ["m_onnxruntime/1", "step"])
 def test_advice_mends(damaged: str, built: Path, repository: Path) -> None:
     """Remove what is damaged and build again, as the message says; merging publishes as building does."""
     folder = step(repository) if damaged == "step" else repository / damaged
-    replace_byte(next(path for path in folder.rglob("*.p*") if path.suffix in (".pt", ".py")))
+    replace_byte(next(path for path in folder.rglob("*.*") if path.suffix in (".onnx", ".py")))
     assert lock.problems(repository)
     shutil.rmtree(folder)
     merge_repositories([built], repository)
@@ -166,7 +176,7 @@ def test_advice_mends(damaged: str, built: Path, repository: Path) -> None:
 
 def test_version_taken_away_by_hand_does_not_count(built: Path, repository: Path) -> None:
     merge_repositories([built], repository)
-    for model in ("m", "m_torchscript"):
+    for model in ("m", "m_onnxruntime"):
         shutil.rmtree(repository / model / "1")
     assert lock.problems(repository) == []
     merge_repositories([built], repository)

@@ -219,11 +219,14 @@ def test_needs_are_those_of_the_warm_up(tmp_path: Path) -> None:
         " output { data_type: TYPE_FP16 dims: [3, 8] } instance_group { count: 2 } model_warmup { batch_size: 4 }",
         "whole": 'platform: "ensemble"',
         "broken": "{",
+        "any size": 'backend: "onnxruntime" input { data_type: TYPE_INT64 dims: [-1] }'
+        " output { data_type: TYPE_FP32 dims: [-1, 6] }"
+        ' model_warmup { inputs { key: "ids" value { data_type: TYPE_INT64 dims: [128] } } }',
     }
     for name, text in texts.items():
         (tmp_path / name).mkdir()
         (tmp_path / name / "config.pbtxt").write_text(text)
-    assert needs.of(tmp_path) == needs.Needs(2, 2 * (MIB + 4 * (4 + 48)))
+    assert needs.of(tmp_path) == needs.Needs(3, 2 * (MIB + 4 * (4 + 48)) + MIB + 128 * 8 + 128 * 6 * 4)
 
 
 def test_the_refusal_says_how_much_is_wanted() -> None:

@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from published import FACTS, publish_model, publish_plan
+from published import FACTS, WARMUP_PIXELS, publish_model, publish_plan
+from wholeness import answers, served
 
 from builder.errors import MergeError, PublishError, RepositoryError
-from builder.repository import layout, staging
+from builder.repository import layout, lock, staging
 from builder.repository.merge import merge_repositories
 from builder.triton import model_config
 
@@ -70,7 +71,7 @@ def test_plans_of_two_gpus_become_one_model(tmp_path: Path) -> None:
             "builder_8.9": "build-repo 1",
         }
     assert models(tmp_path / "out") == ["m", "m_tensorrt", "preprocess_1"]
-    assert (tmp_path / "out" / "m_tensorrt" / "warmup" / "photo-1").read_bytes() == b"pixels"
+    assert (tmp_path / "out" / "m_tensorrt" / "warmup" / "photo-1").read_bytes() == WARMUP_PIXELS
     assert (tmp_path / "out" / "m" / "1" / "labels.txt").read_text() == "cat\ndog\n"
 
 
@@ -181,6 +182,11 @@ REFUSED = {
     "another GPU": (plan(capability="9.0", gpu="NVIDIA H200"), "NVIDIA H200 in"),
     "GPU again": (plan(capability="9.0", gpu="NVIDIA H100", plan=b"built again"), "different plans for NVIDIA H100"),
     "format": (other_format, "backend is tensorrt and onnxruntime"),
+    "alone": (plan(alone=True), "one is an ensemble, and the other a network by itself"),
+    "fewer steps": (plan(steps=[]), "the steps differ (preprocess_1 and none)"),
+    "more steps": (plan(steps=["preprocess_1", "postprocess_1"]), "preprocess_1 and preprocess_1, postprocess_1"),
+    "task": (plan(asked_facts={"task": "tensors"}), "task is classification and tensors"),
+    "activation": (plan(asked_facts={"activation": "sigmoid"}), "activation is softmax and sigmoid"),
     "lost plan": (without_its_plan, "lacks its plan for 8.9"),
     "lost network": (without_its_network, "is not whole"),
     "foreign": (foreign, "has no models of build-repo"),
@@ -248,6 +254,68 @@ def test_names_keep_their_roles(place: str, tmp_path: Path) -> None:
     sources, out = ([tmp_path / "a", tmp_path / "b"], "out") if place == "a source" else ([tmp_path / "a"], "b")
     with pytest.raises(MergeError, match="m_tensorrt is the"):
         merge_repositories(sources, tmp_path / out)
+
+
+AROUND = ["preprocess_1", "scale_1", "postprocess_1"]
+
+
+@pytest.mark.parametrize("form", [{"alone": True}, {"steps": []}, {"steps": AROUND}], ids=str)
+def test_plans_of_any_pipeline_go_together(form: dict[str, Any], tmp_path: Path) -> None:
+    publish_plan(tmp_path / "a", **form)
+    publish_plan(tmp_path / "b", **L4, **form)
+    publish_plan(tmp_path / "out", "m")  # in another form
+    (merged,) = merge_repositories([tmp_path / "a", tmp_path / "b"], tmp_path / "out")
+    network = "m" if "alone" in form else "m_tensorrt"
+    assert (merged.version, merged.network_model, merged.capabilities) == (2, network, ("8.9", "9.0"))
+    assert set(served(tmp_path / "out")) == {"m", network, *form.get("steps", [])}
+    config = model_config.read(tmp_path / "out" / network / "config.pbtxt")
+    files = {
+        capability: tmp_path / "out" / network / "2" / file for capability, file in config.cc_model_filenames.items()
+    }
+    assert {capability: file.read_bytes() for capability, file in files.items()} == {
+        "9.0": b"plan for NVIDIA H100",
+        "8.9": b"plan for NVIDIA L4",
+    }
+    recorded = lock.read(tmp_path / "out")["m"].versions["2"]
+    assert recorded
+    assert set(recorded.built_from["plans"]) == {"8.9", "9.0"}
+    lock.require_intact(tmp_path / "out")
+
+
+def test_any_pipeline_is_copied_as_it_is(tmp_path: Path) -> None:
+    forms: list[dict[str, Any]] = [{"alone": True}, {"steps": []}, {"steps": AROUND}]
+    for number, form in enumerate(forms):
+        publish_plan(tmp_path / "a", f"m{number}", **form)
+    merge_repositories([tmp_path / "a"], tmp_path / "out")
+    for number in range(len(forms)):
+        # The default file of a plan is never there.
+        assert answers(tmp_path / "out", f"m{number}") == answers(tmp_path / "a", f"m{number}")
+    assert lock.read(tmp_path / "out") == lock.read(tmp_path / "a")
+
+
+def test_what_was_published_before_tasks_is_of_the_first(tmp_path: Path) -> None:
+    publish_plan(tmp_path / "a")
+    publish_plan(tmp_path / "b", **L4, asked_facts={"task": "classification", "activation": "softmax"})
+    (merged,) = merge_repositories([tmp_path / "a", tmp_path / "b"], tmp_path / "out")
+    assert merged.capabilities == ("8.9", "9.0")
+
+
+@pytest.mark.parametrize("alone", [True, False])
+def test_what_is_alone_keeps_out_of_anothers_parts(alone: bool, tmp_path: Path) -> None:
+    publish_plan(tmp_path / "a", "m_tensorrt", alone=True)
+    publish_plan(tmp_path / "b")
+    sources = [tmp_path / "a", tmp_path / "b"]
+    with pytest.raises(MergeError, match="m_tensorrt is the"):
+        merge_repositories(sources if alone else sources[::-1], tmp_path / "out")
+
+
+def test_warm_up_without_a_file(tmp_path: Path) -> None:
+    publish_plan(tmp_path / "a", alone=True)
+    for path in (tmp_path / "a" / "m" / "config.pbtxt", tmp_path / "a" / "m" / "1" / "config.pbtxt"):
+        path.write_text(path.read_text().replace('input_data_file: "photo-1"', "zero_data: true"))
+    (tmp_path / "a" / lock.FILENAME).unlink()
+    merge_repositories([tmp_path / "a"], tmp_path / "out")
+    assert not (tmp_path / "out" / "m" / "warmup").exists()
 
 
 def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

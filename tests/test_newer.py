@@ -22,7 +22,9 @@ def test_what_is_published_is_what_clients_ask(tmp_path: Path) -> None:
     publish_model(tmp_path / "r", "a")
     (tmp_path / "r" / "foreign").mkdir()
     (tmp_path / "r" / "foreign" / "config.pbtxt").write_bytes(b"\xff no config")
-    assert newer.published(tmp_path / "r") == {"a": (1,), "b": (1,)}
+    publish_model(tmp_path / "r", "c", alone=True)
+    publish_model(tmp_path / "r", "c", alone=True)
+    assert newer.published(tmp_path / "r") == {"a": (1,), "b": (1,), "c": (2,)}
     assert newer.published(tmp_path / "nothing") == {}
 
 

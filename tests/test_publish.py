@@ -1,21 +1,25 @@
 """What a build that is killed, interrupted, repeated or raced leaves behind."""
 
-import hashlib
 import json
 import multiprocessing
-import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
+import killing
 import pytest
 from conftest import build, write_manifest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from published import publish_model
+from wholeness import answers, served
 
 from builder.errors import PublishError
 from builder.repository import layout, lock, staging
+from builder.repository.served import read_repository
 from builder.triton import model_config
 
 FIRST = "models:\n  m: {network: lenet, weights: random, labels: [a, b, c, d, e, f, g, h, i, j]}\n"
@@ -30,165 +34,172 @@ SECOND = """models:
     preprocess: {mean: [0.5], std: [0.5]}
 """
 OTHER_FORMAT = "models:\n  m: {network: lenet, weights: random, seed: 1, format: onnx}\n"
-OTHER_SHAPE = "models:\n  m: {network: lenet, weights: random, arguments: {num_classes: 3}}\n"
 
-# Both kill themselves at their n-th rename into the repository, as a power cut would; the
-# interpreter's audit events tell when. The first runs a whole build, which takes seconds; the second
-# publishes what another build made, which is the part that renames.
-KILL = """
-import os, signal, sys
-def kill_at(fatal, repository):
-    count = 0
-    def hook(event, arguments):
-        nonlocal count
-        if event == "os.rename" and (repository + "/") in (str(arguments[1]) + "/"):
-            count += 1
-            if count == fatal:
-                os.kill(os.getpid(), signal.SIGKILL)
-    sys.addaudithook(hook)
-"""
-KILLED_BUILD = (
-    KILL
-    + """
+# A whole build, which takes seconds, killed as `killing` kills what only publishes.
+KILLED_BUILD = """
+import sys
 from pathlib import Path
-from builder.build import build_repository, plan
-from builder.manifest import load_manifest
+from killing import kill_at
+from builder.build.run import build_repository, resolve
+from builder.manifest.models import load_manifest
 folder, repository = Path(sys.argv[1]), Path(sys.argv[2])
-plans = plan(load_manifest(folder / "models.yaml"))
+entries = resolve(load_manifest(folder / "models.yaml"))
 kill_at(int(sys.argv[3]), str(repository))
-sys.exit(1 if build_repository(plans, repository).failed else 0)
+sys.exit(1 if build_repository(entries, repository).failed else 0)
 """
-)
-KILLED_PUBLISH = (
-    KILL
-    + """
-import shutil
-from pathlib import Path
-from builder import config, lock, publish
-built, repository = Path(sys.argv[1]), Path(sys.argv[2])
-ensemble = config.read(built / "m" / "config.pbtxt")
-preprocess, network = (step.model_name for step in ensemble.ensemble_scheduling.step)
-def stage(name, folder):
-    shutil.copytree(built / name, folder)
-    (folder / "1").rename(folder / "version")
-    (folder / "config.pbtxt").unlink()
-    return folder
-def render(model, name, version):
-    model.name = name
-    model.version_policy.specific.versions[:] = [version]
-    for output in model.output:
-        output.label_filename = output.label_filename.replace("1/", f"{version}/")
-    return model
-def render_network(name, version):
-    return config.to_text(render(config.read(built / network / "config.pbtxt"), name, version))
-def render_ensemble(name, version):
-    model = render(config.read(built / "m" / "config.pbtxt"), "m", version)
-    model.ensemble_scheduling.step[1].model_name = name
-    model.ensemble_scheduling.step[1].model_version = version
-    return config.to_text(model)
-with publish.staging(repository) as staged:
-    shutil.copytree(built / preprocess, staged / "preprocess")
-    stage(network, staged / "network")
-    stage("m", staged / "ensemble")
-    kill_at(int(sys.argv[3]), str(repository))
-    publish.publish(
-        repository,
-        publish.StagedStep(preprocess, staged / "preprocess"),
-        publish.StagedNetwork(network, staged / "network", render_network),
-        publish.StagedEnsemble("m", staged / "ensemble", render_ensemble),
+ONNX: dict[str, Any] = {
+    "backend": "onnxruntime",
+    "filename": "model.onnx",
+    "files": {"model.onnx": "weights"},
+    "device": "cpu",
+}
+OTHER: dict[str, Any] = {
+    "backend": "openvino",
+    "filename": "model.xml",
+    "files": {"model.xml": "graph", "model.bin": "other weights"},
+    "device": "cpu",
+}
+ALL: dict[str, Any] = ONNX | {
+    "files": {"model.onnx": "new"}, "labels": ["Cat", "Dog"], "max_batch_size": 4, "step": "preprocess_2",
+}  # fmt: skip
+ALONE = ONNX | {"alone": True}
+AROUND: dict[str, Any] = {"steps": ["preprocess_1", "scale_1", "postprocess_1"]}
+# From what is served to what is published, and how many models are there in the end.
+CHANGES: dict[str, tuple[dict[str, Any], dict[str, Any], int]] = {
+    "all": (ONNX, ALL, 3),
+    "larger batches": (ALL, ONNX, 3),
+    "format": (ONNX, OTHER, 3),
+    "interface": (ONNX, ONNX | {"classes": 3, "labels": None}, 3),
+    "to no step": (ONNX, OTHER | {"steps": []}, 2),
+    "no step, again": (ONNX | {"steps": []}, ALL | {"steps": []}, 2),
+    "to two steps before and one behind": (ONNX, ALL | AROUND, 5),
+    "from two steps before and one behind": (ONNX | AROUND, ALL, 3),
+    "a step behind, again": (ONNX | AROUND, ALL | AROUND, 5),
+    "to alone": (ONNX, ALL | {"alone": True}, 1),
+    "many steps to alone": (OTHER | AROUND, ALONE, 1),
+    "from alone": (ALONE, ALL, 3),
+    "from alone to many steps": (ALONE, OTHER | AROUND, 5),
+    "alone, again": (ALONE, ALL | {"alone": True}, 1),
+    "alone, interface": (ALONE, OTHER | {"alone": True, "classes": 3, "labels": None, "max_batch_size": 0}, 1),
+}
+
+
+def killed_at_each_rename(repository: Path, changes: dict[str, Any]) -> list[str]:
+    """What the model answered before, after each death, and in the end."""
+    command = [sys.executable, killing.__file__, str(repository), json.dumps(changes)]
+    run = subprocess.run(command, capture_output=True, text=True, check=False, timeout=240)
+    assert run.returncode == 0, run.stderr
+    found: list[str] = json.loads(run.stdout)
+    return found
+
+
+def killed(source: Path, repository: Path, fatal: int) -> bool:
+    """Whether the build was killed at its `fatal`-th rename; False if it ended well before that."""
+    command = [sys.executable, "-c", KILLED_BUILD, str(source), str(repository), str(fatal)]
+    run = subprocess.run(
+        command, capture_output=True, text=True, check=False, timeout=240, cwd=Path(killing.__file__).parent
     )
-"""
-)
-
-
-def served(repository: Path) -> dict[str, Any]:
-    """What a server would make of the repository, checked as Triton checks it when it loads."""
-    models = {d.name: model_config.read(d / "config.pbtxt") for d in repository.iterdir() if d.is_dir()}
-    for name, model in models.items():
-        versions = list(model.version_policy.specific.versions)
-        assert model.name == name
-        assert versions
-        for version in versions:
-            assert (repository / name / str(version)).is_dir()
-            if model.default_model_filename:
-                assert (repository / name / str(version) / model.default_model_filename).is_file()
-        for warmup in model.model_warmup:
-            for tensor in warmup.inputs.values():
-                assert (repository / name / "warmup" / tensor.input_data_file).is_file()
-        for output in model.output:
-            assert not output.label_filename or (repository / name / output.label_filename).is_file()
-        for step in model.ensemble_scheduling.step:
-            called = models[step.model_name]
-            assert step.model_version in called.version_policy.specific.versions
-            assert called.max_batch_size >= model.max_batch_size
-    return models
-
-
-def answers(repository: Path, name: str = "m") -> str:
-    """All that decides what the ensemble answers."""
-    models = served(repository)
-    assert lock.problems(repository) == []  # the lock is true at any moment
-    if name not in models:
-        return "nothing"
-    steps = models[name].ensemble_scheduling.step
-    network = next(s for s in steps if not s.model_name.startswith("preprocess"))
-    model = models[network.model_name]
-    artifact = repository / network.model_name / str(network.model_version) / model.default_model_filename
-    labels = models[name].output[0].label_filename
-    digest = hashlib.sha256(artifact.read_bytes()).hexdigest()
-    preprocess = steps[0].model_name
-    return json.dumps(
-        [preprocess, models[name].max_batch_size, digest, labels and (repository / name / labels).read_text()]
-    )
-
-
-def killed(script: str, source: Path, repository: Path, fatal: int) -> bool:
-    """Whether the run was killed at its `fatal`-th rename; False if it ended well before that."""
-    arguments = [sys.executable, "-c", script, str(source), str(repository), str(fatal)]
-    run = subprocess.run(arguments, capture_output=True, text=True, check=False, timeout=240)
     assert run.returncode in (0, -signal.SIGKILL), run.stderr
     return run.returncode != 0
 
 
-def kill_at_each_rename(script: str, source: Path, repository: Path) -> None:
-    states = [answers(repository)]
-    for fatal in range(1, 30):
-        was_killed = killed(script, source, repository, fatal)
-        states.append(answers(repository))
-        if not was_killed:
-            break
-    assert not was_killed
-    assert fatal > 6
-    # Wholly the old model, then, from the switch on, wholly the new one.
+def require_a_switch(states: list[str], repository: Path, models: int) -> None:
+    """Wholly the old model, then, from one rename on, wholly the new one; and nothing was left."""
     old, new = states[0], states[-1]
     switch = states.index(new)
-    assert set(states[:switch]) <= {old}
+    assert switch > 0
+    assert set(states[:switch]) == {old}
     assert set(states[switch:]) == {new}
     # The run that was let through removed what all the killed ones had left.
-    assert len(served(repository)) == 3
-    recorded = lock.read(repository)
-    assert set(recorded) == set(served(repository))
+    require_tidy(repository)
+    assert len(served(repository)) == models
+
+
+def require_tidy(repository: Path) -> None:
+    """Nothing is there that nobody asks for, and the lock has what is there."""
+    models, recorded = served(repository), lock.read(repository)
+    asked = {call.model_name for model in models.values() for call in model.ensemble_scheduling.step}
+    roles = {name: model.parameters[layout.ROLE].string_value for name, model in models.items()}
+    assert {name for name, role in roles.items() if role not in layout.SERVED_ROLES} == asked
+    assert set(recorded) == set(models)
     assert not any(model.between for model in recorded.values())
     for name, model in recorded.items():
         assert set(model.versions) == {p.name for p in (repository / name).iterdir() if p.name.isdecimal()}
     assert [p.name for p in staging.staging_root(repository).iterdir()] == ["lock"]
 
 
-@pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """A repository of version 1 for each manifest."""
-    folders = {}
-    for name, text in {"same": FIRST, "all": SECOND, "format": OTHER_FORMAT, "shape": OTHER_SHAPE}.items():
-        folders[name] = tmp_path_factory.mktemp(name) / "repository"
-        build(folders[name].parent, text)
-    return folders
+@pytest.mark.parametrize("change", CHANGES)
+def test_killed_at_any_rename_it_serves_the_old_or_the_new(change: str, tmp_path: Path) -> None:
+    before, after, models = CHANGES[change]
+    publish_model(tmp_path / "r", **before)
+    publish_model(tmp_path / "r", "other", **ONNX)  # shares a step with some
+    publish_model(tmp_path / "r", "other", **ONNX | {"alone": True})
+    states = killed_at_each_rename(tmp_path / "r", after)
+    assert len(states) > 4
+    require_a_switch(states, tmp_path / "r", models + 1)
 
 
-@pytest.mark.parametrize("change", ["all", "format", "shape"])
-def test_killed_at_any_rename_it_serves_the_old_or_the_new(change: str, built: dict[str, Path], tmp_path: Path) -> None:
-    repository = tmp_path / "repository"
-    shutil.copytree(built["same"], repository)
-    kill_at_each_rename(KILLED_PUBLISH, built[change], repository)
+@pytest.mark.parametrize("form", ["ensemble", "alone"])
+def test_repository_from_before_the_lock_is_killed_truthfully_too(form: str, tmp_path: Path) -> None:
+    publish_model(tmp_path / "r", **ONNX, alone=form == "alone")
+    (tmp_path / "r" / lock.FILENAME).unlink()
+    require_a_switch(killed_at_each_rename(tmp_path / "r", ALL), tmp_path / "r", 3)
+
+
+@pytest.mark.parametrize("changes", [ONNX, ONNX | AROUND, ALONE], ids=["classic", "steps", "alone"])
+def test_killed_first_publishes_nothing_that_answers(changes: dict[str, Any], tmp_path: Path) -> None:
+    states = killed_at_each_rename(tmp_path / "r", changes)
+    require_a_switch(states, tmp_path / "r", len(changes.get("steps", ["one"])) + 2 if "alone" not in changes else 1)
+    assert states[0] == "nothing"
+
+
+NAMES = ("a", "b", "a_onnxruntime")
+PUBLISHED = st.fixed_dictionaries(
+    {
+        "name": st.sampled_from(NAMES),
+        "kind": st.sampled_from([ONNX, OTHER]),
+        "form": st.sampled_from(
+            [
+                {"alone": True},
+                {"steps": []},
+                {"steps": ["preprocess_1"]},
+                {"steps": ["preprocess_1", "scale_1", "scale_2"]},
+                {"steps": ["postprocess_1"]},
+                {"steps": ["preprocess_2", "postprocess_1"]},
+            ]
+        ),
+        "changes": st.fixed_dictionaries(
+            {
+                "classes": st.integers(1, 3),
+                "max_batch_size": st.sampled_from([0, 4, 8]),
+                "labels": st.sampled_from([None, ["cat"]]),
+            }
+        ),
+    }
+)
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.lists(PUBLISHED, min_size=1, max_size=6))
+def test_whatever_is_published_after_whatever_all_that_is_served_is_whole(sequence: list[dict[str, Any]]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        repository, expected, refusals = Path(folder) / "r", dict[str, str](), list[str]()
+        for one in sequence:
+            before = tree(repository)
+            try:
+                publish_model(repository, one["name"], **one["kind"] | one["form"] | one["changes"])
+            except PublishError as error:
+                refusals.append(str(error))
+                assert tree(repository) == before
+                continue
+            expected[one["name"]] = answers(repository, one["name"])
+            require_tidy(repository)
+            # The others answer as before, whatever they shared with this one.
+            assert {name: answers(repository, name) for name in expected} == expected
+            forms = {model.name: [part.name for part in model.steps] for model in read_repository(repository)}
+            assert set(forms) == set(expected)
+            assert sorted(forms[one["name"]]) == sorted(one["form"].get("steps", []))
+        assert all("would be overwritten" in refusal for refusal in refusals)
 
 
 @pytest.mark.slow
@@ -196,75 +207,108 @@ def test_killed_at_any_rename_it_serves_the_old_or_the_new(change: str, built: d
 def test_whole_build_killed_at_any_rename(text: str, tmp_path: Path) -> None:
     build(tmp_path, FIRST)
     write_manifest(tmp_path, text)
-    kill_at_each_rename(KILLED_BUILD, tmp_path, tmp_path / "repository")
-
-
-def test_repository_from_before_the_lock_is_killed_truthfully_too(built: dict[str, Path], tmp_path: Path) -> None:
-    repository = tmp_path / "repository"
-    shutil.copytree(built["same"], repository)
-    (repository / lock.FILENAME).unlink()
-    kill_at_each_rename(KILLED_PUBLISH, built["all"], repository)
+    repository, states = tmp_path / "repository", [answers(tmp_path / "repository")]
+    for fatal in range(1, killing.MOST):
+        was_killed = killed(tmp_path, repository, fatal)
+        states.append(answers(repository))
+        if not was_killed:
+            break
+    require_a_switch(states, repository, 3)
 
 
 def test_killed_first_build_publishes_nothing_that_answers(tmp_path: Path) -> None:
     write_manifest(tmp_path, FIRST)
     repository = tmp_path / "repository"
-    for fatal in (1, 2, 3, 4):
-        assert killed(KILLED_BUILD, tmp_path, repository, fatal)
-        assert answers(repository) == "nothing"
-    assert not killed(KILLED_BUILD, tmp_path, repository, 100)
+    assert killed(tmp_path, repository, 4)
+    assert answers(repository) == "nothing"
+    assert not killed(tmp_path, repository, 100)
     assert len(served(repository)) == 3
 
 
 def test_versions_count_up_and_stay(tmp_path: Path) -> None:
-    assert [build(tmp_path, text)[0].version for text in (FIRST, SECOND, FIRST)] == [1, 2, 3]
-    repository = tmp_path / "repository"
-    assert sorted(p.name for p in (repository / "m_torchscript").iterdir() if p.name.isdecimal()) == ["1", "2", "3"]
-    assert list(served(repository)["m"].version_policy.specific.versions) == [3]
-    kept = model_config.read(repository / "m" / "2" / "config.pbtxt")
-    assert [s.model_version for s in kept.ensemble_scheduling.step][1] == 2
+    repository = tmp_path / "r"
+    assert [publish_model(repository, **form).version for form in (ONNX, ALL, ALONE, ALL, ONNX)] == [1, 2, 3, 4, 5]
+    assert sorted(p.name for p in (repository / "m").iterdir() if p.name.isdecimal()) == ["1", "2", "3", "4", "5"]
+    # The network of the ensembles before the third is gone with its form.
+    assert sorted(p.name for p in (repository / "m_onnxruntime").iterdir() if p.name.isdecimal()) == ["4", "5"]
+    assert list(served(repository)["m"].version_policy.specific.versions) == [5]
+    kept = model_config.read(repository / "m" / "4" / "config.pbtxt")
+    assert [s.model_version for s in kept.ensemble_scheduling.step][1] == 4
 
 
 def test_other_interface_gets_another_network_model(tmp_path: Path) -> None:
-    build(tmp_path, FIRST)
-    (built,) = build(tmp_path, OTHER_SHAPE)
-    assert built.network_model == "m_torchscript_v2"
-    assert set(served(tmp_path / "repository")) == {"m", "m_torchscript_v2", built.preprocess_model}
+    publish_model(tmp_path / "r", **ONNX)
+    assert publish_model(tmp_path / "r", **ONNX | {"classes": 3}).network == "m_onnxruntime_v2"
+    assert set(served(tmp_path / "r")) == {"m", "m_onnxruntime_v2", "preprocess_1"}
+
+
+def test_a_network_that_does_not_batch_any_more_has_another_interface(tmp_path: Path) -> None:
+    publish_model(tmp_path / "r", **ONNX)
+    assert publish_model(tmp_path / "r", **ONNX, max_batch_size=0).network == "m_onnxruntime_v2"
+
+
+def test_other_interface_of_what_is_served_alone_keeps_its_name(tmp_path: Path) -> None:
+    publish_model(tmp_path / "r", **ALONE)
+    published = publish_model(tmp_path / "r", **OTHER | {"alone": True, "classes": 3, "labels": None})
+    assert (published.network, published.version) == ("m", 2)
+    assert set(served(tmp_path / "r")) == {"m"}
+
+
+def test_what_a_model_was_built_from_is_recorded_of_what_is_served(tmp_path: Path) -> None:
+    publish_model(tmp_path / "r", "m", **ONNX, facts={"format": "onnx"})
+    publish_model(tmp_path / "r", "n", **ALONE, facts={"format": "onnx"})
+    versions = {name: model.versions["1"] for name, model in lock.read(tmp_path / "r").items()}
+    recorded = {name: version.built_from for name, version in versions.items() if version and version.built_from}
+    assert recorded == {name: {"facts": {"format": "onnx"}} for name in ("m", "n")}
+
+
+def test_an_ensemble_that_somebody_wrote_around_a_model_goes_on(tmp_path: Path) -> None:
+    """Of a model that is served by itself, which is there to be asked; not of one that is another's part."""
+    publish_model(tmp_path / "r", **ALONE)
+    by_hand = tmp_path / "r" / "by_hand"
+    (by_hand / "1").mkdir(parents=True)
+    call = 'step { model_name: "m" model_version: -1 }'
+    (by_hand / "config.pbtxt").write_text(f'name: "by_hand" platform: "ensemble" ensemble_scheduling {{ {call} }}')
+    assert publish_model(tmp_path / "r", **ALONE).version == 2
+    with pytest.raises(PublishError, match=r"'m' is in .* the model of 'by_hand', and would be overwritten"):
+        publish_model(tmp_path / "r", **ONNX)
 
 
 def test_former_format_is_taken_away(tmp_path: Path) -> None:
-    build(tmp_path, FIRST)
-    build(tmp_path, OTHER_FORMAT)
-    assert "m_torchscript" not in served(tmp_path / "repository")
+    publish_model(tmp_path / "r", **ONNX)
+    publish_model(tmp_path / "r", **OTHER)
+    assert set(served(tmp_path / "r")) == {"m", "m_openvino", "preprocess_1"}
 
 
-@pytest.mark.parametrize("name", ["m", "m_torchscript"])
-def test_models_of_others_are_left_alone(name: str, tmp_path: Path) -> None:
-    foreign = tmp_path / "repository" / name
+FOREIGN = [("m", ONNX), ("m_onnxruntime", ONNX), ("preprocess_1", ONNX), ("postprocess_1", ONNX | AROUND), ("m", ALONE)]
+
+
+@pytest.mark.parametrize(("name", "changes"), FOREIGN)
+def test_models_of_others_are_left_alone(name: str, changes: dict[str, Any], tmp_path: Path) -> None:
+    foreign = tmp_path / "r" / name
     foreign.mkdir(parents=True)
     (foreign / "config.pbtxt").write_text(f'name: "{name}" backend: "python"')
     with pytest.raises(PublishError, match="was not made by build-repo"):
-        build(tmp_path, FIRST)
-    assert [p.name for p in (tmp_path / "repository").iterdir()] == [name]
+        publish_model(tmp_path / "r", **changes)
+    assert [p.name for p in (tmp_path / "r").iterdir()] == [name]
 
 
 def test_models_beside_ours_are_left_alone(tmp_path: Path) -> None:
-    other = tmp_path / "repository" / "by_hand"
+    other = tmp_path / "r" / "by_hand"
     other.mkdir(parents=True)
     (other / "config.pbtxt").write_text("this is not even a config {")
-    (tmp_path / "repository" / "README.md").write_text("a file")
-    build(tmp_path, FIRST)
+    (tmp_path / "r" / "README.md").write_text("a file")
+    publish_model(tmp_path / "r", **ONNX)
     assert (other / "config.pbtxt").exists()
 
 
 def _build(folder: Path, seed: int) -> None:
-    folder.mkdir()
-    build(folder, FIRST.replace("random", f"random, seed: {seed}", 1), folder.parent / "repository")
+    publish_model(folder, **ONNX | {"files": {"model.onnx": f"weights {seed}"}})
 
 
 def test_builds_at_the_same_time_get_versions_of_their_own(tmp_path: Path) -> None:
     context = multiprocessing.get_context("spawn")
-    builds = [context.Process(target=_build, args=(tmp_path / f"b{i}", i)) for i in range(3)]
+    builds = [context.Process(target=_build, args=(tmp_path / "repository", i)) for i in range(3)]
     try:
         for process in builds:
             process.start()
@@ -282,17 +326,12 @@ def test_builds_at_the_same_time_get_versions_of_their_own(tmp_path: Path) -> No
 def test_repository_that_is_a_file(tmp_path: Path) -> None:
     (tmp_path / "repository").write_text("a file")
     with pytest.raises(PublishError, match="cannot be made or written to: File exists"):
-        build(tmp_path, FIRST)
+        publish_model(tmp_path / "repository")
 
 
 def test_nothing_is_left_beside_the_repository(tmp_path: Path) -> None:
-    build(tmp_path, FIRST)
-    assert sorted(p.name for p in tmp_path.iterdir()) == [
-        ".repository.staging",
-        "models.yaml",
-        "repository",
-        "small.py",
-    ]
+    publish_model(tmp_path / "repository")
+    assert sorted(p.name for p in tmp_path.iterdir()) == [".repository.staging", "repository"]
 
 
 def tree(folder: Path) -> dict[str, bytes]:
@@ -317,12 +356,29 @@ def test_no_model_is_published_over_anothers_network(tmp_path: Path) -> None:
     with pytest.raises(PublishError, match=r"'preprocess_1' is in .* the preprocess of 'm'"):
         publish_model(tmp_path / "r", "preprocess_1", step="preprocess_2")
     assert tree(tmp_path / "r") == before
+    with pytest.raises(PublishError, match=r"'m_tensorrt' is in .* the network of 'm', .* the model of 'm_tensorrt'"):
+        publish_model(tmp_path / "r", "m_tensorrt", alone=True)
+    with pytest.raises(PublishError, match=r"'preprocess_1' is in .* the preprocess of 'm'"):
+        publish_model(tmp_path / "r", "preprocess_1", alone=True)
+    assert tree(tmp_path / "r") == before
     publish_model(tmp_path / "r", "m")  # its own, again
     publish_model(tmp_path / "s", "m_tensorrt")
     with pytest.raises(PublishError, match=r"'m_tensorrt' is in .* the ensemble, .* the network of 'm'"):
         publish_model(tmp_path / "s", "m")
+    publish_model(tmp_path / "t", "m_tensorrt", alone=True)
+    with pytest.raises(PublishError, match=r"'m_tensorrt' is in .* the model, .* the network of 'm'"):
+        publish_model(tmp_path / "t", "m")
     assert served_by(tmp_path / "r", "m") == ["preprocess", "network"]
     assert not (tmp_path / "s" / "m").exists()
+
+
+def test_a_step_that_was_changed_is_not_asked(tmp_path: Path) -> None:
+    publish_model(tmp_path / "r", **ONNX | AROUND)
+    (tmp_path / "r" / "scale_1" / "1" / "model.py").write_text("# another")
+    before = tree(tmp_path / "r")
+    with pytest.raises(PublishError, match="scale_1 is not the step that its name stands for"):
+        publish_model(tmp_path / "r", "n", **ONNX, steps=["preprocess_1", "scale_1"])
+    assert tree(tmp_path / "r") == before
 
 
 def test_a_build_that_would_overwrite_computes_nothing(tmp_path: Path) -> None:

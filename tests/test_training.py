@@ -35,13 +35,13 @@ from builder.manifest.models import load_manifest
 from builder.networks import torchvision
 from builder.networks.alexnet_gray import alexnet_gray
 from builder.networks.card import Card
-from builder.networks.weights import file_sha256
 from builder.tasks.classification.preprocessing import resolve_recipe
 from builder.training import augment, data, datasets, loop, student
 from builder.training.config import Augment, Data, TrainingConfig, load_run
 from builder.training.data import Batches, Examples, Pictures, as_mode, stratified
 from builder.training.run import Result, Watcher, is_better, train
 from builder.types import NetworkRequest, WeightsSource
+from builder.util.hashing import sha256
 
 BAD = sorted((Path(__file__).parent / "trainings").glob("*.yaml"))
 DIGIT_LABELS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
@@ -100,7 +100,7 @@ def test_everything_is_there(digits: Path) -> None:
 
 def test_card_says_all_that_serving_needs(digits: Path) -> None:
     card = Card.model_validate_json((digits / "best.card.json").read_text(encoding="utf-8"))
-    assert card.sha256 == file_sha256(digits / "best.safetensors")
+    assert card.sha256 == sha256(digits / "best.safetensors")
     assert (card.network, card.arguments) == ("lenet", {"num_classes": 10})
     assert card.recipe.shape == (1, 28, 28)
     assert card.labels[:2] == ("zero", "one")
@@ -270,7 +270,7 @@ def outcome(out: Path) -> tuple[str, list[dict[str, str]]]:
     rows = log(out)
     for row in rows:
         del row["seconds"], row["images_per_s"]
-    return file_sha256(out / "best.safetensors"), rows
+    return sha256(out / "best.safetensors"), rows
 
 
 @pytest.fixture(scope="module")
@@ -617,11 +617,11 @@ def test_weights_of_another_network_are_told(shapes: Path, teacher: Path, tmp_pa
 
 def test_a_loss_that_is_no_number_ends_the_run(tmp_path: Path) -> None:
     run(tmp_path / "run", epochs=1, lr=0.01, optimizer="sgd")
-    weights = file_sha256(tmp_path / "run" / "best.safetensors")
+    weights = sha256(tmp_path / "run" / "best.safetensors")
     with pytest.raises(TrainingError, match=r"no number any more, in epoch 1 by step \d+.*Lower lr"):
         run(tmp_path / "other", lr=1e30, optimizer="sgd")
     assert not (tmp_path / "other" / "last.pt").exists()
-    assert file_sha256(tmp_path / "run" / "best.safetensors") == weights
+    assert sha256(tmp_path / "run" / "best.safetensors") == weights
 
 
 def test_a_full_disk_keeps_the_last_checkpoint(tmp_path: Path) -> None:

@@ -14,12 +14,12 @@ from safetensors.torch import load_file
 from training_sets import write_shapes
 
 from builder.errors import BuilderError, DataError, ManifestError, NetworkError, TrainingError
-from builder.networks.weights import file_sha256
 from builder.training import checkpoint
 from builder.training.config import load_run
 from builder.training.data import Batches
 from builder.training.loop import AUXILIARY_SHARE
 from builder.training.run import Result, Watcher, train
+from builder.util.hashing import sha256
 
 NETWORKS = Path(__file__).parent / "networks" / "learning.py"
 LATIN_1 = os.fsdecode(b"caf\xe9")
@@ -105,7 +105,7 @@ def test_auxiliary_scores_are_learnt_from(images: Path, tmp_path: Path) -> None:
 def test_scores_are_found_by_their_names(images: Path, tmp_path: Path) -> None:
     """The same network, which gives the same by name or by place, learns the same."""
     results = [run(tmp_path / name, images, name) for name in ("Named", "Auxiliary")]
-    assert len({file_sha256(result.weights) for result in results}) == 1
+    assert len({sha256(result.weights) for result in results}) == 1
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,8 @@ from builder.build.stage import Described, as_served, stage_ensemble, stage_netw
 from builder.errors import BuilderError
 from builder.machine.memory import return_memory
 from builder.repository import layout
-from builder.repository.publish import Published, publish, refuse_others
+from builder.repository.names import refuse_others
+from builder.repository.publish import Published, publish
 from builder.repository.staging import staging
 from builder.tasks.task import Pipeline, Reference
 from builder.types import BuiltModel, Report
@@ -75,7 +76,7 @@ def build_model(entry: Entry, repository: Path, report: Report = lambda _: None)
     require_possible(entry)
     with staging(repository) as folder:
         # Asked again when it is published; here, so that nothing is computed in vain.
-        refuse_others(repository, entry.name, {layout.NETWORK: entry.network_model})
+        refuse_others(repository, entry.name, {entry.name: layout.ENSEMBLE})
         module, reference = study(entry, report)
         report(f"exporting to {entry.spec.format}")
         artifact, facts = export_network(entry, module, reference, folder / "network")

@@ -18,9 +18,6 @@ from builder.triton.signature import Signature, TensorSpec, raw_bytes
 from builder.triton.warmup import WarmUp, WarmUpInput
 from builder.types import Tensors
 
-LABELS = "labels.txt"
-TASK = "task"
-"""Config parameter of what clients ask: the task that it does."""
 STEP_VERSION = 1
 IMAGE_AXES = 3
 CHANNELS = (1, 3)
@@ -77,7 +74,7 @@ def stage_network(entry: Entry, folder: Path, described: Described) -> StagedNet
     warmups = _write_warmups(folder / layout.WARMUP_FOLDER, described, spec.max_batch_size)
     _write_labels(folder, pipeline.labels)
     filename, by_capability = _artifact_names(entry, folder / layout.VERSION_FOLDER, described.facts)
-    role = {layout.ROLE: layout.MODEL, TASK: spec.task} | pipeline.parameters if described.is_alone else {}
+    role = {layout.ROLE: layout.MODEL, layout.TASK: spec.task} | pipeline.parameters if described.is_alone else {}
     parameters = described.facts | {layout.ROLE: layout.NETWORK} | role | entry.exporter.parameters(entry.target)
 
     def render(name: str, version: int) -> str:
@@ -108,7 +105,7 @@ def stage_network(entry: Entry, folder: Path, described: Described) -> StagedNet
 
 def _labels_of(pipeline: Pipeline, version: int) -> dict[str, str]:
     """By output, the file that names its classes."""
-    return dict.fromkeys(pipeline.labelled, f"{version}/{LABELS}") if pipeline.labels else {}
+    return dict.fromkeys(pipeline.labelled, f"{version}/{layout.LABELS}") if pipeline.labels else {}
 
 
 def _images(signature: Signature) -> frozenset[str]:
@@ -156,7 +153,7 @@ def stage_ensemble(entry: Entry, folder: Path, described: Described) -> StagedEn
     pipeline = described.pipeline
     (folder / layout.VERSION_FOLDER).mkdir(parents=True)
     _write_labels(folder, pipeline.labels)
-    parameters = described.facts | pipeline.parameters | {layout.ROLE: layout.ENSEMBLE, TASK: entry.spec.task}
+    parameters = described.facts | pipeline.parameters | {layout.ROLE: layout.ENSEMBLE, layout.TASK: entry.spec.task}
 
     def render(network: str, version: int) -> str:
         return model_config.render(
@@ -189,4 +186,4 @@ def _steps(calls: Sequence[Call], network: str, version: int) -> list[dict[str, 
 def _write_labels(folder: Path, labels: tuple[str, ...] | None) -> None:
     if labels is not None:
         text = "".join(f"{label}\n" for label in labels)
-        (folder / layout.VERSION_FOLDER / LABELS).write_text(text, encoding="utf-8")
+        (folder / layout.VERSION_FOLDER / layout.LABELS).write_text(text, encoding="utf-8")

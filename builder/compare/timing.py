@@ -81,7 +81,8 @@ def _batch_size(item: Entry) -> int:
 
 
 def _size(batch: Tensors) -> int:
-    return int(next(iter(batch.values())).shape[0])
+    first: torch.Tensor = next(iter(batch.values()))
+    return len(first)
 
 
 def _own(item: Entry, reference: Reference) -> Predict:

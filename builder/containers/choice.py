@@ -58,7 +58,7 @@ def _objections_to(image: Image, model: Served) -> Iterator[str]:
     for version in recorded([model], "tensorrt_version") if model.backend == "tensorrt" else ():
         if not releases.same_tensorrt(version, image.tensorrt):
             yield f"has plans of TensorRT {version}, and the image has {image.tensorrt}"
-    is_package = model.configs["network"].platform == "torch_aoti"
+    is_package = model.network.config.platform == "torch_aoti"
     for version in recorded([model], "torch_version") if model.backend == "pytorch" else ():
         built, has = _minor(version), _minor(image.torch)
         if is_package and built != has:

@@ -1,4 +1,4 @@
-"""NVIDIA's image, with exactly what the preprocessing steps need, and a first process that drains the server."""
+"""NVIDIA's image, with exactly what the steps need, and a first process that drains the server."""
 
 from __future__ import annotations
 

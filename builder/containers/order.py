@@ -75,7 +75,7 @@ def labels(order: Order) -> dict[str, str]:
     models = [
         {"name": model.name, "version": model.version} | {key: facts[key] for key in TOLD if key in facts}
         for model in order.models
-        for facts in [model.facts("network")]
+        for facts in [model.network.facts]
     ]
     found = {
         LABEL: order.kind,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.metadata
 import subprocess
 import sys
@@ -13,6 +12,7 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name, parse_wheel_filename
 
 from builder.errors import ImageError
+from builder.util.hashing import sha256
 
 PLATFORM = "x86_64"
 GLIBC_MINOR = 36
@@ -45,7 +45,7 @@ def _parsed(text: str) -> Requirement:
     try:
         return Requirement(text)
     except InvalidRequirement:
-        raise ImageError(f"{text!r}, which a preprocessing step asks for, is not the name of a package") from None
+        raise ImageError(f"{text!r}, which a step asks for, is not the name of a package") from None
 
 
 def _is_wanted(requirement: Requirement, extras: Iterable[str]) -> bool:
@@ -106,10 +106,5 @@ def hashed(folder: Path) -> str:
     lines = []
     for wheel in sorted(folder.glob("*.whl")):
         name, version, *_ = parse_wheel_filename(wheel.name)
-        lines.append(f"{name}=={version} --hash=sha256:{_sha256(wheel)}\n")
+        lines.append(f"{name}=={version} --hash=sha256:{sha256(wheel)}\n")
     return "".join(lines)
-
-
-def _sha256(file: Path) -> str:
-    with file.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()

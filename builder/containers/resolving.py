@@ -1,4 +1,4 @@
-"""The image that a repository is served with: the user's, or NVIDIA's with what its preprocessing needs."""
+"""The image that a repository is served with: the user's, or NVIDIA's with what its steps need."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def resolve(
         return Resolved(image, labels.get(LABEL, ""), _triton(image, labels))
     chosen = choice.choose(models, gpu)
     base, derived = chosen.image.reference(), _name(chosen.image.tag, models)
-    why = (*chosen.reasons, f"with {' '.join(requirements(models))} for the preprocessing, as {derived}")
+    why = (*chosen.reasons, addition(models) + f"as {derived}")
     for line in (f"{base}: {why[0]}", *why[1:], *chosen.warnings):
         tell(line)
     wanted = nvidia.fingerprint(building.require(client, base, report).id, models)
@@ -60,6 +60,12 @@ def _triton(image: str, labels: Mapping[str, str]) -> str | None:
         return advisories.EMBEDDED
     known = releases.of_reference(image) or releases.of_reference(labels.get(BASE_NAME, ""))
     return known.triton if known else None
+
+
+def addition(models: Sequence[Served]) -> str:
+    """What the steps import, where they import anything."""
+    added = " ".join(requirements(models))
+    return f"with {added} for the steps around the networks, " if added else ""
 
 
 def _name(tag: str, models: Sequence[Served]) -> str:

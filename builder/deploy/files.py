@@ -14,6 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from builder.errors import DeployError
+from builder.util import hashing
 from builder.util.rendering import environment
 
 if TYPE_CHECKING:
@@ -115,7 +116,7 @@ def _refuse_foreign(folder: Path, before: dict[str, str], names: set[str]) -> No
 
 def _hash(path: Path) -> str | None:
     """None for what is no plain file."""
-    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() and not path.is_symlink() else None
+    return hashing.sha256(path) if path.is_file() and not path.is_symlink() else None
 
 
 def _hash_of(text: str) -> str:

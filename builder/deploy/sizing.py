@@ -9,7 +9,7 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-from builder.repository.served import Served
+from builder.repository.served import Served, steps_of
 
 MIB = 1024 * 1024
 GRACE_SECONDS = 30
@@ -23,7 +23,7 @@ STOP_SECONDS = LINGER_SECONDS + 2 * GRACE_SECONDS + 5
 # the network without two copies of its weights 355 (pytorch), 144 (onnxruntime) and 109 (openvino).
 SERVER_BYTES = 256 * MIB
 STEP_BYTES = 256 * MIB
-"""Of a preprocessing step, with the pictures that it decodes."""
+"""Of a step, with the pictures that it decodes."""
 FRAMEWORK_BYTES = {"pytorch": 512 * MIB, "onnxruntime": 256 * MIB, "openvino": 256 * MIB}
 """Of each instance of a network on the CPU, which may be a process of its own, without weights."""
 GPU_BYTES = 2048 * MIB
@@ -64,18 +64,18 @@ def loaded_bytes(model: Served) -> int:
 
 
 def instances(model: Served) -> int:
-    return sum(group.count for group in model.configs["network"].instance_group) or 1
+    return sum(group.count for group in model.network.config.instance_group) or 1
 
 
 def shared_memory_bytes(models: Sequence[Served]) -> int:
     """For /dev/shm: a region and room to grow for each instance and each step."""
-    processes = sum(map(instances, models)) + len({model.preprocess for model in models})
+    processes = sum(map(instances, models)) + len(steps_of(models))
     return 2 * SHARED_MEMORY_BYTES * processes
 
 
 def memory_bytes(models: Sequence[Served]) -> int:
     """The server, its steps and networks, and what they share; a memory-backed /dev/shm counts in full."""
-    steps = STEP_BYTES * len({model.preprocess for model in models})
+    steps = STEP_BYTES * len(steps_of(models))
     return SERVER_BYTES + steps + _networks_bytes(models) + shared_memory_bytes(models)
 
 
@@ -94,7 +94,7 @@ def cpus(models: Sequence[Served]) -> int:
 
 
 def threads(model: Served) -> int:
-    facts = model.facts("network")
+    facts = model.network.facts
     return max((int(facts[name]) for name in THREAD_FACTS if facts.get(name, "").isdecimal()), default=1)
 
 

@@ -72,13 +72,13 @@ def _numbers(capability: str) -> tuple[str, str]:
 
 def _of_generation(models: Sequence[Served], capability: str) -> Variant:
     major, minor = _numbers(capability)
-    gpus = {model.facts_of("network", capability).get("gpu", "") for model in models if capability in model.plans()}
+    gpus = {model.facts_of(model.network, capability).get("gpu", "") for model in models if capability in model.plans()}
     labels = _cpu_labels(models) | {GPU_MAJOR: major, GPU_MINOR: minor}
     return Variant(f"gpu-sm{major}{minor}", True, labels, tuple(sorted(gpus - {""})))
 
 
 def _cpu_labels(models: Sequence[Served]) -> dict[str, str]:
     """What packages of machine code need of the CPU, as far as nodes tell."""
-    flags = {flag for model in models for flag in model.facts("network").get("instruction_sets", "").split()}
+    flags = {flag for model in models for flag in model.network.facts.get("instruction_sets", "").split()}
     names = sorted(name for flag, name in CPU_FEATURES.items() if flag in flags)
     return {f"feature.node.kubernetes.io/cpu-cpuid.{name}": "true" for name in names}

@@ -50,7 +50,7 @@ def refusal(target: Target) -> str:
 
 def export(request: ExportRequest) -> dict[str, str]:
     require_numpys(request.signature)
-    openvino = _imported("openvino")
+    openvino = imported("openvino")
     examples = in_order(request.signature, request.examples)
     with quiet():
         traced = torchscript.trace(request.module, examples)
@@ -59,8 +59,8 @@ def export(request: ExportRequest) -> dict[str, str]:
     facts = {}
     if request.target.precision == "int8":
         assert request.calibration is not None  # the plan holds it for int8
-        model = _quantized(model, request.calibration)
-        facts = {"nncf_version": _imported("nncf").__version__}
+        model = quantized(model, request.calibration)
+        facts = {"nncf_version": imported("nncf").__version__}
     _name_by_place(model)
     _save(model, request)
     # The model itself is numbered, too, and written under that number whatever its name is.
@@ -88,7 +88,7 @@ def _sign(model: Any, signature: Signature) -> None:
 def _save(model: Any, request: ExportRequest) -> None:
     compress = request.target.precision == "fp16"
     try:
-        _imported("openvino").save_model(model, str(request.path), compress_to_fp16=compress)
+        imported("openvino").save_model(model, str(request.path), compress_to_fp16=compress)
     except RuntimeError as error:
         raise OSError(f"OpenVINO: {reason(error)}; is the disk full?") from None
 
@@ -100,14 +100,14 @@ def _name_by_place(model: Any) -> None:
             operation.friendly_name = f"{operation.get_type_name()}_{number}"
 
 
-def _quantized(model: Any, calibration: Calibration) -> Any:
-    nncf = _imported("nncf")
+def quantized(model: Any, calibration: Calibration) -> Any:
+    nncf = imported("nncf")
     with quiet():
         dataset = nncf.Dataset(calibration, lambda batch: {name: tensor.numpy() for name, tensor in batch.items()})
         return nncf.quantize(model, dataset, subset_size=len(calibration))
 
 
-def _imported(package: str) -> Any:
+def imported(package: str) -> Any:
     """OpenVINO or NNCF. Both report their use to their makers unless they are told not to; a build tells nobody."""
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
     os.environ.setdefault("NNCF_CI", "1")
@@ -123,7 +123,7 @@ def load(path: Path, target: Target, signature: Signature) -> Predict:
     properties = parameters(target) | {"ENABLE_CPU_PINNING": "NO"}
     for of_the_backend in ("HINT_BF16", "ENABLE_BATCH_PADDING"):
         properties.pop(of_the_backend, None)
-    compiled = _imported("openvino").Core().compile_model(str(path), "CPU", properties)
+    compiled = imported("openvino").Core().compile_model(str(path), "CPU", properties)
     request = compiled.create_infer_request()
     mapped = [path.with_suffix(".bin")]
 

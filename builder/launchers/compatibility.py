@@ -68,7 +68,7 @@ def _reasons(folder: Path, machine: Machine) -> Iterator[str]:
     except (OSError, ConfigError):
         return  # not a model, or one that the server will say more about
     facts = {key: value.string_value for key, value in model.parameters.items()}
-    if facts.get(layout.ROLE) != "network":
+    if facts.get(layout.ROLE) not in (layout.NETWORK, layout.MODEL):
         return
     for library in facts.get("operator_libraries", "").split():
         if not machine.is_installed(library):

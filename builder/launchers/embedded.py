@@ -24,8 +24,9 @@ from builder.errors import LaunchError, ModelLoadError, ServerEnded
 from builder.launchers import access, guard, needs, regions, sharing, workers
 from builder.launchers.certificates import require_usable
 from builder.launchers.compatibility import refuse_unloadable
-from builder.launchers.runtime import PYTHON_BACKEND, Runtime, ensembles, make_runtime
+from builder.launchers.runtime import PYTHON_BACKEND, Runtime, ensembles, make_runtime, outermost
 from builder.machine import signals
+from builder.repository import layout
 from builder.triton import advisories
 from builder.types import Endpoints
 
@@ -264,15 +265,15 @@ class EmbeddedServer:
             self._end()
 
     def _drain(self) -> None:
-        """Take the ensembles away, which lets the requests that are inside them through first.
+        """Take away what clients ask, which lets the requests that are inside it through first.
 
-        On its own the server stops all models at once, and a request between two steps fails. It
+        On its own the server stops all models at once, and a request between two steps of an ensemble fails. It
         polls the folder that this launcher laid out, so that a folder removed is a model unloaded.
         When its last request is through, the log alone tells: the index forgets it with its folder.
         """
         taken, heard = self._folder / "taken", self._have_it_told()
         taken.mkdir()
-        names = {folder.rename(taken / folder.name).name for folder in ensembles(self._models)}
+        names = {folder.rename(taken / folder.name).name for folder in outermost(self._models)}
         deadline = time.monotonic() + self._grace
         while not names <= self._unloaded(heard) and time.monotonic() < deadline and self._process.poll() is None:
             if signals.is_urgent():
@@ -361,7 +362,7 @@ def _refuse_container(wanted: ContainerOptions) -> None:
 def _require_models(repository: Path) -> None:
     if not repository.is_dir():
         raise LaunchError(f"{repository} does not exist; build it first: build-repo -r {repository}")
-    if not any((entry / "config.pbtxt").is_file() for entry in repository.iterdir()):
+    if not any((entry / layout.CONFIG).is_file() for entry in repository.iterdir()):
         raise LaunchError(f"there are no models in {repository}; build some first: build-repo -r {repository}")
 
 

@@ -9,9 +9,21 @@ from typing import Any
 
 from builder.errors import ConfigError
 from builder.launchers import sharing
+from builder.repository import layout
 from builder.triton import model_config
 
-BYTES = {"BOOL": 1, "UINT8": 1, "INT8": 1, "UINT16": 2, "INT16": 2, "FP16": 2, "BF16": 2, "INT64": 8, "FP64": 8}
+BYTES = {
+    "BOOL": 1,
+    "UINT8": 1,
+    "INT8": 1,
+    "UINT16": 2,
+    "INT16": 2,
+    "FP16": 2,
+    "BF16": 2,
+    "UINT64": 8,
+    "INT64": 8,
+    "FP64": 8,
+}
 USUAL_BYTES = 4
 """Of one value; an encoded image to warm up with has its place in what every worker begins with."""
 
@@ -25,7 +37,7 @@ class Needs:
 
 def of(models: Path) -> Needs:
     """Where every model but the ensembles is run by the Python backend, as in the embedded server."""
-    found = [each for path in sorted(models.glob("*/config.pbtxt")) if (each := _of(path))]
+    found = [each for path in sorted(models.glob(f"*/{layout.CONFIG}")) if (each := _of(path))]
     return Needs(sum(each.workers for each in found), sum(each.bytes for each in found))
 
 
@@ -41,10 +53,14 @@ def _of(path: Path) -> Needs | None:
 
 
 def _warm_up_bytes(model: Any) -> int:
+    """A side that may have any size is as long as the longest that the model is warmed up with."""
+    inputs = [tensor for each in model.model_warmup for tensor in each.inputs.values()]
     batch = max((each.batch_size for each in model.model_warmup), default=1)
-    return batch * sum(_bytes(tensor) for tensor in (*model.input, *model.output))
+    longest = max((int(side) for tensor in inputs for side in tensor.dims), default=1)
+    return max(1, batch) * sum(_bytes(tensor, longest) for tensor in (*model.input, *model.output))
 
 
-def _bytes(tensor: Any) -> int:
+def _bytes(tensor: Any, longest: int) -> int:
     kind = tensor.DESCRIPTOR.fields_by_name["data_type"].enum_type.values_by_number[tensor.data_type].name
-    return BYTES.get(kind.removeprefix("TYPE_"), USUAL_BYTES) * math.prod(max(1, int(side)) for side in tensor.dims)
+    sides = [int(side) if side >= 0 else longest for side in tensor.dims]
+    return BYTES.get(kind.removeprefix("TYPE_"), USUAL_BYTES) * math.prod(sides)

@@ -13,6 +13,8 @@ from builder.triton import model_config
 
 LOOK_SECONDS = 2.0
 MOST_NAMED = 5
+WORDS = tuple(f'"{role}"'.encode() for role in layout.SERVED_ROLES)
+"""One of them is in the config of what clients ask, and in few others."""
 RESTART = "stop this server and start it again to serve that"
 
 Published = dict[str, tuple[int, ...]]
@@ -28,12 +30,13 @@ def published(repository: Path) -> Published:
 def _versions(path: Path) -> tuple[int, ...]:
     """None of a model that another one asks, and of what is no model of ours."""
     try:
-        if b'"ensemble"' not in path.read_bytes():  # most are not, and parsing takes a millisecond
+        content = path.read_bytes()
+        if not any(word in content for word in WORDS):  # parsing takes a millisecond
             return ()
         found = model_config.read(path)
     except (OSError, ConfigError):
         return ()
-    is_ours = found.parameters[layout.ROLE].string_value == "ensemble"
+    is_ours = found.parameters[layout.ROLE].string_value in layout.SERVED_ROLES
     return tuple(found.version_policy.specific.versions) if is_ours else ()
 
 

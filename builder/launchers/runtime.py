@@ -20,17 +20,18 @@ from builder.launchers import access, needs, sharing
 from builder.launchers.snapshot import Snapshot
 from builder.machine import cores
 from builder.repository import lock
+from builder.repository.layout import CONFIG
 from builder.triton import model_config
 
 RUNTIMES = Path(__file__).parent.parent / "runtimes"
 SHARED_CODE = "named_tensors.py"
 """That the backends' models import from beside them."""
-CONFIG = "config.pbtxt"
 PYTHON_BACKEND = "python"
 BACKENDS_VARIABLE = "BUILD_REPO_BACKENDS"
 # The models' code runs with the environment that the server has.
 SECRETS = (access.ENVIRONMENT, "REPO_CLIENT_ADMIN_KEY")
 NEWER_PLATFORMS = ("torch_aoti",)
+ANY_BATCH = sys.maxsize
 STUB = "triton_python_backend_stub"
 ELSEWHERE = (
     "serve the same repository with NVIDIA's image, or make one for such machines: build-repo serve --launcher docker, "
@@ -160,12 +161,11 @@ def _adapt_configs(models: Path) -> None:
 
 
 def _asked_at_once(models: Path) -> dict[str, int]:
-    """The largest batch that an ensemble asks of each of its steps."""
+    """The largest batch that an ensemble asks of each of its steps; one that does not batch may ask any of them."""
     largest: dict[str, int] = {}
-    for folder in ensembles(models):
-        ensemble = model_config.read(folder / CONFIG)
+    for ensemble in _configs(models).values():
         for step in ensemble.ensemble_scheduling.step:
-            largest[step.model_name] = max(largest.get(step.model_name, 1), ensemble.max_batch_size)
+            largest[step.model_name] = max(largest.get(step.model_name, 1), ensemble.max_batch_size or ANY_BATCH)
     return largest
 
 
@@ -204,14 +204,23 @@ def _lower(model: Any, largest: int) -> None:
 
 def ensembles(models: Path) -> list[Path]:
     """The folders of the ensembles in a laid out repository."""
-    return [folder for folder in models.iterdir() if _is_ensemble(folder / CONFIG)]
+    return [folder for folder, config in _configs(models).items() if config.platform == "ensemble"]
 
 
-def _is_ensemble(path: Path) -> bool:
-    try:
-        return bool(model_config.read(path).platform == "ensemble")
-    except (OSError, ConfigError):
-        return False
+def outermost(models: Path) -> list[Path]:
+    """The folders of the ensembles, and of what no ensemble asks: models that are served by themselves."""
+    configs = _configs(models)
+    called = {step.model_name for config in configs.values() for step in config.ensemble_scheduling.step}
+    return [folder for folder, config in configs.items() if config.platform == "ensemble" or folder.name not in called]
+
+
+def _configs(models: Path) -> dict[Path, Any]:
+    """By folder, those that can be read; of the others the server will say what is wrong."""
+    found: dict[Path, Any] = {}
+    for path in models.glob(f"*/{CONFIG}"):
+        with suppress(OSError, ConfigError):
+            found[path.parent] = model_config.read(path)
+    return found
 
 
 def _libpython_name() -> str:

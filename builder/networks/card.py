@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from pathlib import Path
 from typing import Any, Literal
@@ -11,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from builder.data.recipe import PreprocessRecipe
 from builder.errors import WeightsError
-from builder.util import texts
+from builder.util import hashing, texts
 from builder.util.usercode import is_callable_name
 
 SUFFIX = ".card.json"
@@ -67,8 +66,7 @@ def read_card(weights: Path) -> Card | None:
 
 def require_own(card: Card, weights: Path) -> None:
     """Raise WeightsError if the card is of other weights."""
-    with weights.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    digest = hashing.sha256(weights)
     if digest != card.sha256:
         raise WeightsError(
             f"{weights} is not what {card_path(weights).name} describes: its SHA-256 is {digest[:12]}..., the card's "

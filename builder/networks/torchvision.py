@@ -14,6 +14,7 @@ from builder.data.recipe import recipe_from_transforms
 from builder.errors import WeightsError
 from builder.networks import state_files, weights
 from builder.types import Network, NetworkFacts, NetworkRequest, WeightsSource
+from builder.util.hashing import sha256
 
 if TYPE_CHECKING:
     from torch import nn
@@ -129,7 +130,7 @@ def _from_file(request: NetworkRequest, source: WeightsSource) -> Network:
     path = source.path
     assert path is not None  # parse_weights gives every "file" source one
     saved = state_files.read(path)
-    entry = recognised(_weights_of(request.name), weights.file_sha256(path))
+    entry = recognised(_weights_of(request.name), sha256(path))
     if entry is not None:
         return _pretrained(request, entry, path)
     unused = AUXILIARY_PREFIXES.get(request.name, ())

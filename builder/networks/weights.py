@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 import sys
 from collections.abc import Callable, Sequence
@@ -15,6 +14,7 @@ from builder.networks import making, state_files
 from builder.networks.fitting import fit
 from builder.networks.state_files import WAYS_OUT, Saved
 from builder.types import Network, NetworkRequest, WeightsSource
+from builder.util.hashing import sha256
 from builder.util.usercode import border
 
 if TYPE_CHECKING:
@@ -24,11 +24,6 @@ if TYPE_CHECKING:
 
 READ_AS = "weights_read"
 """Fact of the config: what was done to understand the file, where that was not all plain."""
-
-
-def file_sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def download(url: str) -> Path:
@@ -51,7 +46,7 @@ def download(url: str) -> Path:
 def check_digest(path: Path, url: str) -> None:
     """torchvision writes the start of a file's SHA-256 into its name."""
     expected = url_digest(url)
-    actual = file_sha256(path)
+    actual = sha256(path)
     if expected and not actual.startswith(expected):
         raise WeightsError(
             f"{path} has the wrong checksum: SHA-256 starts with {actual[: len(expected)]}, {url} promises "
@@ -131,7 +126,7 @@ def provenance(request: NetworkRequest, path: Path | None = None) -> dict[str, s
     if request.arguments:
         facts["network_arguments"] = str(dict(sorted(request.arguments.items())))
     if file := path or source.path:
-        facts["weights_sha256"] = file_sha256(file)
+        facts["weights_sha256"] = sha256(file)
     return facts
 
 

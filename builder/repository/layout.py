@@ -5,18 +5,33 @@ from __future__ import annotations
 from pathlib import Path
 
 from builder.errors import ConfigError
-from builder.repository import layout
 from builder.triton import model_config
 
+CONFIG = model_config.FILENAME
 VERSION_FOLDER = "version"
 WARMUP_FOLDER = "warmup"
-CONFIG = "config.pbtxt"
+LABELS = "labels.txt"
 NO_PLAN = "no-plan-for-this-gpu.plan"
 """Triton's default file name on GPUs that have no plan; it is never there."""
+
 ROLE = "role"
-"""Config parameter that every model built by this tool carries: ensemble, network or preprocess."""
+"""Config parameter that every model built by this tool carries: what it is of a pipeline."""
+ENSEMBLE, NETWORK, PREPROCESS, POSTPROCESS = "ensemble", "network", "preprocess", "postprocess"
+MODEL = "model"
+"""A network that is served by itself, under the entry's own name."""
+SERVED_ROLES = frozenset({ENSEMBLE, MODEL})
+"""Of what clients ask. One entry's name may go from one to the other."""
+STEP_ROLES = frozenset({PREPROCESS, POSTPROCESS})
+"""Of what is named by its content, and shared by all models that ask it."""
+
+TASK = "task"
+"""Of what clients ask: what it is for."""
+ACTIVATION = "activation"
+"""Of a classifier: what makes probabilities of its scores."""
 MAX_IMAGE_BYTES = "max_image_bytes"
 """Of an ensemble, the recipe's: so that clients send nothing that would be refused."""
+UNSAID = {TASK: "classification", ACTIVATION: "softmax"}
+"""What configs mean that do not say it, since they were published before there was anything else."""
 
 
 def plan_filename(compute_capability: str) -> str:
@@ -24,8 +39,13 @@ def plan_filename(compute_capability: str) -> str:
 
 
 def role_of(model: Path) -> str:
-    """ensemble, network or preprocess; nothing for a folder that build-repo did not make."""
+    """What a folder's model is of a pipeline; nothing for a folder that build-repo did not make."""
     try:
-        return str(model_config.read(model / layout.CONFIG).parameters[layout.ROLE].string_value)
+        return str(model_config.read(model / CONFIG).parameters[ROLE].string_value)
     except (OSError, ConfigError):
         return ""
+
+
+def same_kind(role: str, other: str) -> bool:
+    """Whether a model of one role may take the place of one of the other, under the same name."""
+    return role == other or {role, other} <= SERVED_ROLES

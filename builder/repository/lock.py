@@ -20,13 +20,12 @@ from pathlib import Path
 from typing import Any
 
 from builder.errors import RepositoryError
-from builder.util.hashing import _files, _sha256, hashed
+from builder.repository.layout import CONFIG, WARMUP_FOLDER
+from builder.util.hashing import files, hashed, sha256_if_there
 
 FILENAME = "build-repo.lock.json"
 FORM = 1
 """Of the file. Another one is another program's."""
-CONFIG = "config.pbtxt"
-WARMUP = "warmup/"
 
 
 @dataclass(frozen=True)
@@ -104,7 +103,7 @@ def with_version(
 
 def _unrecorded(folder: Path) -> Model:
     """A model as it was before there was a lock, or before it was there."""
-    return Model(dict.fromkeys(_numbered(folder)), tuple(filter(None, [_sha256(folder / CONFIG)])))
+    return Model(dict.fromkeys(_numbered(folder)), tuple(filter(None, [sha256_if_there(folder / CONFIG)])))
 
 
 def pruned(lock: Lock, repository: Path) -> Lock:
@@ -114,7 +113,7 @@ def pruned(lock: Lock, repository: Path) -> Lock:
         there = _numbered(repository / name)
         versions = {number: version for number, version in model.versions.items() if number in there}
         if versions:
-            passing = {_sha256(repository / name / CONFIG)} - _configs(versions)
+            passing = {sha256_if_there(repository / name / CONFIG)} - _configs(versions)
             kept[name] = replace(model, versions=versions, between=tuple(passing.intersection(model.between)))
     return kept
 
@@ -143,7 +142,7 @@ def require_intact(folder: Path, repository: Path | None = None) -> None:
         lines = "\n".join(f"  {problem}" for problem in found)
         raise RepositoryError(
             f"{repository} is not what was built:\n{lines}\nBring the files back; or remove the folders of what is "
-            f"damaged (a version's, or a whole preprocess_ model's) and build again: build-repo -r {repository}"
+            f"damaged (a version's, or a whole step's) and build again: build-repo -r {repository}"
         )
 
 
@@ -163,7 +162,7 @@ def problems(repository: Path) -> list[str]:
 def _problems(repository: Path) -> Iterator[str]:
     lock = {name: model for name, model in read(repository).items() if (repository / name).is_dir()}
     found: dict[str, dict[str, str]] = {name: {} for name in lock}
-    for path, digest in hashed(path for name in lock for path in _files(repository / name)).items():
+    for path, digest in hashed(path for name in lock for path in files(repository / name)).items():
         name, *parts = path.relative_to(repository).parts
         found[name]["/".join(parts)] = digest
     for name in sorted(lock):
@@ -194,7 +193,7 @@ def _is_free(path: str, model: Model) -> bool:
     before = [number for number, version in model.versions.items() if version is None]
     if not separator:
         return path == CONFIG or bool(before)
-    return path.startswith(WARMUP) or head in before
+    return head == WARMUP_FOLDER or head in before
 
 
 def _is_own_config(found: Mapping[str, str], model: Model, there: Mapping[str, Version | None]) -> bool:

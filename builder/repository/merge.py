@@ -4,22 +4,18 @@ from __future__ import annotations
 
 import filecmp
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from builder.errors import MergeError
-from builder.repository import layout, lock, publish, staging
+from builder.repository import agreement, layout, lock, names, publish, staging
 from builder.repository.layout import role_of
-from builder.repository.served import Served, read_repository
+from builder.repository.served import Part, Served, read_repository
 from builder.triton import model_config, releases
 from builder.util import hashing
-
-LABELS = "labels.txt"
-# Fields of a config that name a model's place in its repository, or that are compared by themselves.
-PLACES = {"name", "version_policy", "cc_model_filenames", "parameters", "model_warmup", "ensemble_scheduling"}
 
 
 @dataclass(frozen=True)
@@ -80,14 +76,14 @@ def _union(models: list[Served]) -> Union:
 
 
 def _require_agreement(one: Served, other: Served) -> None:
-    versions = [model.facts("network").get("tensorrt_version", "") for model in (one, other)]
+    versions = [model.network.facts.get("tensorrt_version", "") for model in (one, other)]
     if one.plans() and other.plans() and not releases.same_tensorrt(*versions):
         raise MergeError(
             f"{one.name}: the plans are of TensorRT {versions[0] or '(not recorded)'} in {one.repository} and of "
             f"{versions[1] or '(not recorded)'} in {other.repository}, and one server cannot load both; build them "
             "with one version, such as `tensorrt: {builder: trtexec, image: ...}` with one image"
         )
-    differences = list(dict.fromkeys(_differences(one, other)))
+    differences = list(dict.fromkeys(agreement.differences(one, other)))
     if differences:
         raise MergeError(
             f"{one.name} is not one model in {one.repository} and {other.repository}: {'; '.join(differences)}. "
@@ -95,64 +91,8 @@ def _require_agreement(one: Served, other: Served) -> None:
         )
 
 
-def _differences(one: Served, other: Served) -> Iterator[str]:
-    if not _is_same_step(one, other):
-        yield f"the preprocessing differs ({one.preprocess} and {other.preprocess})"
-    if _labels(one) != _labels(other):
-        yield "the labels differ"
-    for role in ("network", "ensemble"):
-        yield from _config_differences(one.configs[role], other.configs[role])
-        yield from _fact_differences(one.shared_facts(role), other.shared_facts(role))
-    if not one.plans() and not _is_same_folder(one.folder("network"), other.folder("network")):
-        yield "the artifacts differ, and only plans of different GPUs go together"
-
-
-def _is_same_step(one: Served, other: Served) -> bool:
-    """Whether both compute the same: steps are also named by the cores of the machine that built them."""
-    steps = [model.configs["preprocess"] for model in (one, other)]
-    files = [model.repository / model.preprocess / "1" / "model.py" for model in (one, other)]
-    recipes = [step.parameters["recipe"].string_value for step in steps]
-    return recipes[0] == recipes[1] and filecmp.cmp(files[0], files[1], shallow=False)
-
-
-def _labels(model: Served) -> list[bytes | None]:
-    files = [model.folder(role) / LABELS for role in ("ensemble", "network")]
-    return [file.read_bytes() if file.is_file() else None for file in files]
-
-
-def _config_differences(one: Any, other: Any) -> Iterator[str]:
-    first, second = _without_places(one), _without_places(other)
-    for descriptor in first.DESCRIPTOR.fields:
-        values = [getattr(model, descriptor.name) for model in (first, second)]
-        if values[0] != values[1]:
-            is_simple = isinstance(values[0], (str, int))
-            yield f"{descriptor.name} {f'is {values[0]} and {values[1]}' if is_simple else 'differs'}"
-
-
-def _without_places(model: Any) -> Any:
-    rest = type(model)()
-    rest.CopyFrom(model)
-    for name in PLACES:
-        rest.ClearField(name)
-    for output in rest.output:
-        output.ClearField("label_filename")
-    return rest
-
-
-def _fact_differences(one: dict[str, str], other: dict[str, str]) -> Iterator[str]:
-    # The recipes are compared themselves, and configs of before do not repeat what they say.
-    for key in sorted({*one, *other} - {"tensorrt_version", layout.MAX_IMAGE_BYTES}):
-        if one.get(key) != other.get(key):
-            yield f"{key} is {one.get(key, 'not recorded')} and {other.get(key, 'not recorded')}"
-
-
-def _is_same_folder(one: Path, other: Path) -> bool:
-    names = [sorted(file.name for file in folder.iterdir() if file.name != layout.CONFIG) for folder in (one, other)]
-    return names[0] == names[1] and all(filecmp.cmp(one / name, other / name, shallow=False) for name in names[0])
-
-
 def _require_same_plan(capability: str, one: Served, other: Served) -> None:
-    gpus = [model.facts_of("network", capability).get("gpu", "an unknown GPU") for model in (one, other)]
+    gpus = [model.facts_of(model.network, capability).get("gpu", "an unknown GPU") for model in (one, other)]
     if gpus[0] != gpus[1]:
         raise MergeError(
             f"{one.name}: {gpus[0]} in {one.repository} and {gpus[1]} in {other.repository} both have compute "
@@ -170,31 +110,40 @@ def _refuse_clashes(unions: list[Union], repository: Path) -> None:
     roles: dict[str, str] = {}
     owners: dict[str, Served] = {}
     for model in (union.sources[0] for union in unions):
-        _require_own_steps(model, owners)
-        for name, role in ((model.name, "ensemble"), (model.network, "network"), (model.preprocess, "preprocess")):
-            existing = role_of(repository / name) or roles.get(name, role)
-            if role != existing or roles.get(name, role) != role:
-                raise MergeError(
-                    f"{name} is the {role} of {model.name} in {model.repository}, and the name of another model's "
-                    f"{existing}; give one of the entries in the manifests another name"
-                )
-            roles[name] = role
-        publish.refuse_others(repository, model.name, {"network": model.network})
-    publish.refuse_foreign(repository, tuple(roles))
+        _require_own_network(model, owners)
+        for part in model.parts:
+            _require_own_step(model, part, owners)
+            _require_role(model, part, roles.get(part.name) or role_of(repository / part.name))
+            roles[part.name] = part.role
+        names.refuse_others(repository, model.name, {model.network.name: model.network.role})
+    names.refuse_foreign(repository, roles)
 
 
-def _require_own_steps(model: Served, owners: dict[str, Served]) -> None:
-    """Raise MergeError where two models would share a folder, unless it is a step that is the same in both."""
-    owner = owners.setdefault(model.network, model)
+def _require_role(model: Served, part: Part, existing: str) -> None:
+    if existing and not layout.same_kind(part.role, existing):
+        raise MergeError(
+            f"{part.name} is the {part.role} of {model.name} in {model.repository}, and the name of another model's "
+            f"{existing}; give one of the entries in the manifests another name"
+        )
+
+
+def _require_own_network(model: Served, owners: dict[str, Served]) -> None:
+    """Raise MergeError where two models would share a network's folder."""
+    owner = owners.setdefault(model.network.name, model)
     if owner is not model:
         raise MergeError(
-            f"{model.network} is the network of both {owner.name} in {owner.repository} and {model.name} in "
+            f"{model.network.name} is the network of both {owner.name} in {owner.repository} and {model.name} in "
             f"{model.repository}; give one of the entries in the manifests another name"
         )
-    first = owners.setdefault(model.preprocess, model)
-    if first is not model and not _is_same_step(first, model):
+
+
+def _require_own_step(model: Served, part: Part, owners: dict[str, Served]) -> None:
+    """Raise MergeError where two models would share a step's folder, unless the step is the same in both."""
+    first = owners.setdefault(part.name, model)
+    theirs = next((step for step in first.steps if step.name == part.name), None)
+    if theirs and part in model.steps and not agreement.is_same_step(theirs, part):
         raise MergeError(
-            f"{model.preprocess} is one step in {first.repository} and another in {model.repository}; build "
+            f"{part.name} is one step in {first.repository} and another in {model.repository}; build "
             f"{first.name} and {model.name} again, with one version of build-repo"
         )
 
@@ -202,10 +151,11 @@ def _require_own_steps(model: Served, owners: dict[str, Served]) -> None:
 def _stage(union: Union, folder: Path) -> Path:
     first = union.sources[0]
     try:
-        _copy(first.repository / first.preprocess, folder / "preprocess", hashing.CACHE)
-        for role in ("ensemble", "network"):
-            _copy(first.folder(role), folder / role / layout.VERSION_FOLDER, layout.CONFIG)
-        for file in _warmup_files(first):
+        for step in first.steps:
+            _copy(step.model, folder / "steps" / step.name, hashing.CACHE)
+        for part in filter(None, (first.ensemble, first.network)):
+            _copy(part.folder, _staged(folder, part) / layout.VERSION_FOLDER, layout.CONFIG)
+        for file in _warmup_files(first.network):
             (folder / "network" / layout.WARMUP_FOLDER).mkdir(exist_ok=True)
             shutil.copy(file, folder / "network" / layout.WARMUP_FOLDER / file.name)
         _gather_plans(union, folder / "network" / layout.VERSION_FOLDER)
@@ -214,15 +164,19 @@ def _stage(union: Union, folder: Path) -> Path:
     return folder
 
 
+def _staged(folder: Path, part: Part) -> Path:
+    return folder / ("ensemble" if part.role == layout.ENSEMBLE else "network")
+
+
 def _copy(source: Path, target: Path, without: str) -> None:
     """With times of their own: a server loads a model again only if something in it is newer than before."""
     shutil.copytree(source, target, copy_function=shutil.copy, ignore=shutil.ignore_patterns(without))
 
 
-def _warmup_files(model: Served) -> set[Path]:
-    folder = model.repository / model.network / layout.WARMUP_FOLDER
-    warmups = model.configs["network"].model_warmup
-    return {folder / tensor.input_data_file for warmup in warmups for tensor in warmup.inputs.values()}
+def _warmup_files(network: Part) -> set[Path]:
+    """None for what is warmed up with zeros or noise."""
+    tensors = [tensor for warmup in network.config.model_warmup for tensor in warmup.inputs.values()]
+    return {network.model / layout.WARMUP_FOLDER / file for tensor in tensors if (file := tensor.input_data_file)}
 
 
 def _gather_plans(union: Union, version: Path) -> None:
@@ -231,12 +185,16 @@ def _gather_plans(union: Union, version: Path) -> None:
 
 
 def _publish(union: Union, folder: Path, repository: Path) -> Merged:
-    first = union.sources[0]
+    first, origin = union.sources[0], _built_from(union)
+    network, ensemble = folder / "network", None
+    if first.ensemble:
+        render = partial(_render_ensemble, union, first.ensemble)
+        ensemble = staging.StagedEnsemble(first.name, folder / "ensemble", render, origin)
     published = publish.publish(
         repository,
-        staging.StagedStep(first.preprocess, folder / "preprocess"),
-        staging.StagedNetwork(first.network, folder / "network", partial(_render_network, union)),
-        staging.StagedEnsemble(first.name, folder / "ensemble", partial(_render_ensemble, union), _built_from(union)),
+        [staging.StagedStep(step.name, folder / "steps" / step.name, step.role) for step in first.steps],
+        staging.StagedNetwork(first.network.name, network, partial(_render_network, union), {} if ensemble else origin),
+        ensemble,
     )
     return Merged(
         first.name,
@@ -263,39 +221,40 @@ def _recorded_origin(model: Served, capability: str = "") -> dict[str, Any]:
 
 
 def _render_network(union: Union, name: str, version: int) -> str:
-    model = _renumbered(union, "network", version)
-    model.name = name
+    config = _renumbered(union, union.sources[0].network, version)
+    config.name = name
     for capability in union.owners:
-        model.cc_model_filenames[capability] = layout.plan_filename(capability)
-    return model_config.to_text(model)
+        config.cc_model_filenames[capability] = layout.plan_filename(capability)
+    return model_config.to_text(config)
 
 
-def _render_ensemble(union: Union, network: str, version: int) -> str:
-    model = _renumbered(union, "ensemble", version)
-    for step in model.ensemble_scheduling.step:
-        if step.model_name == union.sources[0].network:
-            step.model_name, step.model_version = network, version
-    return model_config.to_text(model)
+def _render_ensemble(union: Union, ensemble: Part, network: str, version: int) -> str:
+    config = _renumbered(union, ensemble, version)
+    for call in config.ensemble_scheduling.step:
+        if call.model_name == union.sources[0].network.name:
+            call.model_name, call.model_version = network, version
+    return model_config.to_text(config)
 
 
-def _renumbered(union: Union, role: str, version: int) -> Any:
+def _renumbered(union: Union, part: Part, version: int) -> Any:
     """The first source's config as that of another version, with what every source recorded."""
-    first = union.sources[0]
-    model = type(first.configs[role])()
-    model.CopyFrom(first.configs[role])
-    model.version_policy.specific.versions[:] = [version]
-    for output in model.output:
+    config = type(part.config)()
+    config.CopyFrom(part.config)
+    config.version_policy.specific.versions[:] = [version]
+    for output in config.output:
         if output.label_filename:
-            output.label_filename = f"{version}/{LABELS}"
+            output.label_filename = f"{version}/{Path(output.label_filename).name}"
     if union.owners:
-        model.parameters.clear()
-        for key, value in _recorded(union, role).items():
-            model.parameters[key].string_value = value
-    return model
+        config.parameters.clear()
+        for key, value in _recorded(union, part).items():
+            config.parameters[key].string_value = value
+    return config
 
 
-def _recorded(union: Union, role: str) -> dict[str, str]:
-    facts = union.sources[0].shared_facts(role)
+def _recorded(union: Union, part: Part) -> dict[str, str]:
+    """`part` is the first source's network or ensemble."""
+    facts = union.sources[0].shared_facts(part)
     for capability, owner in union.owners.items():
-        facts |= {f"{key}_{capability}": value for key, value in owner.facts_of(role, capability).items()}
+        theirs = owner.network if part.role != layout.ENSEMBLE else owner.asked
+        facts |= {f"{key}_{capability}": value for key, value in owner.facts_of(theirs, capability).items()}
     return facts

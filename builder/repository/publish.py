@@ -1,12 +1,13 @@
 """Staged models into the repository, so that a reader never sees, and a kill never leaves, a half.
 
-A served model is three Triton models: the ensemble, and the network and preprocess steps that it
-names with their versions. The ensemble's `config.pbtxt` is the one switch: until it is replaced,
-by a rename, everything that was served before is served unchanged, since
+A served model is an ensemble, with the network and the steps that it names with their versions; or a network alone. The
+`config.pbtxt` of what clients ask for is the one switch: until it is replaced, by a rename, everything that was served
+before is served unchanged, since
 
 - a new version folder is served only once the config beside it lists it in its version policy;
-- while the network's config is replaced it lists the old and the new version;
-- steps that no ensemble names belong to a build that died, or to a former format; the next build
+- while the config of an ensemble's network is replaced it lists the old and the new version;
+- a network that is served by itself has no config between: its own is the switch, and lists one version;
+- steps and networks that no ensemble names belong to a build that died, or to a former form or format; the next build
   removes them;
 - the lock records what is to come before the first rename, and forgets what is gone after the last.
 
@@ -17,14 +18,14 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from builder.errors import ConfigError, PublishError
-from builder.repository import lock
-from builder.repository.layout import CONFIG, ROLE, VERSION_FOLDER, WARMUP_FOLDER
+from builder.errors import PublishError
+from builder.repository import layout, lock, names
+from builder.repository.layout import CONFIG, VERSION_FOLDER, WARMUP_FOLDER
 from builder.repository.staging import StagedEnsemble, StagedNetwork, StagedStep, locked, staging_root, sync
 from builder.triton import model_config
 from builder.util import hashing
@@ -34,71 +35,147 @@ from builder.util import hashing
 class Published:
     version: int
     network: str
+    """The name of its model, which is what clients ask where it is served by itself."""
 
 
-def publish(repository: Path, preprocess: StagedStep, network: StagedNetwork, ensemble: StagedEnsemble) -> Published:
-    """Make the staged models what the repository serves under the ensemble's name.
+@dataclass(frozen=True)
+class _Pipeline:
+    """What is published together."""
+
+    steps: tuple[StagedStep, ...]
+    network: StagedNetwork
+    ensemble: StagedEnsemble | None
+
+    @property
+    def served(self) -> str:
+        """What clients ask for."""
+        return self.ensemble.name if self.ensemble else self.network.name
+
+    @property
+    def roles(self) -> dict[str, str]:
+        """By name."""
+        found = {step.name: step.role for step in self.steps}
+        if not self.ensemble:
+            return found | {self.network.name: layout.MODEL}
+        return found | {self.network.name: layout.NETWORK, self.ensemble.name: layout.ENSEMBLE}
+
+
+@dataclass(frozen=True)
+class _Numbered:
+    """The network as it will be in the repository."""
+
+    name: str
+    version: int
+    config: str
+
+
+def publish(
+    repository: Path, steps: Sequence[StagedStep], network: StagedNetwork, ensemble: StagedEnsemble | None
+) -> Published:
+    """Make the staged models what the repository serves under the ensemble's name; or under the network's, alone.
 
     Raises PublishError, and RepositoryError for a lock that cannot be read.
     """
+    pipeline = _Pipeline(tuple({step.name: step for step in steps}.values()), network, ensemble)
     with locked(repository):
         try:
-            lock.read(repository)
-            refuse_foreign(repository, (preprocess.name, network.name, ensemble.name))
-            _remove_orphans(repository)
-            refuse_others(repository, ensemble.name, {"preprocess": preprocess.name, "network": network.name})
-            _refuse_another_step(repository, preprocess)
-            try:
-                return _publish(repository, preprocess, network, ensemble)
-            finally:
-                _remove_orphans(repository)
-                _write_lock(repository, lock.pruned(lock.read(repository), repository))
+            return _publish(repository, pipeline)
         except OSError as error:
             raise PublishError(
-                f"{ensemble.name} cannot be published in {repository}: {error}. The repository serves what it "
+                f"{pipeline.served} cannot be published in {repository}: {error}. The repository serves what it "
                 "served before; mend the cause and build again"
             ) from None
 
 
-def _publish(repository: Path, preprocess: StagedStep, network: StagedNetwork, ensemble: StagedEnsemble) -> Published:
-    version = _next_version(repository / network.name, repository / ensemble.name)
-    name = _network_name(repository, network, version)
-    if name != network.name:
-        refuse_foreign(repository, (name,))
-        refuse_others(repository, ensemble.name, {"network": name})
-    network_config, ensemble_config = network.render(name, version), ensemble.render(name, version)
-    _prepare(network.folder, version, network_config)
-    _prepare(ensemble.folder, version, ensemble_config)
-    before = _config_or_none(repository / name)
-    both = None if before is None else _serving_both(before, network_config)
-    recorded = _with_step(lock.read(repository), repository, preprocess)
-    recorded = lock.with_version(recorded, repository, name, str(version), _files(network.folder), both)
-    described = _files(ensemble.folder, ensemble.built_from)
-    _write_lock(repository, lock.with_version(recorded, repository, ensemble.name, str(version), described))
-    if not (repository / preprocess.name).exists():
-        sync(preprocess.folder)
-        _rename(preprocess.folder, repository / preprocess.name)
-    _add_version(network.folder, repository / name, version)
+def _publish(repository: Path, pipeline: _Pipeline) -> Published:
+    lock.read(repository)
+    names.refuse_foreign(repository, pipeline.roles)
+    _remove_orphans(repository)
+    names.refuse_others(repository, pipeline.served, pipeline.roles)
+    names.refuse_other_steps(repository, pipeline.steps)
+    try:
+        network = _number(repository, pipeline)
+        if pipeline.ensemble:
+            _switch_ensemble(repository, pipeline, network, pipeline.ensemble)
+        else:
+            _switch_alone(repository, pipeline.network, network)
+    finally:
+        _remove_orphans(repository)
+        _write_lock(repository, lock.pruned(lock.read(repository), repository))
+    return Published(network.version, network.name)
+
+
+def _number(repository: Path, pipeline: _Pipeline) -> _Numbered:
+    """The network's version, its name, and its folder prepared."""
+    staged = pipeline.network
+    version = _next_version(repository / staged.name, repository / pipeline.served)
+    name = _network_name(repository, staged, version) if pipeline.ensemble else staged.name
+    if name != staged.name:
+        names.refuse_foreign(repository, (name,))
+        names.refuse_others(repository, pipeline.served, {name: layout.NETWORK})
+    config = staged.render(name, version)
+    _prepare(staged.folder, version, config)
+    _require_roles(pipeline)
+    return _Numbered(name, version, config)
+
+
+def _require_roles(pipeline: _Pipeline) -> None:
+    """What calls itself something else would be taken for an orphan by the next build, or never be served."""
+    for folder, role in {
+        pipeline.network.folder: pipeline.roles[pipeline.network.name],
+        **{step.folder: step.role for step in pipeline.steps},
+    }.items():
+        found = layout.role_of(folder)
+        assert found == role, f"{folder} is staged as the {role}, and its config says {found!r}"
+
+
+def _switch_ensemble(repository: Path, pipeline: _Pipeline, network: _Numbered, ensemble: StagedEnsemble) -> None:
+    staged, number = pipeline.network, str(network.version)
+    config = ensemble.render(network.name, network.version)
+    _prepare(ensemble.folder, network.version, config)
+    before = _config_or_none(repository / network.name)
+    both = None if before is None else _serving_both(before, network.config)
+    recorded = _with_steps(lock.read(repository), repository, pipeline.steps)
+    recorded = lock.with_version(recorded, repository, network.name, number, _described(staged.folder), both)
+    described = _described(ensemble.folder, ensemble.built_from)
+    _write_lock(repository, lock.with_version(recorded, repository, ensemble.name, number, described))
+    _add_steps(repository, pipeline.steps)
+    _add_version(staged.folder, repository / network.name, network.version)
     if both is not None:
-        _replace_config(network.folder, repository / name, both)
-    _add_version(ensemble.folder, repository / ensemble.name, version)
+        _replace_config(staged.folder, repository / network.name, both)
+    _add_version(ensemble.folder, repository / ensemble.name, network.version)
     # The switch. On the first build the rename above was it.
-    _replace_config(ensemble.folder, repository / ensemble.name, ensemble_config)
-    _replace_config(network.folder, repository / name, network_config)
-    return Published(version, name)
+    _replace_config(ensemble.folder, repository / ensemble.name, config)
+    _replace_config(staged.folder, repository / network.name, network.config)
 
 
-def _files(folder: Path, built_from: dict[str, Any] | None = None) -> lock.Version:
+def _switch_alone(repository: Path, staged: StagedNetwork, network: _Numbered) -> None:
+    recorded, described = lock.read(repository), _described(staged.folder, staged.built_from)
+    _write_lock(repository, lock.with_version(recorded, repository, network.name, str(network.version), described))
+    _add_version(staged.folder, repository / network.name, network.version)
+    _replace_config(staged.folder, repository / network.name, network.config)
+
+
+def _described(folder: Path, built_from: dict[str, Any] | None = None) -> lock.Version:
     """For the lock. The config beside the versions is told by their copies of it."""
     files = {name: digest for name, digest in hashing.digests(folder).items() if name != CONFIG}
     return lock.Version(files, built_from or {})
 
 
-def _with_step(recorded: lock.Lock, repository: Path, step: StagedStep) -> lock.Lock:
-    """The lock with the step's one version; one that is there from before there was a lock is the same."""
-    if (repository / step.name).exists() and step.name in recorded:
-        return recorded
-    return lock.with_version(recorded, repository, step.name, "1", lock.Version(hashing.digests(step.folder)))
+def _with_steps(recorded: lock.Lock, repository: Path, steps: Sequence[StagedStep]) -> lock.Lock:
+    """The lock with the steps' one version; one that is there from before there was a lock is the same."""
+    for step in steps:
+        if not ((repository / step.name).exists() and step.name in recorded):
+            files = lock.Version(hashing.digests(step.folder))
+            recorded = lock.with_version(recorded, repository, step.name, "1", files)
+    return recorded
+
+
+def _add_steps(repository: Path, steps: Sequence[StagedStep]) -> None:
+    for step in steps:
+        if not (repository / step.name).exists():
+            sync(step.folder)
+            _rename(step.folder, repository / step.name)
 
 
 def _write_lock(repository: Path, recorded: lock.Lock) -> None:
@@ -141,6 +218,9 @@ def _add_version(staged: Path, model: Path, version: int) -> None:
 
 
 def _replace_config(staged: Path, model: Path, text: str) -> None:
+    """Unless it is there already, which a server would load once more."""
+    if (model / CONFIG).read_text(encoding="utf-8") == text:
+        return
     temporary = staged / CONFIG
     temporary.write_text(text, encoding="utf-8")
     sync(temporary)
@@ -167,7 +247,7 @@ def _network_name(repository: Path, network: StagedNetwork, version: int) -> str
 
 def _interface(model: Any) -> Any:
     tensors = [(t.name, t.data_type, tuple(t.dims)) for t in (*model.input, *model.output)]
-    return model.backend, model.default_model_filename, tensors
+    return model.backend, model.default_model_filename, tensors, model.max_batch_size > 0
 
 
 def _config_or_none(model: Path) -> Any:
@@ -179,78 +259,8 @@ def _next_version(*models: Path) -> int:
     return 1 + max((int(name) for name in folders if name.isdecimal()), default=0)
 
 
-def refuse_foreign(repository: Path, names: tuple[str, ...]) -> None:
-    for name in names:
-        if (repository / name).exists() and not _role(repository / name):
-            raise PublishError(
-                f"{repository / name} was not made by build-repo, so it is left alone; move it away, or give the "
-                "entry in the manifest another name"
-            )
-
-
-def refuse_others(repository: Path, ensemble: str, steps: Mapping[str, str]) -> None:
-    """Raise PublishError where a name is another served model's, or that of its step. `steps` are names by role.
-
-    A network is its ensemble's alone; only preprocessing steps, which are named by their content, are shared.
-    """
-    users = _users(repository)
-    for role, name in {"ensemble": ensemble, **steps}.items():
-        existing, owners = _role(repository / name), sorted(users.get(name, set()) - {ensemble})
-        is_shared = role == existing == "preprocess"
-        if existing and (existing != role or (owners and not is_shared)):
-            whose = f" of {', '.join(map(repr, owners))}" if owners else ""
-            raise PublishError(
-                f"{name!r} is in {repository} the {existing}{whose}, and would be overwritten with the {role} of "
-                f"{ensemble!r}; give one of the entries another name, or another repository (-r)"
-            )
-
-
-def _users(repository: Path) -> dict[str, set[str]]:
-    """By step, the ensembles that name it."""
-    found: dict[str, set[str]] = {}
-    for model in (file.parent for file in repository.glob(f"*/{CONFIG}")):
-        if _is_readable(model):
-            for step in model_config.read(model / CONFIG).ensemble_scheduling.step:
-                found.setdefault(step.model_name, set()).add(model.name)
-    return found
-
-
-def _refuse_another_step(repository: Path, step: StagedStep) -> None:
-    """Raise PublishError if a step of this name is there and does something else: the new model would run that."""
-    there = repository / step.name
-    if there.exists() and hashing.digests(there) != hashing.digests(step.folder):
-        raise PublishError(
-            f"{there} is not the step that its name stands for: its files differ from what is to be published; it was "
-            "changed, or damaged. Move it away, and build again every model that uses it"
-        )
-
-
-def _role(model: Path) -> str:
-    try:
-        return str(model_config.read(model / CONFIG).parameters[ROLE].string_value)
-    except (OSError, ConfigError):
-        return ""
-
-
 def _remove_orphans(repository: Path) -> None:
-    """Take away our steps that no ensemble names."""
-    models = [entry for entry in repository.iterdir() if (entry / CONFIG).is_file()]
-    steps = {
-        step.model_name
-        for model in models
-        if _is_readable(model)
-        for step in model_config.read(model / CONFIG).ensemble_scheduling.step
-    }
-    for model in models:
-        if model.name not in steps and _role(model) in ("network", "preprocess"):
-            trash = Path(tempfile.mkdtemp(dir=staging_root(repository)))
-            _rename(model, trash / model.name)  # gone at once; deleting takes its time
-            shutil.rmtree(trash, ignore_errors=True)
-
-
-def _is_readable(model: Path) -> bool:
-    try:
-        model_config.read(model / CONFIG)
-    except (ConfigError, OSError):
-        return False
-    return True
+    for model in names.orphans(repository):
+        trash = Path(tempfile.mkdtemp(dir=staging_root(repository)))
+        _rename(model, trash / model.name)  # gone at once; deleting takes its time
+        shutil.rmtree(trash, ignore_errors=True)

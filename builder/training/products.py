@@ -13,12 +13,12 @@ from builder import __version__
 from builder.data.images import spread
 from builder.data.recipe import PreprocessRecipe
 from builder.networks.card import Card, absolute, card_path, relative
-from builder.networks.weights import file_sha256
 from builder.training import checkpoint, records
 from builder.training.config import Run
 from builder.training.data import Split
 from builder.training.loop import Progress
 from builder.training.student import Student
+from builder.util.hashing import sha256
 
 if TYPE_CHECKING:
     from torch import nn
@@ -32,7 +32,7 @@ def keep(run: Run, split: Split, pupil: Student, module: nn.Module, best: dict[s
     labels = "".join(f"{label}\n" for label in split.labels)
 
     def write_card(partial: Path) -> None:
-        card = make_card(run, split, pupil, weights, best, file_sha256(checkpoint.partial_of(weights)))
+        card = make_card(run, split, pupil, weights, best, sha256(checkpoint.partial_of(weights)))
         partial.write_text(card.model_dump_json(indent=1) + "\n", encoding="utf-8")
 
     checkpoint.write_together(

@@ -14,6 +14,7 @@ from tritonclient.grpc import model_config_pb2
 from builder.errors import ConfigError
 from builder.util.rendering import environment
 
+FILENAME = "config.pbtxt"
 TEMPLATES = Path(__file__).parents[1] / "templates"
 
 
@@ -33,7 +34,7 @@ def render(template: str, **values: Any) -> str:
         text = _environment().get_template(f"{template}.pbtxt.j2").render(**values)
     except jinja2.TemplateError as error:
         raise ConfigError(f"template {template}.pbtxt.j2: {error}") from None
-    parse(text, f"{values.get('name', template)}/config.pbtxt")
+    parse(text, f"{values.get('name', template)}/{FILENAME}")
     return text
 
 

@@ -13,26 +13,32 @@ CACHE = "__pycache__"
 MAX_THREADS = 8
 
 
-def digests(folder: Path) -> dict[str, str]:
-    """SHA-256 of each file below the folder, by its path there."""
-    return {path.relative_to(folder).as_posix(): digest for path, digest in hashed(_files(folder)).items()}
+def sha256(path: Path) -> str:
+    """Read in chunks. Raises OSError."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def hashed(files: Iterable[Path]) -> dict[Path, str]:
-    """SHA-256 of each, several at the same time: hashlib lets go of the interpreter."""
-    listed = list(files)
-    with ThreadPoolExecutor(min(MAX_THREADS, os.cpu_count() or 1)) as pool:
-        return dict(zip(listed, pool.map(_sha256, listed), strict=True))
-
-
-def _files(folder: Path) -> list[Path]:
-    return [path for path in sorted(folder.rglob("*")) if CACHE not in path.parts and path.is_file()]
-
-
-def _sha256(path: Path) -> str:
-    """Read in chunks; empty for a file that was taken away meanwhile."""
+def sha256_if_there(path: Path) -> str:
+    """Empty for a file that was taken away meanwhile."""
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return sha256(path)
     except FileNotFoundError:
         return ""
+
+
+def digests(folder: Path) -> dict[str, str]:
+    """SHA-256 of each file below the folder, by its path there."""
+    return {path.relative_to(folder).as_posix(): digest for path, digest in hashed(files(folder)).items()}
+
+
+def hashed(paths: Iterable[Path]) -> dict[Path, str]:
+    """SHA-256 of each, several at the same time: hashlib lets go of the interpreter."""
+    listed = list(paths)
+    with ThreadPoolExecutor(min(MAX_THREADS, os.cpu_count() or 1)) as pool:
+        return dict(zip(listed, pool.map(sha256_if_there, listed), strict=True))
+
+
+def files(folder: Path) -> list[Path]:
+    """All below the folder, but for the server's."""
+    return [path for path in sorted(folder.rglob("*")) if CACHE not in path.parts and path.is_file()]

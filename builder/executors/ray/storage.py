@@ -56,9 +56,8 @@ class Storage:
         with self._mapped("read from"):
             files, source = self._at(key)
             files.get_file(source, str(path))
-        with path.open("rb") as file:
-            if hashlib.file_digest(file, "sha256").hexdigest() != sha256:
-                raise ClusterError(f"{key} in {self.uri} is not what was put there; build again")
+        if hashing.sha256(path) != sha256:
+            raise ClusterError(f"{key} in {self.uri} is not what was put there; build again")
 
     def get_text(self, key: str) -> str:
         with self._mapped("read from"):

@@ -31,13 +31,13 @@ def adopt(request: AdoptRequest) -> dict[str, str]:
     if request.source.suffix.lower() == ".xml" and not (_is_finished_here(request) or _is_recast(request)):
         _copy(request)
         return dict(request.interface.facts)
-    openvino = exporter._imported("openvino")
+    openvino = exporter.imported("openvino")
     with quiet():
         model = _read(request, openvino)
     facts = request.interface.facts | {"converted_by": f"openvino {openvino.__version__}"}
     if request.changes_precision and request.target.precision == "int8":
         model = _quantized(model, request)
-        facts |= {"nncf_version": exporter._imported("nncf").__version__}
+        facts |= {"nncf_version": exporter.imported("nncf").__version__}
     _name(model, request.interface)
     _save(_finished(model, request), request, openvino)
     return facts
@@ -64,7 +64,7 @@ def _read(request: AdoptRequest, openvino: Any) -> Any:
 def _quantized(model: Any, request: AdoptRequest) -> Any:
     if request.calibration is None:
         raise ExportError("int8 is calibrated, and there is nothing to calibrate it with; give `calibration:`")
-    return exporter._quantized(model, request.calibration)
+    return exporter.quantized(model, request.calibration)
 
 
 def _name(model: Any, told: Interface) -> None:
@@ -83,7 +83,7 @@ def _finished(model: Any, request: AdoptRequest) -> Any:
     """The model with what makes probabilities of it behind its one output, in float32, under the output's own names."""
     if not _is_finished_here(request):
         return model
-    openvino, operations = exporter._imported("openvino"), exporter._imported(OPERATIONS)
+    openvino, operations = exporter.imported("openvino"), exporter.imported(OPERATIONS)
     scores = model.outputs[0].get_node().input_value(0)
     names = model.outputs[0].get_tensor().get_names()
     scores.get_tensor().set_names(set())

@@ -301,9 +301,18 @@ class Api:
         except (OSError, http.client.HTTPException):
             return None
 
+    def ready(self) -> list[str]:
+        return [model["name"] for model in self.index() if model.get("state") == "READY"]
+
     def ensembles(self) -> list[str]:
-        names = [model["name"] for model in self.index() if model.get("state") == "READY"]
-        return [name for name in names if self.ask(f"/v2/models/{name}").get("platform") == "ensemble"]
+        return [name for name in self.ready() if self.ask(f"/v2/models/{name}").get("platform") == "ensemble"]
+
+    def outermost(self) -> list[str]:
+        """The ensembles, and what no ensemble asks: models that are served by themselves."""
+        configs = {name: self.ask(f"/v2/models/{name}/config") for name in self.ready()}
+        steps = [step for found in configs.values() for step in found.get("ensemble_scheduling", {}).get("step", [])]
+        called = {step["model_name"] for step in steps}
+        return [name for name, found in configs.items() if found.get("platform") == "ensemble" or name not in called]
 
     def is_ready(self, name: str) -> bool:
         try:
@@ -321,8 +330,7 @@ class Api:
 
     def with_workers(self) -> list[str]:
         """Models that run in processes of their own."""
-        names = [model["name"] for model in self.index() if model.get("state") == "READY"]
-        return [name for name in names if self.ask(f"/v2/models/{name}/config").get("backend") == "python"]
+        return [name for name in self.ready() if self.ask(f"/v2/models/{name}/config").get("backend") == "python"]
 
     def tell_more(self) -> None:
         """Have the log tell of models that come and go."""
@@ -411,7 +419,7 @@ def _say_reasons(failed: list[dict[str, str]]) -> None:
 
 def _drain(server: Server, api: Api) -> None:
     try:
-        names = set(api.ensembles())
+        names = set(api.outermost())
         server.quiet()
         api.tell_more()
         for name in names:
@@ -420,7 +428,7 @@ def _drain(server: Server, api: Api) -> None:
         while not names <= server.unloaded and time.monotonic() < deadline and server.process.poll() is None:
             time.sleep(POLL_SECONDS)
     except (OSError, http.client.HTTPException) as error:
-        _say(f"the server is stopped without waiting for its ensembles: {error}")
+        _say(f"the server is stopped without waiting for what is in flight: {error}")
 
 
 def _end(server: subprocess.Popen[bytes], seconds: float = GRACE_SECONDS + 5) -> None:

@@ -47,7 +47,7 @@ def _tolerance(entry: Entry) -> dict[str, float]:
 def _for_clients(entry: Entry, reference: Reference, recipe: PreprocessRecipe) -> dict[str, str]:
     """`activation` says what the probabilities are, wherever they are computed: sigmoid if several may be right."""
     kind = "sigmoid" if reference.details.is_multilabel else entry.spec.activation
-    return {"activation": kind, layout.MAX_IMAGE_BYTES: str(recipe.max_bytes)}
+    return {layout.ACTIVATION: kind, layout.MAX_IMAGE_BYTES: str(recipe.max_bytes)}
 
 
 def _warmup_photo(recipe: PreprocessRecipe, files: Sequence[ImageFile]) -> bytes:
