@@ -17,7 +17,7 @@ from collections.abc import (
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from client import endpoint, tasks
+from client import endpoint
 from client.endpoint import DEFAULT_URL, Endpoint
 from client.errors import Cancelled, ClientError, Forked
 from client.flows import Flow, Flows, Make, Pause, Send, Step
@@ -147,7 +147,8 @@ class AsyncClient:
         """As Client.ask_each; `aclose` cancels what is in flight."""
         if concurrency < 1:
             raise ValueError("concurrency must be at least 1")
-        owner, info = here(), await self.chosen(tasks.named(make([])), model)
+        owner = here()
+        info = await self._run(lambda flows: flows.chosen_for(make([]), model))
         slots = asyncio.Semaphore(concurrency)
         pending: deque[asyncio.Task[list[Outcome[AnyImage]]]] = deque()
 

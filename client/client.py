@@ -9,7 +9,7 @@ from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from contextlib import closing
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from client import endpoint, tasks
+from client import endpoint
 from client.endpoint import DEFAULT_URL, Endpoint
 from client.errors import Cancelled, ClientError
 from client.flows import Flow, Flows, Make, Pause, Send, Step
@@ -152,7 +152,8 @@ class Client:
 
         `concurrency` requests are in flight, of `batch_size` images each, or fewer if the model takes fewer. An
         image that is refused is an outcome with an error; so is one that the server could not answer. Raises
-        ClientError only if the model cannot be found at all. Closing the iterator cancels what is in flight.
+        ClientError only if the model cannot be found at all, or takes no such request. Closing the iterator cancels
+        what is in flight.
         """
         outcomes = self.ask_each(images, classification.making(top, threshold), model, concurrency, batch_size)
 
@@ -171,7 +172,7 @@ class Client:
         batch_size: int = 8,
     ) -> Generator[Outcome[AnyImage], None, None]:
         """As `classify_many`, for any task of files: `make` gives the task's request for some of them."""
-        info = self.chosen(tasks.named(make([])), model)
+        info = self._run(lambda flows: flows.chosen_for(make([]), model))
         calls = Calls()
 
         def outcomes(group: Sequence[AnyImage]) -> list[Outcome[AnyImage]]:

@@ -130,6 +130,13 @@ class Flows:
             raise ModelNotFound(f"name a model: the {TASKS[task].PLURAL} at {self.endpoint.url} are: {names}")
         return found[0]
 
+    def chosen_for(self, request: Any, model: str | None) -> Flow[ModelInfo]:
+        """The model for requests such as this. Raises ModelNotFound, and InvalidInput where it answers none of them."""
+        task = tasks.named(request)
+        info = yield from self.chosen(task, model)
+        TASKS[task].check(info, request)
+        return info
+
     def statistics(self, model: str | None) -> Flow[list[ModelStatistics]]:
         answer = yield from self._sent(Ask("get_inference_statistics", {"model_name": model or ""}))
         return [metadata.model_statistics(item) for item in answer.get("model_stats", ())]

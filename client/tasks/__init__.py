@@ -28,6 +28,9 @@ class Task(Protocol):
     def refusal(self, info: ModelInfo) -> str:
         """Why a model cannot be asked so, whatever it says; empty where it can."""
 
+    def check(self, info: ModelInfo, request: Any) -> None:
+        """Raises InvalidInput for what no such request may say, whatever its files hold."""
+
     def files(self, request: Any) -> Sequence[Image]:
         """What of a request is to be read before it is encoded."""
 
@@ -38,7 +41,7 @@ class Task(Protocol):
         """The answer. Where a request is of files, it is a list with one item a file."""
 
     def columns(self, info: ModelInfo, request: Any) -> Columns:
-        """How answers to such requests are kept in tables and JSON. Raises InvalidInput."""
+        """How answers to such requests are kept in tables and JSON."""
 
 
 TASKS: Mapping[str, Task] = {"classification": classification, "tensors": tensors}

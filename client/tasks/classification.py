@@ -70,6 +70,10 @@ def refusal(info: ModelInfo) -> str:
     return f"{info.name} {said}does not map encoded images to classes; `repo-client models` shows what each takes"
 
 
+def check(info: ModelInfo, request: Request) -> None:
+    _settled(info, request.choice or Choice())
+
+
 def files(request: Request) -> Sequence[Image]:
     return request.images
 

@@ -47,6 +47,11 @@ def refusal(info: ModelInfo) -> str:
     return ""
 
 
+def check(info: ModelInfo, request: Request) -> None:
+    """It is of no files, and looked at when it is encoded."""
+    del info, request
+
+
 def files(request: Request) -> Sequence[Image]:
     del request
     return ()
