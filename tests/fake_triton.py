@@ -25,10 +25,15 @@ class Named:
     max_batch_size: int = 0
     optional: tuple[str, ...] = ()
     task: str = "tensors"
-    answer: Callable[[Any], list[tuple[list[int], bytes]]] = lambda request: [
-        (list(one.shape), raw) for one, raw in zip(request.inputs, request.raw_input_contents, strict=True)
-    ]
+    answer: Callable[[Any], dict[str, tuple[list[int], bytes]]] | None = None
     """Shapes and bytes of the outputs, for a request."""
+
+    def answered(self, request: Any) -> dict[str, tuple[list[int], bytes]]:
+        if self.answer:
+            return self.answer(request)
+        names = dict(zip(self.inputs, self.outputs, strict=True))
+        given = zip(request.inputs, request.raw_input_contents, strict=True)
+        return {names[one.name]: (list(one.shape), raw) for one, raw in given}
 
 
 class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[misc]
@@ -132,11 +137,11 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore
 
 def _named_answer(model: Named, request: Any) -> Any:
     response = service_pb2.ModelInferResponse(model_name=request.model_name, model_version="1")
-    asked = {output.name for output in request.outputs}
-    for (name, (datatype, _)), (shape, raw) in zip(model.outputs.items(), model.answer(request), strict=False):
-        if name in asked:
-            response.outputs.add(name=name, datatype=datatype, shape=shape)
-            response.raw_output_contents.append(raw)
+    answers = model.answered(request)
+    for name in (output.name for output in request.outputs if output.name in answers):
+        shape, raw = answers[name]
+        response.outputs.add(name=name, datatype=model.outputs[name][0], shape=shape)
+        response.raw_output_contents.append(raw)
     return response
 
 

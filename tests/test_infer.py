@@ -128,9 +128,9 @@ def test_a_model_that_was_built_anew_is_held_to_what_it_takes_now(
 
 
 def test_parts_that_are_no_rows_of_one_array_are_told(fake: tuple[FakeTriton, str]) -> None:
-    def longest(request: Any) -> list[tuple[list[int], bytes]]:
+    def longest(request: Any) -> dict[str, tuple[list[int], bytes]]:
         side = int(np.frombuffer(request.raw_input_contents[0], np.int64).max())
-        return [([request.inputs[0].shape[0], side], bytes(8 * request.inputs[0].shape[0] * side))]
+        return {"o": ([request.inputs[0].shape[0], side], bytes(8 * request.inputs[0].shape[0] * side))}
 
     fake[0].named = {"m": Named({"n": ("INT64", [-1, 1])}, {"o": ("INT64", [-1, -1])}, 2, answer=longest)}
     with Client(fake[1]) as client:

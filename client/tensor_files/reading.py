@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -29,15 +29,12 @@ class Texts:
     where: str
 
 
-def read(words: Iterable[str]) -> dict[str, Any]:
+def read(words: Sequence[str]) -> dict[str, Any]:
     """Arrays and `Texts` by input. Raises UnreadableFile, InvalidInput."""
     found: dict[str, Any] = {}
-    is_used = False
+    if sum(STDIN in (word, word.partition("=")[2]) for word in words) > 1:
+        raise InvalidInput("the standard input can be read once: give - for one input, or an .npz with all")
     for word in words:
-        is_stdin = word.partition("=")[2] == STDIN or word == STDIN
-        if is_stdin and is_used:
-            raise InvalidInput("the standard input can be read once: give - for one input, or an .npz with all")
-        is_used |= is_stdin
         for name, value in _given(word):
             if name in found:
                 raise InvalidInput(f"the input {name} is given twice")
