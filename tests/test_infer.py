@@ -5,9 +5,12 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
+import lengths
 import numpy as np
+import pyarrow.parquet
 import pytest
 from connecting import BOTH, Connect
 from fake_triton import FakeTriton, Named, serving
@@ -15,7 +18,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays_of
 
-from client import Client, InvalidInput, ServerError, to_bf16
+from client import Client, InvalidInput, ModelNotFound, ServerError, to_bf16
+from client.batch.run import Question, Table, ask_into
+from client.batch.tables import WRITERS
 from client.tasks import TASKS, named, recognised, tensors
 from client.tasks.arrays import DTYPES, as_sent
 from client.tasks.exchange import Exchange
@@ -255,3 +260,29 @@ def test_requests_name_their_task() -> None:
 def test_models_from_before_are_known_by_their_form(platform: str, inputs: Any, outputs: Any, task: str | None) -> None:
     one, other = ([TensorInfo("x", *tensor) for tensor in side] for side in (inputs, outputs))
     assert recognised(ModelInfo("m", ("1",), platform, 8, tuple(one), tuple(other))) == task
+
+
+def test_a_task_is_one_module_and_one_line(
+    fake: tuple[FakeTriton, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its models are known, its requests asked for, alone and by the thousand, and its tables written."""
+    monkeypatch.setitem(TASKS, "lengths", lengths)
+    bytes_of = ("BYTES", [-1])
+    fake[0].named = {"echo": Named({"b": bytes_of}, {"d": bytes_of}, 4, task=""), "other": WHOLE}
+    (tmp_path / "long").write_bytes(b"12345")
+    (tmp_path / "short").write_bytes(b"1")
+    paths = [str(tmp_path / name) for name in ("long", "none", "short")]
+    with Client(fake[1]) as client:
+        assert client.model("echo").task == "lengths"
+        assert client.ask(lengths.Request([b"123", paths[0]])) == [3, 5]
+        with pytest.raises(ModelNotFound, match="other does not echo"):
+            client.ask(lengths.Request([b"123"]), "other")
+        assert [outcome.answer for outcome in client.ask_each(paths, lengths.Request)] == [5, None, 1]
+        for form in WRITERS:
+            ask_into(Table(tmp_path / form, form), client, Question(paths, None, lengths.Request, 2, 2))
+    missing = f"{paths[1]},No such file or directory,"
+    assert (tmp_path / "csv").read_text().splitlines() == [
+        "path,error,length", f"{paths[0]},,5", missing, f"{paths[2]},,1",
+    ]  # fmt: skip
+    assert pyarrow.parquet.read_table(tmp_path / "parquet")["length"].to_pylist() == [5, None, 1]
+    assert '"length": 5}' in (tmp_path / "jsonl").read_text()

@@ -123,7 +123,7 @@ def foreign_zip() -> bytes:
     [
         (None, "-i a=f.npy", UnreadableFile, "No such file"),
         (b"", "-i a=f.npy", UnreadableFile, "damaged"),
-        (b"hello", "-i a=f.npy", UnreadableFile, "no .npy or .npz file"),
+        (b"hello", "-i a=f.npy", UnreadableFile, "no .npy or .npz"),
         (npy(np.array([{}], object)), "-i a=f.npy", UnreadableFile, "Python objects, which are not loaded"),
         (npy(np.arange(2))[:-3], "-i a=f.npy", UnreadableFile, "damaged"),
         (b"PK\x03\x04 cut off", "-i f.npz", UnreadableFile, "damaged"),

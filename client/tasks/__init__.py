@@ -6,7 +6,7 @@ becomes inferences, and their answers what the caller wants to know.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 from client.errors import InvalidInput
@@ -44,7 +44,7 @@ class Task(Protocol):
         """How answers to such requests are kept in tables and JSON."""
 
 
-TASKS: Mapping[str, Task] = {"classification": classification, "tensors": tensors}
+TASKS: dict[str, Task] = {"classification": classification, "tensors": tensors}
 
 
 def named(request: Any) -> str:

@@ -37,28 +37,23 @@ def takes(request: Any) -> bool:
 
 def recognises(info: ModelInfo) -> bool:
     """A model that says nothing may be of any task."""
-    del info
     return False
 
 
 def refusal(info: ModelInfo) -> str:
     """Any model can be asked so."""
-    del info
     return ""
 
 
 def check(info: ModelInfo, request: Request) -> None:
     """It is of no files, and looked at when it is encoded."""
-    del info, request
 
 
 def files(request: Request) -> Sequence[Image]:
-    del request
     return ()
 
 
 def encode(info: ModelInfo, request: Request, contents: Sequence[bytes]) -> Sequence[Inference]:
-    del contents
     outputs = tuple(Output(name) for name in _chosen(info, request.outputs))
     tensors = tuple(_tensor(info, wanted, request.inputs[wanted.name]) for wanted in _given(info, request.inputs))
     parts = _parts(info, tensors, request.split)
@@ -79,7 +74,6 @@ def decode(info: ModelInfo, request: Request, exchanges: Sequence[Exchange]) -> 
 
 def columns(info: ModelInfo, request: Request) -> Columns:
     """A row an output."""
-    del request
     kinds = {output.name: output.datatype for output in info.outputs}
 
     def rows(answer: Mapping[str, Array]) -> list[list[object]]:

@@ -113,7 +113,7 @@ def _loaded(path: str) -> Any:
 def _reason(error: Exception) -> str:
     text = str(error).partition("\n")[0]
     if "pickle" in text:
-        return "it is no .npy or .npz file, or it holds Python objects, which are not loaded"
+        return "it is no .npy or .npz, or holds Python objects, which are not loaded; NAME=@FILE gives a file's bytes"
     return f"it is damaged: {text or type(error).__name__}"
 
 
