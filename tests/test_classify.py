@@ -390,7 +390,7 @@ ROWS = st.lists(
 )
 
 
-@given(row=ROWS.flatmap(lambda rows: st.sampled_from(rows or [Row("x")])))
+@given(row=ROWS.flatmap(lambda rows: st.sampled_from(rows or [Row("x", ())])))
 def test_records_carry_all_of_a_row(row: Row) -> None:
     assert from_record(json.loads(as_line(as_record(row, COLUMNS))), COLUMNS) == row
 

@@ -136,7 +136,8 @@ def _one(value: Any, dtype: np.dtype[Any]) -> Any:
 
     try:
         with np.errstate(all="ignore"):
-            number = dtype.type(float(value)) if dtype.kind == "f" else int(value)
+            # As Python's own number, which compares exactly with another.
+            number = dtype.type(float(value)).item() if dtype.kind == "f" else int(value)
             if dtype.kind in "iu" and not np.iinfo(dtype).min <= number <= np.iinfo(dtype).max:
                 return None
             if dtype.kind == "b" and number not in (0, 1):
