@@ -1,4 +1,4 @@
-"""Clients of image classifiers behind Triton, over gRPC and HTTP, for threads and for event loops."""
+"""Clients of image classifiers and any other models behind Triton, by gRPC and HTTP, for threads and event loops."""
 
 from client.aio import AsyncClient
 from client.client import Client
@@ -15,7 +15,8 @@ from client.errors import (
     UnreadableFile,
     UnwritableFile,
 )
-from client.types import Classified, ModelInfo, ModelStatistics, Prediction, TensorInfo, Tls
+from client.tasks.arrays import to_bf16
+from client.types import Classified, ModelInfo, ModelStatistics, Outcome, Prediction, TensorInfo, Tls
 
 __all__ = [
     "AsyncClient",
@@ -30,6 +31,7 @@ __all__ = [
     "ModelNotFound",
     "ModelStatistics",
     "NotAllowed",
+    "Outcome",
     "Prediction",
     "ServerError",
     "ServerUnavailable",
@@ -37,4 +39,5 @@ __all__ = [
     "Tls",
     "UnreadableFile",
     "UnwritableFile",
+    "to_bf16",
 ]

@@ -1,4 +1,4 @@
-"""Images to predictions, for event loops. The names, arguments and errors are those of `Client`."""
+"""Requests to answers, for event loops. The names, arguments and errors are those of `Client`."""
 
 from __future__ import annotations
 
@@ -14,17 +14,19 @@ from collections.abc import (
     Mapping,
     Sequence,
 )
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from client import endpoint
 from client.endpoint import DEFAULT_URL, Endpoint
 from client.errors import Cancelled, ClientError, Forked
-from client.flows import Flow, Flows, Pause, Send, Step
+from client.flows import Flow, Flows, Make, Pause, Send, Step
 from client.images import grouped
 from client.processes import OfProcess, here, refuse_copy
 from client.sizes import read_within
+from client.tasks import classification, tensors
 from client.transports import KINDS, AsyncTransport
-from client.types import AnyImage, Classified, Image, ModelInfo, ModelStatistics, Prediction, Tls
+from client.types import AnyImage, Classified, Image, ModelInfo, ModelStatistics, Outcome, Prediction, Tls
 
 if TYPE_CHECKING:
     from client.types import Array
@@ -82,46 +84,80 @@ class AsyncClient:
         return await self._run(lambda flows: flows.model(name))
 
     async def classifier(self, name: str | None = None) -> ModelInfo:
-        return await self._run(lambda flows: flows.classifier(name))
+        return await self.chosen("classification", name)
+
+    async def chosen(self, task: str, name: str | None = None) -> ModelInfo:
+        return await self._run(lambda flows: flows.chosen(task, name))
 
     async def statistics(self, model: str | None = None) -> list[ModelStatistics]:
         return await self._run(lambda flows: flows.statistics(model))
 
-    async def classify(self, image: Image, model: str | None = None, top: int = 5) -> tuple[Prediction, ...]:
-        return await self._run(lambda flows: flows.classify(image, model, top))
+    async def ask(self, request: Any, model: str | None = None) -> Any:
+        return await self._run(lambda flows: flows.ask(request, model))
+
+    async def classify(
+        self, image: Image, model: str | None = None, top: int | None = None, threshold: float | None = None
+    ) -> tuple[Prediction, ...]:
+        return (await self.classify_batch([image], model, top, threshold))[0]
 
     async def classify_batch(
-        self, images: Sequence[Image], model: str | None = None, top: int = 5
+        self,
+        images: Sequence[Image],
+        model: str | None = None,
+        top: int | None = None,
+        threshold: float | None = None,
     ) -> list[tuple[Prediction, ...]]:
-        return await self._run(lambda flows: flows.classify_batch(images, model, top))
+        found: list[tuple[Prediction, ...]] = await self.ask(classification.request(images, top, threshold), model)
+        return found
 
     async def probabilities(self, images: Sequence[Image], model: str | None = None) -> Array:
-        return await self._run(lambda flows: flows.probabilities(images, model))
+        found: Array = await self.ask(classification.Request(images, None), model)
+        return found
 
-    async def infer(self, model: str, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        return await self._run(lambda flows: flows.infer(model, inputs))
+    async def infer(
+        self, model: str, inputs: Mapping[str, Any], outputs: Sequence[str] | None = None, split: bool = False
+    ) -> dict[str, Array]:
+        request = tensors.Request(inputs, outputs, split)
+        found: dict[str, Array] = await self._run(lambda flows: flows.ask_anew(request, model))
+        return found
 
     async def classify_many(
         self,
         images: Iterable[AnyImage] | AsyncIterable[AnyImage],
         model: str | None = None,
-        top: int = 5,
+        top: int | None = None,
         concurrency: int = 8,
         batch_size: int = 8,
+        threshold: float | None = None,
     ) -> AsyncGenerator[Classified[AnyImage], None]:
         """As Client.classify_many; `aclose` cancels what is in flight."""
+        outcomes = self.ask_each(images, classification.making(top, threshold), model, concurrency, batch_size)
+        async with aclosing(outcomes):
+            async for outcome in outcomes:
+                yield classification.classified(outcome)
+
+    async def ask_each(
+        self,
+        files: Iterable[AnyImage] | AsyncIterable[AnyImage],
+        make: Make,
+        model: str | None = None,
+        concurrency: int = 8,
+        batch_size: int = 8,
+    ) -> AsyncGenerator[Outcome[AnyImage], None]:
+        """As Client.ask_each; `aclose` cancels what is in flight."""
         if concurrency < 1:
             raise ValueError("concurrency must be at least 1")
-        owner, info = here(), await self.classifier(model)
+        owner = here()
+        info = await self._run(lambda flows: flows.chosen_for(make([]), model))
         slots = asyncio.Semaphore(concurrency)
-        pending: deque[asyncio.Task[list[Classified[AnyImage]]]] = deque()
+        pending: deque[asyncio.Task[list[Outcome[AnyImage]]]] = deque()
 
-        async def outcomes(group: Sequence[AnyImage]) -> list[Classified[AnyImage]]:
+        async def outcomes(group: Sequence[AnyImage]) -> list[Outcome[AnyImage]]:
             async with slots:
-                return await self._run(lambda flows: flows.classify_each(group, info.name, top))
+                return await self._run(lambda flows: flows.ask_each(group, make, info.name))
 
         try:
-            async for group in _grouped(images, info.batch(batch_size)):
+            async for group in _grouped(files, info.batch(batch_size)):
                 refuse_copy(owner, THIS)
                 pending.append(asyncio.create_task(outcomes(group)))
                 if len(pending) >= 2 * concurrency:

@@ -9,6 +9,7 @@ import typer
 from client import signals
 from client.commands.classify import classify
 from client.commands.gateway import gateway
+from client.commands.infer import infer
 from client.commands.models import models
 from client.commands.moderate import moderate
 from client.commands.output import print_error
@@ -18,7 +19,7 @@ from client.errors import Cancelled, ClientError
 
 app = typer.Typer(
     name="repo-client",
-    help="Ask a Triton server that serves image classifiers.",
+    help="Ask a Triton server: image classifiers, and any other models.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
@@ -26,6 +27,7 @@ app = typer.Typer(
 )
 app.command()(models)
 app.command()(classify)
+app.command()(infer)
 app.command()(gateway)
 app.command()(moderate)
 app.command("scan-log")(scan_log)

@@ -1,4 +1,4 @@
-"""Images to predictions, for threads. Knows the KServe v2 protocol and nothing of how models are built."""
+"""Requests to answers, for threads. Knows the KServe v2 protocol and nothing of how models are built."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from client import endpoint
 from client.endpoint import DEFAULT_URL, Endpoint
 from client.errors import Cancelled, ClientError
-from client.flows import Flow, Flows, Pause, Send, Step
+from client.flows import Flow, Flows, Make, Pause, Send, Step
 from client.images import grouped
 from client.processes import OfProcess, here, refuse_copy
 from client.sizes import read_within
+from client.tasks import classification, tensors
 from client.transports import KINDS, Transport
-from client.types import AnyImage, Classified, Image, ModelInfo, ModelStatistics, Prediction, Tls
+from client.types import AnyImage, Classified, Image, ModelInfo, ModelStatistics, Outcome, Prediction, Tls
 
 if TYPE_CHECKING:
     from client.types import Array
@@ -85,52 +86,100 @@ class Client:
 
     def classifier(self, name: str | None = None) -> ModelInfo:
         """The named image classifier; without a name, the only one there is. Raises ModelNotFound."""
-        return self._run(lambda flows: flows.classifier(name))
+        return self.chosen("classification", name)
+
+    def chosen(self, task: str, name: str | None = None) -> ModelInfo:
+        """The named model, if it can be asked so; without a name, the only one for the task. Raises ModelNotFound."""
+        return self._run(lambda flows: flows.chosen(task, name))
 
     def statistics(self, model: str | None = None) -> list[ModelStatistics]:
         """Counters since the server started, of one model or of all."""
         return self._run(lambda flows: flows.statistics(model))
 
-    def classify(self, image: Image, model: str | None = None, top: int = 5) -> tuple[Prediction, ...]:
-        """The `top` most probable classes of one image, the best first. Raises ClientError."""
-        return self._run(lambda flows: flows.classify(image, model, top))
+    def ask(self, request: Any, model: str | None = None) -> Any:
+        """The answer to a request of any task, such as `client.tasks.classification.Request`. Raises ClientError."""
+        return self._run(lambda flows: flows.ask(request, model))
+
+    def classify(
+        self, image: Image, model: str | None = None, top: int | None = None, threshold: float | None = None
+    ) -> tuple[Prediction, ...]:
+        """The most probable classes of one image, the best first. Raises ClientError.
+
+        They are the `top` best (5), and, where a threshold is given, only those at least so probable. A model with
+        several labels at once (sigmoid) gives all at or above the threshold (0.5), at most `top` where that is given.
+        """
+        return self.classify_batch([image], model, top, threshold)[0]
 
     def classify_batch(
-        self, images: Sequence[Image], model: str | None = None, top: int = 5
+        self,
+        images: Sequence[Image],
+        model: str | None = None,
+        top: int | None = None,
+        threshold: float | None = None,
     ) -> list[tuple[Prediction, ...]]:
         """As `classify`, for several images in one request; one bad image fails them all."""
-        return self._run(lambda flows: flows.classify_batch(images, model, top))
+        found: list[tuple[Prediction, ...]] = self.ask(classification.request(images, top, threshold), model)
+        return found
 
     def probabilities(self, images: Sequence[Image], model: str | None = None) -> Array:
         """float32 [images, classes], unrounded, in one request. Raises ClientError."""
-        return self._run(lambda flows: flows.probabilities(images, model))
+        found: Array = self.ask(classification.Request(images, None), model)
+        return found
 
-    def infer(self, model: str, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        """Any model's outputs by name, for inputs by name, of the dtypes and shapes that `model()` tells."""
-        return self._run(lambda flows: flows.infer(model, inputs))
+    def infer(
+        self, model: str, inputs: Mapping[str, Any], outputs: Sequence[str] | None = None, split: bool = False
+    ) -> dict[str, Array]:
+        """Any model's outputs by name, all or those chosen, for inputs by name. Raises ClientError.
+
+        Inputs are arrays, or lists of numbers that the model's type holds exactly. Names, types, shapes and the batch
+        size are held to what `model()` tells: InvalidInput is raised before anything is sent. `split` asks for more
+        rows than the model's largest batch in parts, each within the timeout.
+        """
+        request = tensors.Request(inputs, outputs, split)
+        found: dict[str, Array] = self._run(lambda flows: flows.ask_anew(request, model))
+        return found
 
     def classify_many(
         self,
         images: Iterable[AnyImage],
         model: str | None = None,
-        top: int = 5,
+        top: int | None = None,
         concurrency: int = 8,
         batch_size: int = 8,
+        threshold: float | None = None,
     ) -> Iterator[Classified[AnyImage]]:
         """Outcomes in the order of `images`, which may be endless: few are held at a time.
 
         `concurrency` requests are in flight, of `batch_size` images each, or fewer if the model takes fewer. An
         image that is refused is an outcome with an error; so is one that the server could not answer. Raises
-        ClientError only if the model cannot be found at all. Closing the iterator cancels what is in flight.
+        ClientError only if the model cannot be found at all, or takes no such request. Closing the iterator cancels
+        what is in flight.
         """
-        info = self.classifier(model)
-        calls = Calls()
-
-        def outcomes(group: Sequence[AnyImage]) -> list[Classified[AnyImage]]:
-            return self._run(lambda flows: flows.classify_each(group, info.name, top), calls)
+        outcomes = self.ask_each(images, classification.making(top, threshold), model, concurrency, batch_size)
 
         def generate() -> Iterator[Classified[AnyImage]]:
-            groups, own = grouped(images, info.batch(batch_size)), self._held.get()
+            with closing(outcomes):
+                yield from map(classification.classified, outcomes)
+
+        return generate()
+
+    def ask_each(
+        self,
+        files: Iterable[AnyImage],
+        make: Make,
+        model: str | None = None,
+        concurrency: int = 8,
+        batch_size: int = 8,
+    ) -> Generator[Outcome[AnyImage], None, None]:
+        """As `classify_many`, for any task of files: `make` gives the task's request for some of them."""
+        info = self._run(lambda flows: flows.chosen_for(make([]), model))
+        calls = Calls()
+
+        def outcomes(group: Sequence[AnyImage]) -> list[Outcome[AnyImage]]:
+            return self._run(lambda flows: flows.ask_each(group, make, info.name), calls)
+
+        def generate() -> Generator[Outcome[AnyImage], None, None]:
+            groups, own = grouped(files, info.batch(batch_size)), self._held.get()
             own.streams.add(calls)
             try:
                 with closing(map_bounded(outcomes, groups, concurrency, calls.cancel)) as found:

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from client import metadata, tasks
 from client.endpoint import Endpoint
 from client.errors import (
     Cancelled,
@@ -26,21 +27,9 @@ from client.errors import (
     UnreadableFile,
 )
 from client.shared_memory import NoRoom, Region, Regions, pays
-from client.types import (
-    AnyImage,
-    Ask,
-    BatchSpent,
-    Classified,
-    Image,
-    Inference,
-    ModelInfo,
-    ModelStatistics,
-    Output,
-    Prediction,
-    Spent,
-    Tensor,
-    TensorInfo,
-)
+from client.tasks import TASKS
+from client.tasks.exchange import Exchange
+from client.types import AnyImage, Ask, Image, Inference, ModelInfo, ModelStatistics, Outcome
 
 if TYPE_CHECKING:
     from client.types import Array
@@ -51,7 +40,6 @@ REQUEST_BYTES = 4 * 1024 * 1024
 LOST_REGION = "shared memory region"
 TOLD_SECONDS = 5.0
 """Within them, a model is not asked anew for the largest image that it takes."""
-MAX_IMAGE_BYTES = "max_image_bytes"
 
 
 @dataclass(frozen=True)
@@ -78,6 +66,8 @@ class Read:
 
 Step = Send | Pause | Read
 Flow = Generator[Step, Any, Result]
+Make = Callable[[Sequence[Image]], Any]
+"""Files -> a task's request about them."""
 
 
 class Flows:
@@ -123,91 +113,87 @@ class Flows:
     def model(self, name: str) -> Flow[ModelInfo]:
         meta = yield from self._sent(Ask("get_model_metadata", {"model_name": name}))
         answer = yield from self._sent(Ask("get_model_config", {"model_name": name}))
-        config = answer.get("config", answer)
-        info = ModelInfo(
-            name=meta["name"],
-            versions=tuple(meta.get("versions", ())),
-            platform=meta.get("platform") or config.get("backend", ""),
-            max_batch_size=int(config.get("max_batch_size", 0)),
-            inputs=_tensor_infos(meta.get("inputs", ())),
-            outputs=_tensor_infos(meta.get("outputs", ())),
-            steps=tuple(step["model_name"] for step in config.get("ensemble_scheduling", {}).get("step", ())),
-            max_image_bytes=_max_image_bytes(config),
-        )
+        info = metadata.model_info(meta, answer.get("config", answer))
         self._models[name] = info
         return info
 
-    def classifier(self, name: str | None) -> Flow[ModelInfo]:
+    def chosen(self, task: str, name: str | None) -> Flow[ModelInfo]:
+        """The named model, if it can be asked so; without a name, the only one that is for this task."""
         if name is not None:
             info = self._models.get(name) or (yield from self.model(name))
-            if not info.takes_images:
-                message = f"{name} does not map encoded images to classes; `repo-client models` shows what each takes"
-                raise ModelNotFound(message)
+            if refusal := TASKS[task].refusal(info):
+                raise ModelNotFound(refusal)
             return info
-        found = [model for model in (yield from self.models()) if model.classifies]
+        found = [model for model in (yield from self.models()) if tasks.is_for(task, model)]
         if len(found) != 1:
             names = ", ".join(model.name for model in found) or "none"
-            raise ModelNotFound(f"name a model: the image classifiers at {self.endpoint.url} are: {names}")
+            raise ModelNotFound(f"name a model: the {TASKS[task].PLURAL} at {self.endpoint.url} are: {names}")
         return found[0]
+
+    def chosen_for(self, request: Any, model: str | None) -> Flow[ModelInfo]:
+        """The model for requests such as this. Raises ModelNotFound, and InvalidInput where it answers none of them."""
+        task = tasks.named(request)
+        info = yield from self.chosen(task, model)
+        TASKS[task].check(info, request)
+        return info
 
     def statistics(self, model: str | None) -> Flow[list[ModelStatistics]]:
         answer = yield from self._sent(Ask("get_inference_statistics", {"model_name": model or ""}))
-        return [_statistics(item) for item in answer.get("model_stats", ())]
+        return [metadata.model_statistics(item) for item in answer.get("model_stats", ())]
 
-    def classify_batch(
-        self, images: Sequence[Image], model: str | None, top: int
-    ) -> Flow[list[tuple[Prediction, ...]]]:
-        if top < 1:
-            raise InvalidInput("top must be at least 1")
-        rows = yield from self._scores(images, model, top)
-        return [tuple(_prediction(cell.decode()) for cell in row) for row in rows]
+    def ask(self, request: Any, model: str | None) -> Flow[Any]:
+        """A task's request, read, encoded, sent and decoded."""
+        name = tasks.named(request)
+        task, info = TASKS[name], (yield from self.chosen(name, model))
+        contents = []
+        for file in task.files(request):
+            contents.append((yield from self._read(file, info)))
+        exchanges = []
+        for inference in task.encode(info, request, contents):
+            exchanges.append(Exchange(inference, (yield from self._inferred(inference))))
+        return task.decode(info, request, exchanges)
 
-    def classify(self, image: Image, model: str | None, top: int) -> Flow[tuple[Prediction, ...]]:
-        return (yield from self.classify_batch([image], model, top))[0]
+    def ask_anew(self, request: Any, model: str) -> Flow[Any]:
+        """As `ask`; what is refused by what the model told before is held to what it tells now."""
+        known = self._models.get(model)
+        try:
+            return (yield from self.ask(request, model))
+        except InvalidInput as refusal:
+            if known is None or (yield from self._anew(known, refusal)) == known:
+                raise
+        return (yield from self.ask(request, model))  # it was built anew, and takes others
 
-    def classify_each(self, images: Sequence[AnyImage], model: str, top: int) -> Flow[list[Classified[AnyImage]]]:
-        """Each image's own outcome, with as few requests as their bytes allow."""
-        outcomes: list[Classified[AnyImage]] = []
+    def ask_each(self, files: Sequence[AnyImage], make: Make, model: str) -> Flow[list[Outcome[AnyImage]]]:
+        """Each file's own outcome, with as few requests as their bytes allow; `make` gives the request for some."""
+        outcomes: list[Outcome[AnyImage]] = []
         held: list[tuple[AnyImage, bytes]] = []
-        for image in images:
+        for file in files:
             try:
-                held.append((image, (yield from self._read(image, self._models.get(model)))))
+                held.append((file, (yield from self._read(file, self._models.get(model)))))
             except (UnreadableFile, TooLarge) as error:
-                outcomes += yield from self._outcomes(held, model, top)
-                outcomes.append(Classified(image, error=error))
+                outcomes += yield from self._outcomes(held, make, model)
+                outcomes.append(Outcome(file, error=error))
                 held = []
             if sum(len(data) for _, data in held) >= REQUEST_BYTES:
-                outcomes += yield from self._outcomes(held, model, top)
+                outcomes += yield from self._outcomes(held, make, model)
                 held = []
-        return outcomes + (yield from self._outcomes(held, model, top))
+        return outcomes + (yield from self._outcomes(held, make, model))
 
     def _outcomes(
-        self, held: Sequence[tuple[AnyImage, bytes]], model: str, top: int
-    ) -> Flow[list[Classified[AnyImage]]]:
+        self, held: Sequence[tuple[AnyImage, bytes]], make: Make, model: str
+    ) -> Flow[list[Outcome[AnyImage]]]:
         if not held:
             return []
         try:
-            rows = yield from self.classify_batch([data for _, data in held], model, top)
-            return [Classified(image, row) for (image, _), row in zip(held, rows, strict=True)]
+            answers = yield from self.ask(make([data for _, data in held]), model)
+            return [Outcome(file, answer) for (file, _), answer in zip(held, answers, strict=True)]
         except ClientError as error:
             if len(held) == 1 or not isinstance(error, (InvalidInput, ServerError)):
-                return [Classified(image, error=error) for image, _ in held]
+                return [Outcome(file, error=error) for file, _ in held]
         alone = []  # one of them spoils the request for the others
         for one in held:
-            alone += yield from self._outcomes([one], model, top)
+            alone += yield from self._outcomes([one], make, model)
         return alone
-
-    def probabilities(self, images: Sequence[Image], model: str | None) -> Flow[Array]:
-        return (yield from self._scores(images, model, 0))
-
-    def infer(self, model: str, inputs: Mapping[str, Array]) -> Flow[dict[str, Array]]:
-        import numpy as np
-
-        info = self._models.get(model) or (yield from self.model(model))
-        tensors = tuple(Tensor(name, np.asarray(data)) for name, data in inputs.items())
-        outputs = tuple(Output(output.name) for output in info.outputs)
-        answers: dict[str, Array] = yield from self._inferred(Inference(model, tensors, outputs))
-        return answers
 
     def _read(self, image: Image, info: ModelInfo | None) -> Flow[bytes]:
         data: bytes
@@ -222,7 +208,7 @@ class Flows:
         data = yield Read(image, current.max_image_bytes)  # the model was built anew, and takes others
         return data
 
-    def _anew(self, info: ModelInfo, refusal: TooLarge) -> Flow[ModelInfo]:
+    def _anew(self, info: ModelInfo, refusal: InvalidInput) -> Flow[ModelInfo]:
         """What the model tells now, or has told just before. Raises the refusal, where the server cannot say."""
         if time.monotonic() - self._told.get(info.name, float("-inf")) < TOLD_SECONDS:
             return self._models.get(info.name, info)
@@ -234,22 +220,6 @@ class Flows:
             raise refusal from None
         finally:  # not before: who comes meanwhile is not to go by what was
             self._told[info.name] = time.monotonic()
-
-    def _scores(self, images: Sequence[Image], model: str | None, class_count: int) -> Flow[Array]:
-        import numpy as np
-
-        info = yield from self.classifier(model)
-        encoded = []
-        for image in images:
-            encoded.append((yield from self._read(image, info)))
-        if not encoded:
-            raise InvalidInput("there are no images to classify")
-        if len(encoded) > info.max_batch_size:
-            raise InvalidInput(f"{info.name} takes at most {info.max_batch_size} images a request, not {len(encoded)}")
-        tensor = Tensor(info.inputs[0].name, np.array(encoded, dtype=np.object_).reshape(-1, 1))
-        output = Output(info.outputs[0].name, class_count)
-        answers = yield from self._inferred(Inference(info.name, (tensor,), (output,)))
-        return answers[output.name].reshape(len(encoded), -1)
 
     def _inferred(self, inference: Inference) -> Flow[dict[str, Array]]:
         answers: dict[str, Array]
@@ -333,44 +303,3 @@ class _NotShared(Exception):
         if isinstance(self.reason, NotAllowed):
             return self.reason
         return ServerError(f"{url} does not share memory with this client: {self.reason}")
-
-
-def _tensor_infos(tensors: Sequence[Mapping[str, Any]]) -> tuple[TensorInfo, ...]:
-    return tuple(TensorInfo(t["name"], t["datatype"], tuple(int(side) for side in t["shape"])) for t in tensors)
-
-
-def _max_image_bytes(config: Mapping[str, Any]) -> int | None:
-    """From a parameter that build-repo writes; other models, and older ones, do not tell."""
-    text = str(config.get("parameters", {}).get(MAX_IMAGE_BYTES, {}).get("string_value", ""))
-    return int(text) if text.isascii() and text.isdecimal() else None
-
-
-def _prediction(text: str) -> Prediction:
-    """From Triton's classification extension: "probability:class" or "probability:class:label"."""
-    probability, class_id, *label = text.split(":", 2)
-    return Prediction(int(class_id), label[0] if label and label[0] else class_id, float(probability))
-
-
-def _statistics(item: Mapping[str, Any]) -> ModelStatistics:
-    """From Triton's statistics extension; gRPC writes 64-bit numbers as text, and leaves out zeros."""
-    spent = {name: _spent(value) for name, value in item.get("inference_stats", {}).items()}
-    return ModelStatistics(
-        name=item["name"],
-        version=item.get("version", ""),
-        inferences=int(item.get("inference_count", 0)),
-        executions=int(item.get("execution_count", 0)),
-        success=spent.get("success", Spent()),
-        failure=spent.get("fail", Spent()),
-        queue=spent.get("queue", Spent()),
-        compute_input=spent.get("compute_input", Spent()),
-        compute_infer=spent.get("compute_infer", Spent()),
-        compute_output=spent.get("compute_output", Spent()),
-        batches=tuple(
-            BatchSpent(int(batch.get("batch_size", 0)), _spent(batch.get("compute_infer", {})))
-            for batch in item.get("batch_stats", ())
-        ),
-    )
-
-
-def _spent(value: Mapping[str, Any]) -> Spent:
-    return Spent(int(value.get("count", 0)), int(value.get("ns", 0)))

@@ -37,6 +37,15 @@ class Classified(Generic[AnyImage]):
 
 
 @dataclass(frozen=True)
+class Outcome(Generic[AnyImage]):
+    """What became of one file: its answer, which is its task's to say, or the error that it alone met."""
+
+    image: AnyImage
+    answer: Any = None
+    error: ClientError | None = None
+
+
+@dataclass(frozen=True)
 class TensorInfo:
     name: str
     datatype: str
@@ -56,17 +65,12 @@ class ModelInfo:
     """The models that an ensemble passes a request through."""
     max_image_bytes: int | None = None
     """The largest encoded image taken, where the model tells."""
-
-    @property
-    def takes_images(self) -> bool:
-        """Whether it maps encoded images to one score a class; a preprocessing step maps them to pixels."""
-        kinds = [t.datatype for t in self.inputs], [t.datatype for t in self.outputs]
-        return kinds == (["BYTES"], ["FP32"]) and sum(side != 1 for side in self.outputs[0].shape[1:]) <= 1
-
-    @property
-    def classifies(self) -> bool:
-        """Whether it is what callers are to ask: all that its models do, in one."""
-        return self.takes_images and self.platform == "ensemble"
+    task: str | None = None
+    """What it is for, such as `classification` or `tensors`; None where the model does not tell."""
+    optional: tuple[str, ...] = ()
+    """Inputs that may be left out."""
+    parameters: Mapping[str, str] = field(default_factory=dict, hash=False, repr=False)
+    """What its config says beside."""
 
     def batch(self, wanted: int) -> int:
         """As many images a request as is wanted, or as the model takes."""
@@ -130,6 +134,8 @@ class Tensor:
     name: str
     data: Array
     """An array of objects holds bytes: Triton's BYTES."""
+    datatype: str = ""
+    """Triton's; that of the array where empty. BF16 is held as its bits, in uint16."""
     region: str = ""
     """The shared memory that holds it, from `offset`; sent by value where empty."""
     offset: int = 0

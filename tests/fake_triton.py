@@ -4,6 +4,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import grpc
@@ -11,10 +12,32 @@ import numpy as np
 from tritonclient.grpc import model_config_pb2, service_pb2, service_pb2_grpc
 
 Behaviour = Callable[[int, Any, grpc.ServicerContext], None]
+Shapes = dict[str, tuple[str, list[int]]]
+"""Types and shapes by name."""
+
+
+@dataclass
+class Named:
+    """A model of named tensors; unless `answer` says otherwise, its outputs are its inputs, one by one."""
+
+    inputs: Shapes
+    outputs: Shapes
+    max_batch_size: int = 0
+    optional: tuple[str, ...] = ()
+    task: str = "tensors"
+    answer: Callable[[Any], dict[str, tuple[list[int], bytes]]] | None = None
+    """Shapes and bytes of the outputs, for a request."""
+
+    def answered(self, request: Any) -> dict[str, tuple[list[int], bytes]]:
+        if self.answer:
+            return self.answer(request)
+        names = dict(zip(self.inputs, self.outputs, strict=True))
+        given = zip(request.inputs, request.raw_input_contents, strict=True)
+        return {names[one.name]: (list(one.shape), raw) for one, raw in given}
 
 
 class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[misc]
-    """Serves one classifier; `behave(call, request, context)` may refuse or delay each inference."""
+    """Serves one classifier, and `named` models; `behave(call, request, context)` may refuse or delay an inference."""
 
     def __init__(self) -> None:
         self.behave: Behaviour = lambda *_: None
@@ -25,6 +48,11 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore
         self.shape = [-1, 2]
         """Of the output."""
         self.labels = (b"dog: large", b"cat")
+        self.cells: list[bytes] | None = None
+        """Of the classification extension, the best first; 0.75 and 0.25 where None."""
+        self.named: dict[str, Named] = {}
+        self.requests: list[Any] = []
+        """Of the named models."""
         self.probabilities: Callable[[bytes], tuple[float, float]] = lambda _: (0.25, 0.75)
         self.calls = 0
         self.at_once = 0
@@ -33,12 +61,18 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore
 
     def RepositoryIndex(self, request: Any, context: Any) -> Any:
         response = service_pb2.RepositoryIndexResponse()
-        for name in self.names:
+        for name in (*self.names, *self.named):
             response.models.add(name=name, version="1", state="READY")
         response.models.add(name="loading", state="LOADING")
         return response
 
     def ModelMetadata(self, request: Any, context: grpc.ServicerContext) -> Any:
+        if model := self.named.get(request.name):
+            meta = service_pb2.ModelMetadataResponse(name=request.name, versions=["1"], platform="onnxruntime_onnx")
+            for kind, tensors in ((meta.inputs, model.inputs), (meta.outputs, model.outputs)):
+                for name, (datatype, shape) in tensors.items():
+                    kind.add(name=name, datatype=datatype, shape=shape)
+            return meta
         if request.name not in self.names:
             context.abort(grpc.StatusCode.NOT_FOUND, f"unknown model {request.name}")
         meta = service_pb2.ModelMetadataResponse(name=request.name, versions=["1"], platform="ensemble")
@@ -47,6 +81,13 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore
         return meta
 
     def ModelConfig(self, request: Any, context: Any) -> Any:
+        if model := self.named.get(request.name):
+            config = model_config_pb2.ModelConfig(name=request.name, max_batch_size=model.max_batch_size)
+            for name in model.inputs:
+                config.input.add(name=name, optional=name in model.optional)
+            if model.task:
+                config.parameters["task"].string_value = model.task
+            return service_pb2.ModelConfigResponse(config=config)
         config = model_config_pb2.ModelConfig(name=request.name, max_batch_size=4)
         for key, value in self.parameters.items():
             config.parameters[key].string_value = value
@@ -76,11 +117,15 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore
         finally:
             with self._lock:
                 self.at_once -= 1
+        if model := self.named.get(request.model_name):
+            self.requests.append(request)
+            return _named_answer(model, request)
         count = request.inputs[0].shape[0]
         response = service_pb2.ModelInferResponse(model_name=request.model_name, model_version="1")
-        if request.outputs[0].parameters["classification"].int64_param:
-            response.outputs.add(name="PROBABILITIES", datatype="BYTES", shape=[count, 2])
-            cells = (b"0.750000:1:" + self.labels[0], b"0.250000:0:" + self.labels[1])
+        if most := request.outputs[0].parameters["classification"].int64_param:
+            cells = self.cells or [b"0.750000:1:" + self.labels[0], b"0.250000:0:" + self.labels[1]]
+            cells = cells[:most]
+            response.outputs.add(name="PROBABILITIES", datatype="BYTES", shape=[count, len(cells)])
             row = b"".join(len(cell).to_bytes(4, "little") + cell for cell in cells)
             response.raw_output_contents.append(row * count)
         else:
@@ -88,6 +133,16 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore
             rows = [self.probabilities(data) for data in _elements(request.raw_input_contents[0])]
             response.raw_output_contents.append(np.float32(rows).tobytes())
         return response
+
+
+def _named_answer(model: Named, request: Any) -> Any:
+    response = service_pb2.ModelInferResponse(model_name=request.model_name, model_version="1")
+    answers = model.answered(request)
+    for name in (output.name for output in request.outputs if output.name in answers):
+        shape, raw = answers[name]
+        response.outputs.add(name=name, datatype=model.outputs[name][0], shape=shape)
+        response.raw_output_contents.append(raw)
+    return response
 
 
 def _elements(raw: bytes) -> Iterator[bytes]:

@@ -29,8 +29,13 @@ from client.batch.sources import find
 from client.batch.tables import WRITERS
 from client.images import read_image
 from client.shown import printable
+from client.tasks import classification
+from client.types import ModelInfo, TensorInfo
 
 Fake = tuple[FakeTriton, str]
+SCORES = TensorInfo("PROBABILITIES", "FP32", (-1, 2))
+PETS = ModelInfo("pets", ("1",), "ensemble", 4, (TensorInfo("IMAGE", "BYTES", (-1, 1)),), (SCORES,))
+COLUMNS = classification.columns(PETS, classification.request([], 1, None))
 ENDINGS = {"csv": "--csv", "jsonl": "--jsonl", "parquet": "--parquet"}
 
 
@@ -182,8 +187,8 @@ def test_partial_run_with_other_options_is_refused(fake: Fake, pictures: Path, t
 
 
 def test_two_runs_do_not_write_one_table(tmp_path: Path) -> None:
-    with Journal(tmp_path / "x.partial", {}), pytest.raises(Exception, match="another run"):
-        Journal(tmp_path / "x.partial", {})
+    with Journal(tmp_path / "x.partial", "pets", COLUMNS), pytest.raises(Exception, match="another run"):
+        Journal(tmp_path / "x.partial", "pets", COLUMNS)
 
 
 @pytest.mark.parametrize(
@@ -375,9 +380,9 @@ ROWS = st.lists(
     st.builds(
         Row,
         path=TEXT,
-        predictions=st.lists(
-            st.builds(Prediction, st.integers(0, 999), TEXT, st.floats(0, 1, width=32)), max_size=3
-        ).map(tuple),
+        answer=st.lists(st.builds(Prediction, st.integers(0, 999), TEXT, st.floats(0, 1, width=32)), max_size=3).map(
+            tuple
+        ),
         error=st.just(""),
     )
     | st.builds(Row, path=TEXT, error=TEXT.filter(bool)),
@@ -385,9 +390,9 @@ ROWS = st.lists(
 )
 
 
-@given(row=ROWS.flatmap(lambda rows: st.sampled_from(rows or [Row("x")])))
+@given(row=ROWS.flatmap(lambda rows: st.sampled_from(rows or [Row("x", ())])))
 def test_records_carry_all_of_a_row(row: Row) -> None:
-    assert from_record(json.loads(as_line(as_record(row)))) == row
+    assert from_record(json.loads(as_line(as_record(row, COLUMNS))), COLUMNS) == row
 
 
 NAMES = st.binary(min_size=1, max_size=40).filter(lambda name: b"\0" not in name).map(os.fsdecode)
@@ -398,7 +403,7 @@ def test_any_name_survives_in_any_table(names: list[str], reason: str, tmp_path_
     folder = tmp_path_factory.mktemp("tables")
     rows = [Row(name, error=reason or "no") for name in names]
     for form, write in WRITERS.items():
-        write(folder / form, rows, 1)
+        write(folder / form, rows, COLUMNS)
     with (folder / "csv").open(newline="", encoding="utf-8", errors="surrogateescape") as file:
         written = [row["path"] for row in csv.DictReader(file)]
     assert [path.removeprefix("./") for path in written] == [name.removeprefix("./") for name in names]
@@ -417,8 +422,8 @@ PATHS = st.lists(st.text("abc", min_size=1, max_size=2), unique=True, max_size=1
 @given(before=PATHS, now=PATHS)
 def test_what_remains_is_what_has_no_row(before: list[str], now: list[str], tmp_path_factory: Any) -> None:
     path = tmp_path_factory.mktemp("journal") / "x.partial"
-    with Journal(path, {}) as journal:
+    with Journal(path, "pets", COLUMNS) as journal:
         for name in before:
-            journal.add(Row(name))
-    with Journal(path, {}) as journal:
+            journal.add(Row(name, ()))
+    with Journal(path, "pets", COLUMNS) as journal:
         assert list(journal.remaining(now)) == [name for name in now if name not in before]

@@ -5,7 +5,7 @@ import inspect
 import itertools
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ import pytest
 import tritonclient.grpc
 import trustme
 from aiohttp import web
+from connecting import BOTH, Connect
 from fake_triton import FakeTriton, refuse, serving
 from hypothesis import given
 from hypothesis import strategies as st
@@ -41,32 +42,7 @@ from client.client import map_bounded
 from client.errors import BY_HTTP_STATUS, BY_STATUS, from_status
 
 
-class Waiting:
-    """AsyncClient as if it were Client: each call is waited for."""
-
-    def __init__(self, url: str, **settings: Any) -> None:
-        self._runner = asyncio.Runner()
-        self._client = AsyncClient(url, **settings)
-
-    def __enter__(self) -> "Waiting":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._runner.run(self._client.close())
-        self._runner.close()
-
-    def __getattr__(self, name: str) -> Callable[..., Any]:
-        return lambda *values, **named: self._runner.run(_awaited(getattr(self._client, name)(*values, **named)))
-
-
-async def _awaited(answer: Any) -> Any:
-    return [item async for item in answer] if hasattr(answer, "__aiter__") else await answer
-
-
-Connect = Callable[..., Any]
-
-
-@pytest.fixture(params=[Client, Waiting], ids=["threads", "loop"])
+@pytest.fixture(params=BOTH.values(), ids=BOTH)
 def connect(request: pytest.FixtureRequest) -> Connect:
     """Makes a client; either kind, with the methods of Client."""
     kind: Connect = request.param

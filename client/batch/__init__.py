@@ -1,1 +1,1 @@
-"""Many image files to one table of results."""
+"""Many files to one table of results."""

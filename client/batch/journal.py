@@ -16,16 +16,17 @@ from typing import IO, Any
 
 from client.batch.rows import Row, as_line, as_record, from_record
 from client.errors import UnwritableFile
+from client.tasks.exchange import Columns
 
 
 class Journal:
     """A header line, then a line of JSON a row, in the order of the input. One process holds it at a time."""
 
-    def __init__(self, path: Path, settings: Mapping[str, Any]) -> None:
-        self.path = path
+    def __init__(self, path: Path, model: str, columns: Columns) -> None:
+        self.path, self._columns = path, columns
         self._file = _opened(path)
         try:
-            self.done = self._resume(settings)
+            self.done = self._resume({"model": model, **columns.settings})
         except BaseException:
             self._file.close()
             raise
@@ -38,7 +39,7 @@ class Journal:
 
     def add(self, row: Row) -> None:
         try:
-            self._file.write(as_line(as_record(row)).encode())
+            self._file.write(as_line(as_record(row, self._columns)).encode())
             self._file.flush()
         except OSError as error:
             raise UnwritableFile(f"{self.path}: {error.strerror}; the next run goes on from here") from None
@@ -46,7 +47,7 @@ class Journal:
     def rows(self) -> Iterator[Row]:
         with self.path.open("rb") as file:
             next(file)
-            yield from (from_record(json.loads(line)) for line in file)
+            yield from (from_record(json.loads(line), self._columns) for line in file)
 
     def remaining(self, paths: Iterable[str]) -> Iterator[str]:
         """Those of `paths` that have no row yet.

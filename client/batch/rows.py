@@ -1,4 +1,4 @@
-"""One image's line in a table of results."""
+"""One file's line in a table of results."""
 
 from __future__ import annotations
 
@@ -7,18 +7,20 @@ from typing import Any
 
 from client.errors import ClientError
 from client.shown import json_line
-from client.types import Classified, Prediction
+from client.tasks.exchange import Columns
+from client.types import Outcome
 
 
 @dataclass(frozen=True)
 class Row:
     path: str
-    predictions: tuple[Prediction, ...] = ()
+    answer: Any = None
+    """As its task gives it."""
     error: str = ""
 
 
-def row_of(result: Classified[str]) -> Row:
-    return Row(result.image, result.predictions, _reason(result.image, result.error) if result.error else "")
+def row_of(result: Outcome[str]) -> Row:
+    return Row(result.image, result.answer, _reason(result.image, result.error) if result.error else "")
 
 
 def _reason(path: str, error: ClientError) -> str:
@@ -26,23 +28,17 @@ def _reason(path: str, error: ClientError) -> str:
     return str(error).removeprefix(f"{path}: ")
 
 
-def as_record(row: Row) -> dict[str, Any]:
-    if row.error:
-        return {"path": row.path, "error": row.error}
-    return {"path": row.path, "predictions": [_as_dict(prediction) for prediction in row.predictions]}
+def as_record(row: Row, columns: Columns) -> dict[str, Any]:
+    return {"path": row.path, **({"error": row.error} if row.error else columns.record(row.answer))}
 
 
-def from_record(record: dict[str, Any]) -> Row:
-    predictions = tuple(
-        Prediction(item["class"], item["label"], item["probability"]) for item in record.get("predictions", ())
-    )
-    return Row(record["path"], predictions, record.get("error", ""))
+def from_record(record: dict[str, Any], columns: Columns) -> Row:
+    if "error" in record:
+        return Row(record["path"], error=record["error"])
+    assert columns.answer is not None  # or there were no table
+    return Row(record["path"], columns.answer(record))
 
 
 def as_line(record: dict[str, Any]) -> str:
     """One line of JSON in UTF-8, from which every path is read as it was."""
     return json_line(record) + "\n"
-
-
-def _as_dict(prediction: Prediction) -> dict[str, Any]:
-    return {"class": prediction.class_id, "label": prediction.label, "probability": prediction.probability}

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from client import files, formats, signals
+from client import files, formats, signals, tasks
 from client.batch import sources
 from client.batch.journal import Journal
 from client.batch.rows import Row, row_of
 from client.batch.tables import WRITERS
 from client.errors import ClientError, InvalidInput, ServerError, UnreadableFile, UnwritableFile
-from client.types import Classified
+from client.flows import Make
+from client.tasks import TASKS
+from client.tasks.exchange import Columns
+from client.types import Outcome
 
 if TYPE_CHECKING:
     from client.client import Client
@@ -40,15 +43,20 @@ class Table:
 
 @dataclass(frozen=True)
 class Question:
-    """What is asked of which images."""
+    """What is asked of which files."""
 
     sources: Sequence[str]
     """See `sources.find`."""
     model: str | None
-    top: int
+    make: Make
+    """The task's request for some of them."""
     concurrency: int
     batch_size: int
     null: bool = False
+
+    def asked(self, client: Client, files: Iterable[str]) -> Generator[Outcome[str], None, None]:
+        """Each file's outcome, until the server cannot be asked, which is raised."""
+        return outcomes(client.ask_each(files, self.make, self.model, self.concurrency, self.batch_size))
 
 
 @dataclass
@@ -62,38 +70,39 @@ class Counts:
 Progress = Callable[[Counts], None]
 
 
-def classify_into(table: Table, client: Client, question: Question, progress: Progress = lambda _: None) -> Counts:
+def ask_into(table: Table, client: Client, question: Question, progress: Progress = lambda _: None) -> Counts:
     """Write the table: one row an image, in the order of the sources.
 
     Goes on where a run before it was cut off. Raises ClientError when the server cannot be asked, with all
     rows so far kept; images that are refused, or cannot be read, are rows with the reason.
     """
     _refuse_existing(table)
-    name = client.classifier(question.model).name
-    with Journal(table.partial, {"model": name, "top": question.top}) as journal:
+    request = question.make([])
+    task = tasks.named(request)
+    info = client.chosen(task, question.model)
+    columns = TASKS[task].columns(info, request)
+    with Journal(table.partial, info.name, columns) as journal:
         found = sources.find(question.sources, question.null)
         images = signals.of_process().until(journal.remaining(found))
         counts = Counts(journal.done)
-        results = client.classify_many(images, name, question.top, question.concurrency, question.batch_size)
-        for result in outcomes(results):
+        for result in replace(question, model=info.name).asked(client, images):
             journal.add(row_of(result))
             counts.done += 1
             counts.failed += result.error is not None
             progress(counts)
-        counts.failed = _publish(table, journal, question.top)
+        counts.failed = _publish(table, journal, columns)
     return counts
 
 
-def outcomes(results: Iterator[Classified[str]]) -> Iterator[Classified[str]]:
-    """The results until the server cannot be asked, which is raised."""
+def outcomes(results: Generator[Outcome[str], None, None]) -> Generator[Outcome[str], None, None]:
     for result in results:
         if result.error and not isinstance(result.error, OF_THE_IMAGE):
-            results.close()  # type: ignore[attr-defined]  # a generator's: cancels the rest
+            results.close()  # cancels the rest
             raise result.error
         yield replace(result, error=_named(result)) if result.error else result
 
 
-def _named(result: Classified[str]) -> ClientError | None:
+def _named(result: Outcome[str]) -> ClientError | None:
     """The error, with the name of a format that the server has no decoder for."""
     if type(result.error) is not InvalidInput or files.is_own(result.image):  # which is read, and maybe gone with it
         return result.error
@@ -107,7 +116,7 @@ def _refuse_existing(table: Table) -> None:
         raise UnwritableFile(f"{table.path} exists already; name another file, or give --overwrite to replace it")
 
 
-def _publish(table: Table, journal: Journal, top: int) -> int:
+def _publish(table: Table, journal: Journal, columns: Columns) -> int:
     """The table by one rename, when it is on the disk; how many of its rows are errors."""
     failed = 0
 
@@ -119,7 +128,7 @@ def _publish(table: Table, journal: Journal, top: int) -> int:
 
     staged = table.path.with_name(table.path.name + ".staged")
     try:
-        WRITERS[table.form](staged, rows(), top)
+        WRITERS[table.form](staged, rows(), columns)
         with staged.open("rb") as file:
             os.fsync(file.fileno())
         staged.replace(table.path)

@@ -11,57 +11,61 @@ from typing import Any
 
 from client.batch.rows import Row, as_line, as_record
 from client.shown import cell, path_cell
+from client.tasks.exchange import Columns
 
 GROUP = 4096
 """Rows that are held at a time."""
 
 
-def write_csv(path: Path, rows: Iterable[Row], top: int) -> None:
-    """path, error, then class_1, label_1, probability_1 ... class_<top>, label_<top>, probability_<top>.
+def write_csv(path: Path, rows: Iterable[Row], columns: Columns) -> None:
+    """path, error, then the columns of the task.
 
     No text begins as a formula does: a path of that kind is written ./PATH, other texts with an apostrophe before.
     """
     # surrogateescape: a path that is not UTF-8 is written as the bytes that it is.
     with path.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
         writer = csv.writer(file)
-        columns = [f"{name}_{n}" for n in range(1, top + 1) for name in ("class", "label", "probability")]
-        writer.writerow(["path", "error", *columns])
+        writer.writerow(["path", "error", *columns.names])
         for row in rows:
-            cells = [one for p in row.predictions for one in (p.class_id, cell(p.label), f"{p.probability:.6g}")]
-            texts = [path_cell(row.path), cell(row.error)]
-            writer.writerow([*texts, *cells, *[""] * (3 * top - len(cells))])
+            for cells in [()] if row.error else columns.rows(row.answer):
+                padding = [""] * (len(columns.names) - len(cells))
+                writer.writerow([path_cell(row.path), cell(row.error), *map(_cell, cells), *padding])
 
 
-def write_jsonl(path: Path, rows: Iterable[Row], top: int) -> None:
-    """{"path", "predictions": [{"class", "label", "probability"}]}, or {"path", "error"}."""
-    del top  # a line has as many predictions as there are
+def _cell(value: object) -> object:
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return cell(value) if isinstance(value, str) else value
+
+
+def write_jsonl(path: Path, rows: Iterable[Row], columns: Columns) -> None:
+    """{"path", and the record of the task}, or {"path", "error"}."""
     with path.open("w", encoding="utf-8") as file:
-        file.writelines(as_line(as_record(row)) for row in rows)
+        file.writelines(as_line(as_record(row, columns)) for row in rows)
 
 
-def write_parquet(path: Path, rows: Iterable[Row], top: int) -> None:
-    """path and error: strings, predictions: list of {class: int32, label, probability: float32}, path_bytes: binary.
+def write_parquet(path: Path, rows: Iterable[Row], columns: Columns) -> None:
+    """path and error: strings, the task's own fields, path_bytes: binary.
 
     Strings are UTF-8 there: other bytes of a path are U+FFFD, and path_bytes, null for all other paths, has it exactly.
     """
     import pyarrow as pa
     from pyarrow import parquet
 
-    del top
-    prediction = pa.struct([("class", pa.int32()), ("label", pa.string()), ("probability", pa.float32())])
-    columns = [("path", pa.string()), ("error", pa.string()), ("predictions", pa.list_(prediction))]
-    schema = pa.schema([*columns, ("path_bytes", pa.binary())])
+    assert columns.fields is not None  # or there were no table
+    fields = columns.fields()
+    schema = pa.schema([("path", pa.string()), ("error", pa.string()), *fields, ("path_bytes", pa.binary())])
+    blank = {"error": None, **{name: None for name, _ in fields}}
     with parquet.ParquetWriter(path, schema) as writer:
         for group in _groups(rows):
-            writer.write_batch(pa.RecordBatch.from_pylist([_arrow_record(row) for row in group], schema))
+            records = [blank | _arrow_record(row, columns) for row in group]
+            writer.write_batch(pa.RecordBatch.from_pylist(records, schema))
 
 
-def _arrow_record(row: Row) -> dict[str, Any]:
-    record = as_record(row)
+def _arrow_record(row: Row, columns: Columns) -> dict[str, Any]:
     raw = os.fsencode(row.path)
-    record["path"] = raw.decode("utf-8", "replace")
-    is_exact = record["path"] == row.path
-    return {"error": None, "predictions": None, "path_bytes": None if is_exact else raw} | record
+    text = raw.decode("utf-8", "replace")
+    return as_record(row, columns) | {"path": text, "path_bytes": None if text == row.path else raw}
 
 
 def _groups(rows: Iterable[Row]) -> Iterator[list[Row]]:
@@ -70,7 +74,7 @@ def _groups(rows: Iterable[Row]) -> Iterator[list[Row]]:
         yield group
 
 
-WRITERS: dict[str, Callable[[Path, Iterable[Row], int], None]] = {
+WRITERS: dict[str, Callable[[Path, Iterable[Row], Columns], None]] = {
     "csv": write_csv,
     "jsonl": write_jsonl,
     "parquet": write_parquet,

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from client import signals
-from client.commands.options import Concurrency, Connection, Json, Model, Top, connects
+from client.commands.options import Concurrency, Connection, Json, Model, Threshold, Top, connects
 from client.commands.output import print_error, print_json
 from client.errors import ClientError, InvalidInput
 from client.shown import printable
@@ -34,7 +34,8 @@ def classify(
     images: Sources,
     connection: Connection,
     model: Model = None,
-    top: Top = 5,
+    top: Top = None,
+    threshold: Threshold = None,
     concurrency: Concurrency = 8,
     batch_size: BatchSize = 8,
     csv: Annotated[Path | None, typer.Option(help="Write a table: one row an image.", metavar="FILE")] = None,
@@ -50,8 +51,9 @@ def classify(
     read are rows with the reason, and make the exit code 6.
     """
     from client.batch.run import Question, Table
+    from client.tasks.classification import making
 
-    question = Question(images, model, top, concurrency, batch_size, null)
+    question = Question(images, model, making(top, threshold), concurrency, batch_size, null)
     tables = [
         Table(path, form, overwrite)
         for form, path in {"csv": csv, "jsonl": jsonl, "parquet": parquet}.items()
@@ -66,11 +68,11 @@ def classify(
 
 def _to_file(connection: Connection, question: Any, table: Any) -> int:
     from client.batch.progress import bar
-    from client.batch.run import classify_into
+    from client.batch.run import ask_into
     from client.batch.sources import count
 
     with connection.client() as client, bar(lambda: count(question.sources)) as progress:
-        counts = classify_into(table, client, question, progress)
+        counts = ask_into(table, client, question, progress)
     if counts.failed:
         print_error(f"{table.path}: {counts.failed} of {counts.done} images have an error in place of classes")
         return InvalidInput.exit_code
@@ -80,14 +82,12 @@ def _to_file(connection: Connection, question: Any, table: Any) -> int:
 
 
 def _to_terminal(connection: Connection, question: Any, as_json: bool) -> int:
-    from client.batch.run import outcomes
     from client.batch.sources import find
 
     failed: ClientError | None = None
     with connection.client() as client:
         images = signals.of_process().until(find(question.sources, question.null))
-        asked = (question.model, question.top, question.concurrency, question.batch_size)
-        for result in outcomes(client.classify_many(images, *asked)):
+        for result in question.asked(client, images):
             failed = failed or result.error
             if as_json:
                 print_json(_record(result))
@@ -106,12 +106,14 @@ def _error_line(result: Any) -> str:
 
 def _print_predictions(result: Any) -> None:
     print(printable(result.image))
-    for prediction in result.predictions:
+    for prediction in result.answer:
         print(f"  {prediction.probability:8.4%}  {printable(prediction.label)}")
+    if not result.answer:
+        print("  no class that is probable enough")
 
 
 def _record(result: Any) -> dict[str, Any]:
     record: dict[str, Any] = {"image": result.image}
     if result.error:
         return record | {"error": {"type": type(result.error).__name__, "message": str(result.error)}}
-    return record | {"predictions": [asdict(prediction) for prediction in result.predictions]}
+    return record | {"predictions": [asdict(prediction) for prediction in result.answer]}

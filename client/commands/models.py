@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import asdict
 from typing import Any
 
 from client.commands.options import Connection, Json, connects
 from client.commands.output import print_json, print_table
+from client.shown import printable
+from client.types import ModelInfo, TensorInfo
 
 
 @connects
@@ -16,16 +18,26 @@ def models(connection: Connection, as_json: Json = False) -> None:
     with connection.client() as client:
         found = client.models()
     if as_json:
-        print_json([asdict(model) for model in found])
+        print_json(list(map(_record, found)))
         return
     print_table(
-        ("MODEL", "VERSIONS", "PLATFORM", "MAX BATCH", "INPUTS", "OUTPUTS"),
-        [
-            (m.name, ",".join(m.versions), m.platform, str(m.max_batch_size), _tensors(m.inputs), _tensors(m.outputs))
-            for m in found
-        ],
+        ("MODEL", "VERSIONS", "TASK", "PLATFORM", "MAX BATCH", "INPUTS", "OUTPUTS"),
+        [tuple(map(printable, _cells(model))) for model in found],
     )
 
 
-def _tensors(tensors: Iterable[Any]) -> str:
-    return " ".join(f"{t.name}:{t.datatype}[{','.join(map(str, t.shape))}]" for t in tensors)
+def _record(model: ModelInfo) -> dict[str, Any]:
+    """Without what its config notes of how it was built."""
+    return {name: value for name, value in asdict(model).items() if name != "parameters"}
+
+
+def _cells(m: ModelInfo) -> tuple[str, ...]:
+    inputs, outputs = _tensors(m.inputs, m.optional), _tensors(m.outputs)
+    return m.name, ",".join(m.versions), m.task or "-", m.platform, str(m.max_batch_size), inputs, outputs
+
+
+def _tensors(tensors: Iterable[TensorInfo], optional: Container[str] = ()) -> str:
+    """Such as ids:INT64[-1,-1]; with ? behind it, it may be left out."""
+    return " ".join(
+        f"{t.name}:{t.datatype}[{','.join(map(str, t.shape))}]{'?' if t.name in optional else ''}" for t in tensors
+    )

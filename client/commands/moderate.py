@@ -21,7 +21,15 @@ Forbid = Annotated[
     typer.Option(help='Class numbers and labels, such as 954,955,"banana". Repeatable.', metavar="CLASSES"),
 ]
 Quarantine = Annotated[Path, typer.Option(help="Where forbidden files go, with the audit log.", metavar="DIR")]
-Threshold = Annotated[float, typer.Option(help="Of the forbidden classes' probabilities together.", min=0, max=1)]
+Threshold = Annotated[
+    float,
+    typer.Option(
+        help="Of the forbidden classes' probabilities together; of any of them, where a model gives several labels "
+        "at once.",
+        min=0,
+        max=1,
+    ),
+]
 FailOpen = Annotated[
     bool,
     typer.Option(

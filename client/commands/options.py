@@ -56,7 +56,23 @@ Cert = Annotated[Path | None, typer.Option(help="PEM certificate to show to the 
 Key = Annotated[Path | None, typer.Option(help="PEM key of that certificate.", envvar="REPO_CLIENT_KEY")]
 
 Model = Annotated[str | None, typer.Option(help="Model to ask. Default: the only classifier there is.")]
-Top = Annotated[int, typer.Option(help="How many classes to give.", min=1)]
+Top = Annotated[
+    int | None,
+    typer.Option(
+        help="How many classes to give at most. Default: 5; of a model with several labels at once, all at or above "
+        "the threshold.",
+        min=1,
+        show_default=False,
+    ),
+]
+Threshold = Annotated[
+    float | None,
+    typer.Option(
+        help="Give only classes that are at least so probable. Default: 0.5 for a model with several labels at once, "
+        "none for others.",
+        show_default=False,
+    ),
+]
 Concurrency = Annotated[int, typer.Option(help="Requests in flight.", min=1, max=1024)]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 

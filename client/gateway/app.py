@@ -26,6 +26,7 @@ from client.gateway.middleware import Around
 from client.gateway.models import Models
 from client.gateway.problems import Problem
 from client.gateway.settings import Settings
+from client.tasks.classification import Choice, as_dict
 from client.types import Prediction
 
 MAX_TOP = 1000
@@ -81,20 +82,26 @@ def _add_service(app: FastAPI, gateway: Gateway) -> None:
 
     keyed = [Depends(_key_check(gateway.settings.api_key))]
     model_query = Query(None, description="A name of GET /models; the only or default one where left out.")
-    top_query = Query(5, ge=1, le=MAX_TOP, description="How many classes to give.")
+    top_query = Query(None, ge=1, le=MAX_TOP, description=documents.TOP)
+    threshold_query = Query(None, description=documents.THRESHOLD)
 
     @app.post("/classify", dependencies=keyed, summary="Classify an image", **documents.CLASSIFY)
-    async def classify(request: Request, model: str | None = model_query, top: int = top_query) -> Response:
+    async def classify(
+        request: Request,
+        model: str | None = model_query,
+        top: int | None = top_query,
+        threshold: float | None = threshold_query,
+    ) -> Response:
         started = time.perf_counter()
         with gateway.slots.admission():
             gateway.metrics.admitted.set(gateway.slots.admitted)
             image = await image_of(request, gateway.settings.max_bytes, gateway.settings.body_timeout)
             gateway.metrics.image_bytes.inc(len(image))
-            predictions, seconds = await _unless_gone(request, _asked(gateway, image, model, top))
+            predictions, seconds = await _unless_gone(request, _asked(gateway, image, model, Choice(top, threshold)))
         gateway.metrics.admitted.set(gateway.slots.admitted)
         total = time.perf_counter() - started
         timing = f"triton;dur={seconds * 1000:.2f}, total;dur={total * 1000:.2f}"
-        return JSONResponse({"predictions": list(map(_as_dict, predictions))}, headers={"Server-Timing": timing})
+        return JSONResponse({"predictions": list(map(as_dict, predictions))}, headers={"Server-Timing": timing})
 
     @app.get("/models", dependencies=keyed, summary="What can be asked", **documents.MODELS)
     async def models() -> dict[str, Any]:
@@ -117,13 +124,15 @@ def _add_health(app: FastAPI, gateway: Gateway) -> None:
         return gateway.metrics.response()
 
 
-async def _asked(gateway: Gateway, image: bytes, model: str | None, top: int) -> tuple[tuple[Prediction, ...], float]:
+async def _asked(
+    gateway: Gateway, image: bytes, model: str | None, choice: Choice
+) -> tuple[tuple[Prediction, ...], float]:
     """Predictions, and the seconds that Triton took."""
     name = await gateway.models.chosen(model)
     async with gateway.slots.turn(gateway.settings.body_timeout):
         started = time.perf_counter()
         try:
-            predictions = await gateway.client.classify(image, name, top)
+            predictions = await gateway.client.classify(image, name, choice.top, choice.threshold)
         except SERVER_FAULTS:
             gateway.health.failed(name)
             raise
@@ -144,10 +153,6 @@ async def _unless_gone(request: Request, work: Coroutine[Any, Any, Any]) -> Any:
     finally:
         task.cancel()
         gone.cancel()
-
-
-def _as_dict(prediction: Prediction) -> dict[str, Any]:
-    return {"class": prediction.class_id, "label": prediction.label, "probability": prediction.probability}
 
 
 def _key_check(key: str | None) -> Callable[[Request], Coroutine[Any, Any, None]]:

@@ -13,6 +13,8 @@ from starlette.staticfiles import StaticFiles
 PAGE = Path(__file__).parent / "page"
 TITLE = "Image classification"
 DESCRIPTION = "Images in, the most probable classes out. Classified by a Triton server behind this gateway."
+TOP = "How many classes to give at most: 5, or, of a model with several labels at once, all that are probable enough."
+THRESHOLD = "Give only classes that are at least so probable: 0.5 for a model with several labels at once."
 
 _ERROR = {
     "type": "object",
@@ -87,7 +89,7 @@ CLASSIFY: dict[str, Any] = {
         }
     },
     "responses": {
-        200: _json(_PREDICTIONS, "The most probable classes, the best first"),
+        200: _json(_PREDICTIONS, "The most probable classes, the best first; none where none is probable enough"),
         **_errors(400, 401, 404, 408, 413, 415, 429, 502, 503, 504),
         422: _json(_ERROR, "Not used"),
     },

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import time
 
+from client import tasks
 from client.aio import AsyncClient
 from client.errors import ClientError, ModelNotFound, ServerUnavailable
 from client.gateway.problems import Problem
+from client.tasks import TASKS
 
 REMEMBERED_SECONDS = 5.0
+TASK = "classification"
 
 
 class Models:
@@ -22,7 +25,7 @@ class Models:
     async def names(self) -> list[str]:
         """The image classifiers that are ready. Raises ClientError."""
         if time.monotonic() >= self._until:
-            self._names = [model.name for model in await self._client.models() if model.classifies]
+            self._names = [model.name for model in await self._client.models() if tasks.is_for(TASK, model)]
             self._until = time.monotonic() + REMEMBERED_SECONDS
         return self._names
 
@@ -53,7 +56,7 @@ class Models:
         if time.monotonic() < self._classifiers.get(name, 0.0):
             return
         model = await self._client.model(name)
-        if not (model.takes_images if name == self._default else model.classifies):
+        if TASKS[TASK].refusal(model) if name == self._default else not tasks.is_for(TASK, model):
             raise ModelNotFound(f"{name} is not one of the image classifiers, which GET /models lists")
         self._classifiers[name] = time.monotonic() + REMEMBERED_SECONDS
 

@@ -16,6 +16,7 @@ from client.images import gray_picture
 from client.moderation.rules import Rules, resolve
 from client.moderation.watch import Found, look, seen
 from client.sizes import refuse_beyond
+from client.tasks.classification import every_class, gives_several
 
 if TYPE_CHECKING:
     from client.client import Client
@@ -68,9 +69,10 @@ class Judge:
         current = self._client.classifier(self._model.name if self._model else self._name)
         if self._model is not None and self._client.model(current.name) == self._model:
             return
-        count = current.outputs[0].shape[-1]
-        answers = self._client.classify(gray_picture(), current.name, max(count, 1))
-        self._rules = resolve(self._forbidden, {answer.class_id: answer.label for answer in answers}, self._threshold)
+        choice, several = every_class(current), gives_several(current)
+        answers = self._client.classify(gray_picture(), current.name, choice.top, choice.threshold)
+        labels = {answer.class_id: answer.label for answer in answers}
+        self._rules = resolve(self._forbidden, labels, self._threshold, several)
         self._model = self._client.model(current.name)
 
     def judge(self, found: Found, touched: bool = False) -> Verdict:

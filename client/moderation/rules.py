@@ -12,14 +12,19 @@ from client.errors import InvalidInput
 
 @dataclass(frozen=True)
 class Rules:
-    """The probabilities of all forbidden classes together decide: an image is often several of them a little."""
+    """The probabilities of all forbidden classes together decide: an image is often several of them a little.
+
+    Where several labels are right at once, they do not share one probability, and the most probable one decides.
+    """
 
     classes: Mapping[int, str]
     """Forbidden class numbers, with their labels."""
     threshold: float
+    several: bool = False
 
     def score(self, probabilities: Sequence[float]) -> float:
-        return float(sum(probabilities[number] for number in self.classes))
+        found = [probabilities[number] for number in self.classes]
+        return float(max(found, default=0.0) if self.several else sum(found))
 
     def worst(self, probabilities: Sequence[float]) -> int:
         """The most probable of the forbidden classes."""
@@ -31,7 +36,7 @@ def words(given: Sequence[str]) -> list[str]:
     return [word.strip() for row in csv.reader(given, skipinitialspace=True) for word in row if word.strip()]
 
 
-def resolve(forbidden: Sequence[str], labels: Mapping[int, str], threshold: float) -> Rules:
+def resolve(forbidden: Sequence[str], labels: Mapping[int, str], threshold: float, several: bool = False) -> Rules:
     """Numbers and labels as classes of the model. Raises InvalidInput for one that it has not."""
     numbers = {label.casefold(): number for number, label in labels.items()}
     found: dict[int, str] = {}
@@ -42,4 +47,4 @@ def resolve(forbidden: Sequence[str], labels: Mapping[int, str], threshold: floa
             hint = f"; did you mean {labels[numbers[close[0]]]!r}?" if close else ""
             raise InvalidInput(f"the model has no class {word!r}: it has {len(labels)}, numbered from 0{hint}")
         found[number] = labels[number]
-    return Rules(found, threshold)
+    return Rules(found, threshold, several)

@@ -70,7 +70,8 @@ async function classify({ file, card, model }) {
     const options = { method: "POST", headers: headers({ "Content-Type": type }), body: file };
     const { answer, timing } = await asked(`/classify${query}`, options);
     const total = performance.now() - started;
-    card.querySelector(".latency").textContent = latency(total, timing, model);
+    const none = answer.predictions.length ? "" : "no classes; ";
+    card.querySelector(".latency").textContent = none + latency(total, timing, model);
     show(card, answer.predictions);
     announce(`${name}: ${spoken(answer.predictions[0])}`);
   } catch (error) {

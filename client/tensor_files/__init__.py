@@ -1,0 +1,1 @@
+"""Arrays in files: what `infer` is given, and what it writes."""
