@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from builder.tasks import tensors
 from builder.tasks.task import Task
 
-TASKS: dict[str, Task] = {}
+TASKS: dict[str, Task] = {
+    "tensors": tensors,
+}
