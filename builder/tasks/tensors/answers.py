@@ -118,8 +118,8 @@ def _require_finite(given: Mapping[str, torch.Tensor], samples: SampleSet, numbe
             what = "NaN" if tensor.isnan().any() else "infinite numbers"
             some = ", ".join(dict.fromkeys(samples.name(number) for number in numbers[:2]))
             raise VerificationError(
-                f"{name}: the network itself gives {what} in {output!r} for {some}{', ...' if len(numbers) > 2 else ''}, "
-                "with which no artifact can be compared; its weights are damaged, or the samples are not what it "
+                f"{name}: the network itself gives {what} in {output!r} for {some}"
+                f"{', ...' if len(numbers) > 2 else ''}, with which no artifact can be compared; its weights are damaged, or the samples are not what it "
                 "takes. A mask of minus infinity may be torch.finfo(x.dtype).min"
             )
 

@@ -21,7 +21,6 @@ from builder.types import Network, Report
 from builder.util.usercode import border
 
 if TYPE_CHECKING:
-    import torch
     from torch import nn
 
 
@@ -47,7 +46,8 @@ def study(entry: Entry, network: Network, report: Report) -> tuple[nn.Module, Re
     layout = _layout(entry, result, taken)
     # Traced code names what it takes by forward()'s arguments, and Triton's libtorch looks for these.
     arguments = [f"INPUT__{number}" for number in range(len(taken.inputs))]
-    head = with_head(adapted(network.module, taken.arrangement, layout), arguments, _as_tuple)
+    adapter = adapted(network.module, taken.arrangement, layout)
+    head = with_head(adapter, arguments, layout.picked if adapter is network.module else tuple)
     with torch.inference_mode():
         set_, given = _asked(entry, head, taken, layout)
     outputs = answers.output_specs(given, entry.spec.is_batched, entry.name)
@@ -60,10 +60,6 @@ def study(entry: Entry, network: Network, report: Report) -> tuple[nn.Module, Re
         warnings=(*warnings, *_remarks(given)),
     )
     return head, reference
-
-
-def _as_tuple(result: Any) -> tuple[torch.Tensor, ...]:
-    return result if isinstance(result, tuple) else (result,)
 
 
 def _inputs(entry: Entry, network: Network, found: list[Sample]) -> Studied:
@@ -180,8 +176,8 @@ def _remarks(given: answers.Answers) -> list[str]:
         return []
     they = "it depends" if len(constant) == 1 else "they depend"
     return [
-        f"the samples change nothing in {', '.join(constant)}, so that nothing shows whether {they} on the inputs; give "
-        "samples that do, or leave out what is constant"
+        f"the samples change nothing in {', '.join(constant)}, so that nothing shows whether {they} on the inputs; "
+        "give samples that do, or leave out what is constant"
     ]
 
 
