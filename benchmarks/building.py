@@ -134,7 +134,7 @@ def bare_export(folder: Path, network: str, format_name: str, precision: str) ->
     import torchvision
 
     from builder.exporters import EXPORTERS
-    from builder.networks.classifier import as_classifier
+    from builder.tasks.classification.study import as_classifier
     from builder.types import ExportRequest, Target
 
     started = time.perf_counter()

@@ -28,7 +28,7 @@ from builder.launchers import LAUNCHERS
 from builder.launchers.options import LaunchOptions
 from builder.machine.cores import granted_cores
 from builder.manifest.models import load_manifest
-from builder.steps import PREPROCESSORS
+from builder.steps import STEPS
 from builder.triton.model_config import read
 from builder.types import Target
 from client import Client
@@ -113,7 +113,7 @@ def whole_sides(repository: Path, built: object, format_name: str, url: str) -> 
     predict, _ = loaded(repository, built.network_model, format_name)
     parameters = read(repository / built.preprocess_model / "config.pbtxt").parameters
     recipe = PreprocessRecipe.model_validate_json(parameters["recipe"].string_value)
-    preprocess = PREPROCESSORS["pillow"].function(recipe)
+    preprocess = STEPS["pillow"].function(recipe)
     pool = ThreadPoolExecutor(int(parameters["threads"].string_value))
     photos = [file.read_bytes() for file in sorted(SAMPLES.glob("*.jpg"))] * (BATCH // 4)
     client = Client(url)

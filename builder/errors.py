@@ -33,6 +33,8 @@ class BuilderError(Exception):
 
 class ManifestError(BuilderError):
     exit_code = 3
+    has_place = False
+    """Whether the message names the file, the line and the key."""
 
 
 class NetworkError(BuilderError):

@@ -17,7 +17,7 @@ from builder.exporters import EXPORTERS
 from builder.machine.hardware import instruction_sets
 from builder.manifest.models import load_manifest
 from builder.networks import NETWORKS
-from builder.networks.classifier import as_classifier
+from builder.tasks.classification.study import as_classifier
 from builder.triton import model_config
 from builder.types import BuiltModel, NetworkRequest, Target, WeightsSource
 
@@ -65,7 +65,7 @@ def test_published_model_computes_what_the_network_computes(
     probabilities = exporter.load(artifact, Target(precision))(images)
     assert (probabilities - expected).abs().max() <= ERRORS[precision]
     assert torch.allclose(probabilities.sum(1), torch.ones(5), atol=ERRORS[precision])
-    assert built.check.batch_sizes == (1, 2, 3, 8)
+    assert built.verification.batch_sizes == (1, 2, 3, 8)
     assert not built.trained
     assert {file.name for file in artifact.parent.iterdir()} <= {
         exporter.FILENAME,
@@ -83,7 +83,7 @@ def test_published_model_computes_what_the_network_computes(
 def test_torchvision_networks_build(name: str, format_name: str, tmp_path: Path) -> None:
     """A family's layers fail in a format, or a format's writer in whatever network: pairs show either."""
     (built,) = build(tmp_path, f"models:\n  {name}: {{weights: random, format: {format_name}, max_batch_size: 4}}\n")
-    assert built.check.top1_agreement == 1
+    assert built.verification.top1_agreement == 1
     assert built.classes == 1000
 
 
@@ -141,7 +141,7 @@ def test_refused_build_publishes_nothing(text: str, error: type[BuilderError], m
 
 def test_branches_on_shape_are_no_branches_on_content(tmp_path: Path) -> None:
     (built,) = build(tmp_path, entry("small.py:BranchesOnShape"))
-    assert built.check.top1_agreement == 1
+    assert built.verification.top1_agreement == 1
 
 
 def test_one_failure_leaves_the_others(tmp_path: Path) -> None:
@@ -233,10 +233,10 @@ def test_labelled_images_give_accuracy(tmp_path: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         shutil.copy(photo, folder)
     (built,) = build(tmp_path, entry("small.py:small", labels="[cat, dog, cow]", images="photos"))
-    assert built.check.network_accuracy == built.check.artifact_accuracy
-    assert built.check.network_accuracy in (0, 0.25, 0.5, 0.75, 1)
+    assert built.verification.network_accuracy == built.verification.artifact_accuracy
+    assert built.verification.network_accuracy in (0, 0.25, 0.5, 0.75, 1)
     facts = model_config.read(tmp_path / "repository" / "model" / "config.pbtxt").parameters
-    assert float(facts["artifact_accuracy"].string_value) == built.check.artifact_accuracy
+    assert float(facts["artifact_accuracy"].string_value) == built.verification.artifact_accuracy
     (tmp_path / "photos" / "cow, perhaps").mkdir()
     shutil.copy(SAMPLES / "coffee.jpg", tmp_path / "photos" / "cow, perhaps")
     with pytest.raises(ManifestError, match=r"models\.model\.images: .*no classes: cow, perhaps"):
@@ -293,8 +293,8 @@ def test_ambiguous_labels_need_numbers(tmp_path: Path) -> None:
 def test_datasets_of_ones_own(tmp_path: Path) -> None:
     text = entry("small.py:small", images="small.py:photos", precision="int8", calibration="small.py:photos")
     (built,) = build(tmp_path, text)
-    assert built.check.images == 10
-    assert built.check.network_accuracy is not None
+    assert built.verification.samples == 10
+    assert built.verification.network_accuracy is not None
 
 
 def test_formats_and_precisions_are_models_of_their_own(tmp_path: Path) -> None:

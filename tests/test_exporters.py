@@ -16,7 +16,7 @@ from torch import nn
 
 from builder.exporters import EXPORTERS, alternatives, aoti, memory, onnx_file
 from builder.machine.hardware import cpu_computes
-from builder.networks.classifier import as_classifier
+from builder.tasks.classification.study import as_classifier
 from builder.types import ExportRequest, Target
 
 PIXELS = torch.rand(20, 3, 16, 16, generator=torch.Generator().manual_seed(0))

@@ -5,13 +5,14 @@ from pathlib import Path
 import pytest
 from torch import nn
 
-from builder.build.entry import Entry, resolve, resolve_labels
+from builder.build.entry import Entry, resolve
 from builder.build.portable import portable
 from builder.build.provenance import built_from
 from builder.data.labels import SETS
 from builder.data.recipe import PreprocessRecipe
 from builder.errors import ManifestError
 from builder.manifest.models import load_manifest
+from builder.tasks.classification.labels import resolve_labels
 from builder.types import Network
 
 RECIPE = PreprocessRecipe(channels=1, resize=(28, 28))
@@ -59,7 +60,7 @@ def test_a_file_is_looked_for_where_no_set_has_the_name(tmp_path: Path) -> None:
 def test_an_entry_means_the_same_elsewhere(labels: str, tmp_path: Path) -> None:
     moved = planned(tmp_path, labels)
     assert portable(moved).labels == labels
-    assert built_from(moved, RECIPE, {})["entry"]["labels"] == labels
+    assert built_from(moved, {}, {})["entry"]["labels"] == labels
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])

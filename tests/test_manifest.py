@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from builder.build.entry import resolve
 from builder.errors import ManifestError, WeightsError
-from builder.manifest.models import ModelSpec, load_manifest
+from builder.manifest.models import load_manifest, spec_of
 
 BAD = Path(__file__).parent / "manifests"
 ROOT = Path(__file__).parent.parent
@@ -33,7 +33,7 @@ def test_bad_manifest_is_refused_with_file_line_and_key(path: Path) -> None:
 
 def test_two_lines_are_an_entry(tmp_path: Path) -> None:
     manifest = load_manifest(written(tmp_path, "models:\n  alexnet:\n    network: alexnet\n"))
-    assert manifest.models["alexnet"] == ModelSpec(network="alexnet")
+    assert manifest.models["alexnet"] == spec_of("classification")(network="alexnet")
     (only,) = resolve(manifest)
     assert (only.weights.kind, only.weights.name) == ("named", "DEFAULT")
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from builder.data.images import SAMPLES, Picture, Tensors, evaluation, find, images_below, spread, true_classes
+from builder.data.images import SAMPLES, ImageFile, Tensors, evaluation, find, images_below, spread, true_classes
 from builder.data.recipe import PreprocessRecipe
 from builder.data.sets import ImageSet
 from builder.errors import ManifestError
@@ -131,8 +131,8 @@ def test_a_file_that_a_dataset_names_and_that_is_not_there(tmp_path: Path) -> No
         found.decode(RECIPE)
 
 
-def picture(truth: int | str | None = None) -> Picture:
-    return Picture("photo", PHOTOS[0].read_bytes, truth)
+def picture(truth: int | str | None = None) -> ImageFile:
+    return ImageFile("photo", PHOTOS[0].read_bytes, truth)
 
 
 def test_few_pictures_come_again_turned() -> None:
@@ -146,10 +146,10 @@ def test_few_pictures_come_again_turned() -> None:
 
 @given(st.integers(1, 9), st.integers(1, 9))
 def test_batches_hold_all_images_in_order(size: int, count: int) -> None:
-    def solid(value: int) -> Picture:
+    def solid(value: int) -> ImageFile:
         buffer = io.BytesIO()
         Image.new("RGB", (20, 20), (value, value, value)).save(buffer, "PNG")
-        return Picture(str(value), buffer.getvalue)
+        return ImageFile(str(value), buffer.getvalue)
 
     batches = list(evaluation([solid(i) for i in range(9)], RECIPE, 1).batches(size, count))
     assert [len(batch) for batch in batches[:-1]] == [size] * (len(batches) - 1)

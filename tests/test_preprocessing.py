@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from torchvision.models import get_model_weights, list_models
 
 from builder.data.recipe import IMAGENET, PreprocessRecipe, recipe_from_transforms
-from builder.steps import PREPROCESSORS
+from builder.steps import STEPS
 
 GRAY = PreprocessRecipe(channels=1, resize=(28, 28))
 MODES = ["RGB", "L", "P", "CMYK", "1", "YCbCr"]
@@ -54,9 +54,9 @@ def as_torchvision(recipe: PreprocessRecipe) -> PreprocessRecipe:
     return recipe.model_copy(update={"orientation": "stored", "background": "stored", "frames": "first"})
 
 
-@pytest.fixture(params=PREPROCESSORS)
+@pytest.fixture(params=STEPS)
 def preprocessor(request: pytest.FixtureRequest) -> Any:
-    return PREPROCESSORS[request.param]
+    return STEPS[request.param]
 
 
 def assert_equal(preprocessor: Any, data: bytes, recipe: PreprocessRecipe) -> None:
@@ -131,7 +131,7 @@ recipes = st.builds(
 @settings(max_examples=150, deadline=None)
 @given(recipe=recipes, mode=st.sampled_from(["RGB", "L", "P", "RGBA"]), width=side, height=side, seed=st.integers(0, 9))
 def test_any_recipe_on_any_picture(recipe: PreprocessRecipe, mode: str, width: int, height: int, seed: int) -> None:
-    assert_equal(PREPROCESSORS["pillow"], encoded(picture(mode, (width, height), seed)), as_torchvision(recipe))
+    assert_equal(STEPS["pillow"], encoded(picture(mode, (width, height), seed)), as_torchvision(recipe))
 
 
 @pytest.mark.parametrize("name", list_models(module=torchvision.models))
@@ -182,7 +182,7 @@ def test_damaged_images_give_a_tensor_or_the_senders_fault(position: int, value:
     damaged = bytearray(GOOD)
     damaged[position] = value
     try:
-        tensor = PREPROCESSORS["pillow"].function(IMAGENET)(bytes(damaged[: max(cut, 1)]))
+        tensor = STEPS["pillow"].function(IMAGENET)(bytes(damaged[: max(cut, 1)]))
     except ValueError:
         return
     assert tensor.shape == IMAGENET.shape

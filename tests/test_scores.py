@@ -1,6 +1,7 @@
 """What is asked of a network's own answers, on networks made by hand: rows of numbers for images."""
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -8,8 +9,9 @@ from test_verify import ROWS, SIZES, Images
 from torch import nn
 
 from builder.errors import BuilderError, ExportError, VerificationError
-from builder.networks.classifier import as_classifier
-from builder.tasks import scores
+from builder.tasks.classification import scores
+from builder.tasks.classification.spec import Classification
+from builder.tasks.classification.study import as_classifier
 
 Forward = Callable[[torch.Tensor], torch.Tensor]
 
@@ -102,12 +104,32 @@ def test_sigmoids_are_told_by_what_computes_them() -> None:
 
 
 @pytest.mark.parametrize(
-    ("classes", "activation", "way"), [(1, "softmax", "zeros_like"), (1, "none", "1 - p"), (0, "softmax", "no score")]
+    ("classes", "keys", "way"),
+    [
+        (1, {}, "zeros_like"),
+        (1, {"activation": "none"}, "1 - p"),
+        (1, {"activation": "none"}, "`multilabel: true`"),
+        (1, {}, "`activation: sigmoid`"),
+        (0, {}, "no score"),
+        (0, {"activation": "sigmoid"}, "no number"),
+    ],
 )
-def test_one_class_is_none(classes: int, activation: str, way: str) -> None:
+def test_one_class_is_none_between_which_to_choose(classes: int, keys: dict[str, Any], way: str) -> None:
+    spec = Classification.model_validate(keys)
     with pytest.raises(VerificationError, match=way):
-        scores.require_several(classes, activation, "m")
-    scores.require_several(2, activation, "m")
+        scores.require_classes(classes, spec, "m")
+    scores.require_classes(2, spec, "m")
+
+
+@pytest.mark.parametrize("keys", [{"activation": "sigmoid"}, {"activation": "none", "multilabel": True}])
+def test_one_class_may_be_right_or_not(keys: dict[str, Any]) -> None:
+    scores.require_classes(1, Classification.model_validate(keys), "m")
+
+
+def test_a_second_sigmoid_is_refused() -> None:
+    with pytest.raises(VerificationError, match=r"second one would flatten.*`multilabel: true`"):
+        looked_at(lambda x: linear(x).sigmoid(), activation="sigmoid")
+    assert looked_at(linear, activation="sigmoid") == []
 
 
 def test_the_advice_for_one_score_is_its_sigmoid() -> None:

@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from builder.build.stage import stage_preprocess
-from builder.data.images import Picture, _picture, find
+from builder.data.images import ImageFile, _image_file, find
 from builder.data.recipe import PreprocessRecipe, RecipeOverrides
-from builder.data.recipe.decoding import UnclearPicture
+from builder.data.recipe.decoding import UnclearImage
 from builder.data.sets import ImageSet
 from builder.errors import DataError, ManifestError
-from builder.steps import PREPROCESSORS, pillow, proof
+from builder.steps import STEPS, pillow, proof
+from builder.steps.staging import stage_step
 from builder.training.data import Pictures, as_mode, check, from_file
 
 HEIGHT, WIDTH = 6, 7
@@ -45,7 +45,7 @@ def seen(data: bytes, **keys: Any) -> np.ndarray:
     """uint8 [H, W, C], the same by all ways."""
     wanted = recipe(**keys)
     served = pixels(pillow.function(wanted)(data))
-    proved = pixels(wanted.reference_transform()(Picture("p", lambda: data).decode(wanted)))
+    proved = pixels(wanted.reference_transform()(ImageFile("p", lambda: data).decode(wanted)))
     opened = Pictures([Image.open(io.BytesIO(data))], [0], as_mode).image(0, wanted)
     trained = pixels(wanted.reference_transform()(opened))
     assert served.tobytes() == proved.tobytes() == trained.tobytes()
@@ -57,7 +57,7 @@ def assert_refused(data: bytes, message: str, folder: Path) -> None:
     with pytest.raises(ValueError, match=rf"^the image has .*{message}.*; send"):
         pillow.function(recipe())(data)
     with pytest.raises(ManifestError, match=rf"^p cannot be used: it.*{message}"):
-        Picture("p", lambda: data).decode(recipe())
+        ImageFile("p", lambda: data).decode(recipe())
     (folder / "p.bin").write_bytes(data)
     with pytest.raises(DataError, match=rf"1 of 1 images cannot be used.*\n.*p\.bin cannot be decoded: it.*{message}"):
         check(Pictures([folder / "p.bin"], [0], from_file, are_files=True), recipe())
@@ -78,7 +78,7 @@ RECIPES = {
 }
 
 
-@pytest.mark.parametrize("preprocessor", PREPROCESSORS.values(), ids=PREPROCESSORS)
+@pytest.mark.parametrize("preprocessor", STEPS.values(), ids=STEPS)
 @pytest.mark.parametrize("wanted", RECIPES.values(), ids=RECIPES)
 def test_reference_and_step_see_what_people_do(wanted: PreprocessRecipe, preprocessor: Any) -> None:
     assert proof.difference(wanted, preprocessor) == ""
@@ -351,7 +351,7 @@ def test_what_a_photo_brings_beside_itself_is_no_frame() -> None:
 # --- pictures that were opened already, and those that are written ---
 
 
-def dataset(folder: Path, body: str) -> Picture:
+def dataset(folder: Path, body: str) -> ImageFile:
     (folder / "sets.py").write_text(f"from PIL import Image\n\n\ndef make():\n    return [{body}]\n", encoding="utf-8")
     (found,) = find(ImageSet(data="sets.py:make"), folder)
     return found
@@ -429,8 +429,8 @@ def test_steps_that_see_otherwise_have_other_names(tmp_path: Path) -> None:
         *({}, {"orientation": "stored"}, {"background": "black"}, {"background": [1, 2, 3]}, {"background": "stored"}),
         *({"channel_order": "bgr"}, {"frames": "first"}),
     ]
-    photo = Picture("p", lambda: file(PICTURE, "PNG"))
-    names = [stage_preprocess(tmp_path / str(i), recipe(**key), [photo], 1).name for i, key in enumerate(keys)]
+    photo = ImageFile("p", lambda: file(PICTURE, "PNG"))
+    names = [stage_step(tmp_path / str(i), pillow, recipe(**key), photo.read(), 1).name for i, key in enumerate(keys)]
     assert len(set(names)) == len(keys)
 
 
@@ -493,7 +493,7 @@ def test_crops_beyond_the_picture_are_remarked(resize: Any, crop: Any, remark: s
 
 def test_unclear_pictures_are_values_that_are_wrong() -> None:
     """So that whoever has long caught what a broken picture raises has caught these."""
-    assert issubclass(UnclearPicture, ValueError)
+    assert issubclass(UnclearImage, ValueError)
 
 
 @pytest.mark.parametrize("change", [lambda image: image.rotate(270, expand=True), lambda image: image.convert("RGB")])
@@ -507,7 +507,7 @@ def test_a_dataset_that_may_have_turned_its_photos_is_asked(change: Callable[[An
         as_mode(worked_on, recipe())
     assert as_mode(worked_on, recipe(orientation="stored")).size == worked_on.size
     with pytest.raises(ManifestError, match="exif_transpose"):
-        _picture(worked_on, "p", tmp_path).decode(recipe())
-    assert _picture(worked_on, "p", tmp_path).decode(recipe(orientation="stored")).size == worked_on.size
+        _image_file(worked_on, "p", tmp_path).decode(recipe())
+    assert _image_file(worked_on, "p", tmp_path).decode(recipe(orientation="stored")).size == worked_on.size
     upright = ImageOps.exif_transpose(photo)
-    assert _picture(upright, "p", tmp_path).decode(recipe()).size == as_mode(upright, recipe()).size == upright.size
+    assert _image_file(upright, "p", tmp_path).decode(recipe()).size == as_mode(upright, recipe()).size == upright.size

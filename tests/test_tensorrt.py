@@ -29,7 +29,7 @@ from builder.exporters import plans, tensorrt, trtexec
 from builder.exporters.settings import PlanSettings
 from builder.machine import docker
 from builder.machine.hardware import Gpu
-from builder.networks.classifier import as_classifier
+from builder.tasks.classification.study import as_classifier
 from builder.triton.signature import NETWORK_INPUT, NETWORK_OUTPUT
 from builder.types import ExportRequest, Target
 

@@ -18,10 +18,12 @@ from torch import nn
 from builder.errors import BuilderError, ExportError, ManifestError, VerificationError
 from builder.networks.heads import with_head
 from builder.tasks import TASKS, tensors
+from builder.tasks.tensors.calling import Mismatch, arranged
 from builder.tasks.tensors.limits import LIMITS
 from builder.tasks.tensors.results import layout_of, named
 from builder.tasks.tensors.samples import SampleSet, batch_sizes
 from builder.triton.signature import TensorSpec
+from builder.types import Network
 
 BAD = Path(__file__).parent / "manifests" / "tensors"
 RNG = np.random.default_rng(0)
@@ -130,16 +132,16 @@ def test_keyword_only_arguments_and_what_has_a_default(tmp_path: Path) -> None:
     assert torch.allclose(reference.answers.batches[0]["output"][0], torch.from_numpy(ROWS[0] * 5))
 
 
-def test_what_runs_a_file_is_called_in_the_order_declared(tmp_path: Path) -> None:
+def test_what_runs_a_file_is_called_in_the_files_order() -> None:
     class OfAFile(nn.Module):
-        input_names = ("x", "y")
-
         def forward(self, *given: torch.Tensor) -> torch.Tensor:
             return given[0] - given[1]
 
-    text = "inputs: {x: {dtype: FP32, shape: [4]}, y: {dtype: FP32, shape: [4]}}"
-    _, reference = studied(entry_of(tmp_path, text, y=ROWS, x=ROWS * 3), OfAFile())
-    assert torch.allclose(reference.answers.batches[0]["output"][0], torch.from_numpy(ROWS[0] * 2))
+    found = arranged(OfAFile(), ("y:0", "x:0"), True, told=("x:0", "y:0"))
+    assert found.call(OfAFile(), [T + 3, T]).unique().tolist() == [3]
+    for names, message in ((("x:0", "z:0"), "takes no 'z:0'"), (("x:0",), "needs y:0 too")):
+        with pytest.raises(Mismatch, match=message):
+            arranged(OfAFile(), names, True, told=("x:0", "y:0"))
 
 
 def test_scripted_networks_say_what_they_take(tmp_path: Path) -> None:
@@ -166,11 +168,10 @@ def test_networks_that_do_not_batch(tmp_path: Path) -> None:
 
 
 def test_lazy_modules_settle_on_the_first_sample(tmp_path: Path) -> None:
-    answers = []
-    for _ in range(2):
-        _, reference = studied(entry_of(tmp_path, x=ROWS), nn.Sequential(nn.LazyLinear(3), nn.ReLU()))
-        answers.append(reference.answers.batches[-1]["output"])
-    assert torch.equal(*answers)  # drawn with the entry's seed
+    entry, batch = entry_of(tmp_path, x=ROWS), torch.from_numpy(ROWS)
+    head, reference = studied(entry, nn.Sequential(nn.LazyLinear(3), nn.ReLU()))
+    again = Network(nn.Sequential(nn.LazyLinear(3), nn.ReLU()), None, None, False, {})
+    assert torch.equal(head(batch), tensors.head(entry, again, reference)(batch))  # drawn with the entry's seed
     assert reference.signature.outputs == (TensorSpec("output", "FP32", (3,)),)
 
 
@@ -504,17 +505,12 @@ def test_calibration_is_held_to_the_inputs(tmp_path: Path) -> None:
         tensors.calibration(entry, reference)
 
 
-def test_without_names_in_the_artifact_an_ensemble_gives_them(tmp_path: Path) -> None:
-    text = "inputs: {'a b': {dtype: FP32, shape: [4]}}\noutputs: ['é', y]"
-    for names_tensors in (True, False):
-        entry = entry_of(tmp_path, text, names_tensors, **{"a b": ROWS})
-        _, reference = studied(entry, Calling(lambda x: (x, x + 1)))
-        pipeline = tensors.pipeline(entry, reference, tmp_path / "steps")
-        assert pipeline.parameters == {"task": "tensors"}
-        assert pipeline.signature == reference.signature
-        calls = [(dict(call.inputs), dict(call.outputs), call.step) for call in pipeline.calls]
-        expected = ({"INPUT__0": "a b"}, {"OUTPUT__0": "é", "OUTPUT__1": "y"}, None)
-        assert calls == ([] if names_tensors else [expected])
+def test_nothing_stands_around_the_network(tmp_path: Path) -> None:
+    entry = entry_of(tmp_path, "inputs: {'a b': {dtype: FP32, shape: [4]}}\noutputs: ['é', y]", **{"a b": ROWS})
+    _, reference = studied(entry, Calling(lambda x: (x, x + 1)))
+    pipeline = tensors.pipeline(entry, reference, tmp_path / "steps")
+    assert (pipeline.calls, pipeline.parameters) == ((), {"task": "tensors"})
+    assert [spec.name for spec in pipeline.signature] == ["a b", "é", "y"]
 
 
 # --- mistakes in the manifest ---
@@ -544,8 +540,8 @@ IDS = "inputs: {ids: {dtype: INT64, shape: [2]}, mask: {dtype: INT64, shape: [2]
 @pytest.mark.parametrize(
     ("text", "arrays", "message"),
     [
-        ("", {"ids": INT, "msk": INT}, "net.samples: forward() takes no 'msk'; did you mean 'mask'"),
-        ("", {"ids": INT}, "net.samples: forward() needs mask too"),
+        ("", {"ids": INT, "msk": INT}, "net.samples: the network takes no 'msk'; did you mean 'mask'"),
+        ("", {"ids": INT}, "net.samples: the network needs mask too"),
         ("", {"a": INT, "b": INT}, "nothing says which is which"),
         ("", {"a": INT, "b": INT, "c": INT}, "there are 3 inputs, and forward() takes ids, mask"),
         (IDS, {"ids": INT}, "net.samples: the samples have no 'mask', which is an input; they have ids"),
@@ -597,8 +593,8 @@ def test_files_are_named_for_other_machines(tmp_path: Path) -> None:
     text = "network: n.py:f\nsamples: [a.npz, b.npz]\ncalibration: s.py:f"
     assert entry_of(tmp_path, text).spec.files() == {
         ("network",): "n.py:f",
-        ("samples", "data", "0"): "a.npz",
-        ("samples", "data", "1"): "b.npz",
+        ("samples", "data", 0): "a.npz",
+        ("samples", "data", 1): "b.npz",
         ("calibration", "data"): "s.py:f",
     }
 

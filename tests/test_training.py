@@ -27,7 +27,6 @@ from safetensors.torch import load_file
 from training_sets import SHAPES, idx, shape, write_fashion, write_shapes
 from waiting import until
 
-from builder.build.entry import resolve_recipe
 from builder.build.reference import make_network
 from builder.build.run import build_repository, resolve
 from builder.data.recipe import PreprocessRecipe
@@ -37,6 +36,7 @@ from builder.networks import torchvision
 from builder.networks.alexnet_gray import alexnet_gray
 from builder.networks.card import Card
 from builder.networks.weights import file_sha256
+from builder.tasks.classification.preprocessing import resolve_recipe
 from builder.training import augment, data, datasets, loop, student
 from builder.training.config import Augment, Data, TrainingConfig, load_run
 from builder.training.data import Batches, Examples, Pictures, as_mode, stratified

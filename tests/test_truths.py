@@ -2,7 +2,7 @@
 
 import pytest
 
-from builder.tasks.truths import remarks
+from builder.tasks.classification.truths import remarks
 
 LABELS = ("red", "green", "blue")
 

@@ -1,6 +1,6 @@
 """The comparison itself, on figures made by hand."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from types import SimpleNamespace
 
@@ -8,9 +8,19 @@ import pytest
 import torch
 
 from builder.errors import VerificationError
-from builder.tasks.limits import Tolerance
-from builder.tasks.verify import LIMITS, TIE, batch_sizes, compare, held, limits, outputs, require
-from builder.types import Check
+from builder.tasks.classification.comparison import (
+    LIMITS,
+    TIE,
+    Comparison,
+    batch_sizes,
+    compare,
+    held,
+    limits,
+    outputs,
+    require,
+    require_probabilities,
+)
+from builder.tasks.classification.limits import Tolerance
 
 
 @dataclass
@@ -41,7 +51,7 @@ def network(batch: torch.Tensor) -> torch.Tensor:
 
 def check_of(
     artifact: object, reference: object = network, classes: tuple[int | None, ...] = (), precision: str = "fp32"
-) -> Check:
+) -> Comparison:
     images = Images(ROWS, classes)
     return compare(*(outputs(f, images, SIZES) for f in (reference, artifact)), SIZES, images, precision)  # type: ignore[arg-type]
 
@@ -55,7 +65,7 @@ def test_equal_passes(precision: str) -> None:
     check = check_of(network)
     assert (check.max_abs_error, check.relative_error, check.noise) == (0, 0, 0)
     assert (check.top1_agreement, check.top5_agreement) == (1, 1)
-    assert check.images == 12
+    assert check.samples == 12
     require(check, LIMITS[precision], "model")
 
 
@@ -189,3 +199,53 @@ def test_images_are_tried_in_another_order() -> None:
     assert all(torch.allclose(found, network(ROWS)[: len(found)]) for found in rows)
     (three,) = [batch for batch in seen if len(batch) == 3]
     assert torch.equal(three, ROWS[[3, 2, 1]])
+
+
+def several(batch: torch.Tensor) -> torch.Tensor:
+    """Three labels, each by itself."""
+    return (batch[:, :3] * 2).sigmoid()
+
+
+def of_labels(artifact: Callable[[torch.Tensor], torch.Tensor], classes: int = 3) -> Comparison:
+    images = Images(ROWS)
+    rows = (outputs(lambda batch, f=f: f(batch)[:, :classes], images, SIZES) for f in (several, artifact))
+    return compare(*rows, SIZES, images, is_multilabel=True)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("classes", [1, 3])
+def test_labels_by_themselves_are_compared_by_their_odds(classes: int) -> None:
+    found = of_labels(several, classes)
+    assert (found.max_abs_error, found.noise, found.top1_agreement) == (0, 0, 1)
+    require(found, LIMITS["fp32"], "model")
+    ignoring = of_labels(lambda batch: several(ROWS[:1].expand_as(batch)), classes)
+    assert ignoring.noise > 0.9
+    with pytest.raises(VerificationError):
+        require(ignoring, LIMITS["int8"], "model")
+
+
+def test_one_label_that_changes_sides_is_another_answer() -> None:
+    """Where one class alone is right, only the best would count."""
+    scores = several(ROWS)
+    moved = scores.clone()
+    least = (scores - 0.5).abs().argmin()
+    moved.view(-1)[least] = 1 - moved.view(-1)[least]
+    answers = dict(zip(map(tuple, ROWS.tolist()), moved, strict=True))
+    found = of_labels(lambda batch: torch.stack([answers[tuple(row)] for row in batch.tolist()]))
+    assert found.top1_agreement < 1
+
+
+@pytest.mark.parametrize(
+    ("rows", "is_multilabel", "message"),
+    [
+        ([[0.2, 0.9]], False, "`multilabel: true`"),
+        ([[0.2, 1.9]], True, "must give probabilities itself"),
+        ([[0.2, float("nan")]], True, "NaN"),
+    ],
+)
+def test_what_is_no_probability_is_refused(rows: list[list[float]], is_multilabel: bool, message: str) -> None:
+    with pytest.raises(VerificationError, match=message):
+        require_probabilities(torch.tensor(rows), is_multilabel, "m")
+
+
+def test_several_at_once_need_not_sum_to_one() -> None:
+    require_probabilities(torch.tensor([[0.2, 0.9], [0.0, 0.1]]), True, "m")

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from builder.build.entry import Entry
-from builder.data.images import Tensors
-from builder.data.recipe import PreprocessRecipe
-from builder.errors import ExportError, ManifestError, VerificationError
+from builder.errors import ExportError, VerificationError
 from builder.exporters import alternatives
 from builder.repository import layout
-from builder.tasks import verify
-from builder.types import Check, ExportRequest
+from builder.tasks.task import Reference
+from builder.triton.signature import Signature
+from builder.types import Calibration, ExportRequest, Predict, Target, Tensors, Verification
 from builder.util.reasons import place_of
 from builder.util.usercode import border
 
 if TYPE_CHECKING:
     import torch
-from builder.build.reference import Reference, _pictures
 
 
 def require_possible(entry: Entry) -> None:
@@ -31,19 +31,49 @@ def require_possible(entry: Entry) -> None:
         )
 
 
+def signature_of(entry: Entry, reference: Reference) -> Signature:
+    """The artifact's own: by position, where its format has no names."""
+    own = reference.signature
+    return own if entry.exporter.NAMES_TENSORS else own.by_position()
+
+
 def export_network(
     entry: Entry, module: torch.nn.Module, reference: Reference, folder: Path
 ) -> tuple[Path, dict[str, str]]:
     """The artifact's path, in the folder of the version to come, and its facts. Raises ExportError."""
     artifact = folder / layout.VERSION_FOLDER / entry.exporter.FILENAME
     artifact.parent.mkdir(parents=True)
-    example = next(reference.images.batches(2))
-    request = ExportRequest(module, example, artifact, entry.target, _calibration(entry, reference.recipe))
-    try:
-        with border(ExportError, f"{entry.name} cannot be exported to {entry.spec.format}"):
-            return artifact, _exported(entry, request)
-    except ManifestError as error:
-        raise entry.manifest.error(str(error), "models", entry.name, "calibration") from None
+    with entry.at("calibration"), border(ExportError, f"{entry.name} cannot be exported to {entry.spec.format}"):
+        return artifact, _exported(entry, _request(entry, module, reference, artifact))
+
+
+def _request(entry: Entry, module: torch.nn.Module, reference: Reference, artifact: Path) -> ExportRequest:
+    signature = signature_of(entry, reference)
+    examples = next(iter(reference.samples.batches(2 if signature.batched else 1)))
+    calibration = entry.task.calibration(entry, reference) if entry.spec.precision == "int8" else None
+    named = renamed(examples, reference.signature, signature)
+    by_name = calibration and Renamed(calibration, reference.signature, signature)
+    return ExportRequest(module, signature, named, artifact, entry.target, by_name)
+
+
+@dataclass(frozen=True)
+class Renamed:
+    """A calibration under the artifact's names."""
+
+    samples: Calibration
+    own: Signature
+    artifacts: Signature
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __iter__(self) -> Iterator[Tensors]:
+        return (renamed(sample, self.own, self.artifacts) for sample in self.samples)
+
+
+def renamed(tensors: Tensors, own: Signature, other: Signature) -> Tensors:
+    """Inputs under the names of another signature with the same order."""
+    return {theirs.name: tensors[ours.name] for ours, theirs in zip(own.inputs, other.inputs, strict=True)}
 
 
 def _exported(entry: Entry, request: ExportRequest) -> dict[str, str]:
@@ -57,23 +87,29 @@ def _exported(entry: Entry, request: ExportRequest) -> dict[str, str]:
         raise ExportError(f"{entry.name}: {request.path} cannot be written: {error}") from None
 
 
-def _calibration(entry: Entry, recipe: PreprocessRecipe) -> Tensors | None:
-    if entry.spec.precision != "int8" or entry.spec.calibration is None:
-        return None
-    return Tensors(_pictures(entry, "calibration", entry.spec.calibration), recipe)
-
-
-def check_artifact(entry: Entry, artifact: Path, reference: Reference) -> Check:
+def verify_artifact(entry: Entry, artifact: Path, reference: Reference) -> Verification:
     """Read the artifact back and compare. Raises VerificationError."""
-    sizes = verify.batch_sizes(entry.spec.max_batch_size)
     what = f"{entry.name} as {entry.spec.format}"
     try:
         with border(VerificationError, f"{what} cannot be read back"):  # by a runtime, with errors of its own
-            predict = entry.exporter.load(artifact, entry.checked_target)
+            predict = loaded(entry, artifact, reference, entry.checked_target)
     except ExportError as error:  # trtexec runs what it has built
         raise VerificationError(f"{what} cannot be read back: {error}") from None
-    results = verify.outputs(verify.held(predict, reference.classes, what), reference.images, sizes)
-    return verify.compare(reference.probabilities, results, sizes, reference.images, entry.spec.precision)
+    return entry.task.verify(entry, reference, predict)
+
+
+def loaded(entry: Entry, artifact: Path, reference: Reference, target: Target) -> Predict:
+    """The artifact, read back, under the network's own names of its tensors."""
+    signature = signature_of(entry, reference)
+    return _under_own_names(entry.exporter.load(artifact, target, signature), reference.signature, signature)
+
+
+def _under_own_names(predict: Predict, own: Signature, artifacts: Signature) -> Predict:
+    def run(tensors: Tensors) -> dict[str, torch.Tensor]:
+        found = predict(renamed(tensors, own, artifacts))
+        return {ours.name: found[theirs.name] for ours, theirs in zip(own.outputs, artifacts.outputs, strict=True)}
+
+    return predict if own == artifacts else run
 
 
 def artifact_bytes(artifact: Path) -> int:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
 
 from builder.build.entry import Entry
 from builder.data import labels
-from builder.manifest.models import ModelSpec
+from builder.tasks.spec import ModelSpec
 from builder.util.usercode import is_callable_name
 
 
@@ -21,31 +20,25 @@ def relative(text: str, base: Path) -> str:
 
 def portable(entry: Entry) -> ModelSpec:
     """The entry with every path relative to the manifest's folder: the same on any machine."""
-    spec, base = entry.spec, entry.manifest.path.parent
-    weights = relative(entry.weights.name, base) if entry.weights.path else entry.weights.name
-    changes: dict[str, Any] = {"network": _callable(spec.network, base), "weights": weights}
-    if spec.labels_file:
-        changes["labels"] = _file_of_labels(relative(str(spec.labels_file), base))
-    for key in ("images", "calibration"):
-        if images := getattr(spec, key):
-            changes[key] = images.model_copy(update={"data": _data(images.data, base)})
-    return spec.model_copy(update=changes)
-
-
-def _file_of_labels(path: str) -> str:
-    """A file that is called as a set is keeps the form that tells the two apart."""
-    return f"./{path}" if path in labels.SETS else path
+    spec: ModelSpec = entry.spec
+    weights = relative(entry.weights.name, entry.base) if entry.weights.path else entry.weights.name
+    moved = {keys: _moved(value, entry.base) for keys, value in spec.files().items()}
+    return spec.with_files(moved).model_copy(update={"weights": weights})
 
 
 def names_callable(data: str, base: Path) -> bool:
-    """Whether a set of images is a callable, as `pictures.find` tells it from a folder."""
+    """Whether a value names a callable: a file of that name goes before it."""
     return is_callable_name(data) and not (base / data).exists()
 
 
-def _data(data: str, base: Path) -> str:
-    return _callable(data, base) if names_callable(data, base) else relative(data, base)
+def _moved(value: str, base: Path) -> str:
+    if names_callable(value, base):
+        return _callable(value, base)
+    path = relative(value, base)
+    # A file that is called as a set of labels is keeps the form that tells the two apart.
+    return f"./{path}" if path in labels.SETS else path
 
 
 def _callable(name: str, base: Path) -> str:
     place, _, attribute = name.rpartition(":")
-    return f"{relative(place, base)}:{attribute}" if is_callable_name(name) and place.endswith(".py") else name
+    return f"{relative(place, base)}:{attribute}" if place.endswith(".py") else name

@@ -8,15 +8,24 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from builder import networks
-from builder.build import stage
-from builder.build.artifact import artifact_bytes, check_artifact, export_network, require_possible
+from builder.build.artifact import (
+    artifact_bytes,
+    export_network,
+    renamed,
+    require_possible,
+    signature_of,
+    verify_artifact,
+)
 from builder.build.entry import Entry, resolve
 from builder.build.provenance import build_facts, built_from
-from builder.build.reference import Reference, study
+from builder.build.reference import study
+from builder.build.stage import Described, as_served, stage_ensemble, stage_network
 from builder.errors import BuilderError
 from builder.machine.memory import return_memory
-from builder.repository import publish, staging
-from builder.tasks import verify
+from builder.repository import layout
+from builder.repository.publish import Published, publish, refuse_others
+from builder.repository.staging import staging
+from builder.tasks.task import Pipeline, Reference
 from builder.types import BuiltModel, Report
 from builder.util.usercode import undone
 
@@ -61,47 +70,59 @@ def attempt(entry: Entry, repository: Path, report: Report = lambda _: None) -> 
 
 
 def build_model(entry: Entry, repository: Path, report: Report = lambda _: None) -> BuiltModel:
-    """Network -> artifact -> checked -> configured -> published. Raises BuilderError; then nothing changed."""
+    """Network -> artifact -> verified -> configured -> published. Raises BuilderError; then nothing changed."""
     started = time.perf_counter()
     require_possible(entry)
-    with staging.staging(repository) as staged:
+    with staging(repository) as folder:
         # Asked again when it is published; here, so that nothing is computed in vain.
-        publish.refuse_others(repository, entry.name, {"network": entry.network_model})
+        refuse_others(repository, entry.name, {layout.NETWORK: entry.network_model})
         module, reference = study(entry, report)
         report(f"exporting to {entry.spec.format}")
-        artifact, facts = export_network(entry, module, reference, staged / "network")
+        artifact, facts = export_network(entry, module, reference, folder / "network")
         # The artifact is loaded beside nothing else: the largest network decides the peak of memory.
         del module
         return_memory()
         report("verifying")
-        check = check_artifact(entry, artifact, reference)
-        verify.require(check, entry.limits, f"{entry.name} as {entry.spec.format}", reference.labels)
+        verification = verify_artifact(entry, artifact, reference)
+        entry.task.hold(entry, reference, verification, f"{entry.name} as {entry.spec.format}")
         report("publishing")
         size = artifact_bytes(artifact)
-        provenance = reference.provenance | build_facts(entry, artifact, reference, check) | facts
-        image = next(reference.images.batches(1))[0]
-        origin = built_from(entry, reference.recipe, provenance)
-        largest = reference.recipe.max_bytes
-        described = stage.Described(image, reference.classes, reference.labels, provenance, largest, origin)
-        preprocess = stage.stage_preprocess(staged / "preprocess", reference.recipe, reference.pictures, entry.cores)
-        published = publish.publish(
-            repository,
-            preprocess,
-            stage.stage_network(entry, staged / "network", described),
-            stage.stage_ensemble(entry, staged / "ensemble", preprocess.name, described),
-        )
+        facts = reference.provenance | build_facts(entry, artifact, reference, verification) | facts
+        described = _described(entry, reference, facts, folder)
+        published = _publish(entry, repository, folder, described)
     return BuiltModel(
         name=entry.name,
         version=published.version,
         network_model=published.network,
-        preprocess_model=preprocess.name,
+        preprocess_model=next((step.name for step in described.steps if step.role == layout.PREPROCESS), None),
         format=entry.spec.format,
         precision=entry.spec.precision,
         trained=reference.trained,
-        classes=reference.classes,
+        classes=_classes(described.pipeline),
         artifact_bytes=size,
         seconds=time.perf_counter() - started,
-        check=check,
+        verification=verification,
         notes=tuple(f"weights: {said}" for said in [reference.provenance.get(networks.weights.READ_AS)] if said),
         warnings=reference.warnings,
     )
+
+
+def _described(entry: Entry, reference: Reference, facts: dict[str, str], folder: Path) -> Described:
+    """What stands around the network, with its steps staged in the folder."""
+    pipeline = entry.task.pipeline(entry, reference, folder / "steps")
+    signature = signature_of(entry, reference)
+    sample = renamed(next(iter(reference.samples.batches(1))), reference.signature, signature)
+    origin = built_from(entry, facts, pipeline.built_from)
+    return Described(as_served(entry, reference, pipeline), signature, sample, facts, origin)
+
+
+def _publish(entry: Entry, repository: Path, folder: Path, described: Described) -> Published:
+    network = stage_network(entry, folder / "network", described)
+    ensemble = None if described.is_alone else stage_ensemble(entry, folder / "ensemble", described)
+    return publish(repository, described.steps, network, ensemble)
+
+
+def _classes(pipeline: Pipeline) -> int | None:
+    """How many classes the answers have, where they are labelled or could be."""
+    labelled = [tensor.shape[0] for tensor in pipeline.signature.outputs if tensor.name in pipeline.labelled]
+    return labelled[0] if labelled else None

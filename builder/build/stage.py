@@ -1,100 +1,81 @@
-"""Lays out the three Triton models of one served model, ready to be published."""
+"""Lays out the Triton models of one served model, ready to be published."""
 
 from __future__ import annotations
 
 import hashlib
-import struct
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from importlib.metadata import version as package_version
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from builder import __version__
+from builder.build.artifact import signature_of
 from builder.build.entry import Entry
-from builder.data.images import SAMPLES, Picture
-from builder.data.recipe import PreprocessRecipe
-from builder.repository import layout, staging
-from builder.steps import PREPROCESSORS
+from builder.repository import layout
+from builder.repository.staging import StagedEnsemble, StagedNetwork, StagedStep
+from builder.tasks.task import Call, Pipeline, Reference
 from builder.triton import model_config
-from builder.triton.signature import IMAGE_INPUT, NETWORK_INPUT, NETWORK_OUTPUT, PROBABILITIES_OUTPUT, TensorSpec
+from builder.triton.signature import Signature
+from builder.types import Tensors
 
-if TYPE_CHECKING:
-    import torch
-
-PREPROCESSOR = "pillow"
-# The step is shared, so its batches must be as large as those of any model that it may feed.
-PREPROCESS_MAX_BATCH_SIZE = 1024
-PIXELS_OUTPUT = "PIXELS"
-WARMUP_PHOTO = SAMPLES / "chelsea.jpg"
+LABELS = "labels.txt"
+TASK = "task"
+"""Config parameter of what clients ask: the task that it does."""
+STEP_VERSION = 1
 
 
 @dataclass(frozen=True)
 class Described:
-    """What the configs say of a network beside what the manifest says."""
+    """What the configs say beside what the manifest says."""
 
-    image: torch.Tensor
-    """float32 [C, H, W]: a real one, to warm up with."""
-    classes: int
-    labels: tuple[str, ...] | None
-    provenance: dict[str, str]
-    max_image_bytes: int
-    """The recipe's."""
+    pipeline: Pipeline
+    """Under the artifact's names of the network's tensors."""
+    signature: Signature
+    """The artifact's."""
+    sample: Tensors
+    """A batch of one, under the artifact's names, to warm up with."""
+    facts: dict[str, str]
+    """What the configs record of the build."""
     built_from: dict[str, Any] = field(default_factory=dict)
     """For the lock."""
 
+    @property
+    def is_alone(self) -> bool:
+        """Whether clients ask the network's own model, without an ensemble."""
+        return not self.pipeline.calls
 
-def stage_preprocess(
-    folder: Path, recipe: PreprocessRecipe, pictures: Sequence[Picture], threads: int
-) -> staging.StagedStep:
-    """The recipe's step, named by all that it consists of, so that equal steps are one."""
-    preprocessor = PREPROCESSORS[PREPROCESSOR]
-    source = preprocessor.MODEL_FILE.read_bytes()
-    photo = _warmup_photo(recipe, pictures)
-    values: dict[str, Any] = {
-        "max_batch_size": PREPROCESS_MAX_BATCH_SIZE,
-        "input": TensorSpec(IMAGE_INPUT, "STRING", (1,)),
-        "output": TensorSpec(PIXELS_OUTPUT, "FP32", recipe.shape),
-        "queue": model_config.QueuePolicy(),
-        "threads": threads,
-        "warmup": "photo",
-        "parameters": {
-            layout.ROLE: "preprocess",
-            "recipe": recipe.model_dump_json(),
-            "threads": str(threads),
-            "requirements": " ".join(f"{package}=={package_version(package)}" for package in preprocessor.PACKAGES),
-            "builder": f"build-repo {__version__}",
-        },
-    }
-    text = model_config.render("preprocess", name="preprocess", **values)
-    name = f"preprocess_{hashlib.sha256(text.encode() + source + photo).hexdigest()[:8]}"
-    (folder / "1").mkdir(parents=True)
-    (folder / "1" / "model.py").write_bytes(source)
-    (folder / layout.WARMUP_FOLDER).mkdir()
-    # Triton's form of one string: its length in four bytes, then the string.
-    (folder / layout.WARMUP_FOLDER / "photo").write_bytes(struct.pack("<I", len(photo)) + photo)
-    (folder / layout.CONFIG).write_text(model_config.render("preprocess", name=name, **values), encoding="utf-8")
-    return staging.StagedStep(name, folder)
+    @property
+    def steps(self) -> list[StagedStep]:
+        return [call.step for call in self.pipeline.calls if call.step]
 
 
-def _warmup_photo(recipe: PreprocessRecipe, pictures: Sequence[Picture]) -> bytes:
-    """An encoded image that the recipe accepts; the same one wherever it can be, so that steps are shared."""
-    served = PREPROCESSORS[PREPROCESSOR].function(recipe)
-    try:
-        served(WARMUP_PHOTO.read_bytes())
-    except ValueError:  # larger than the recipe's limits; the evaluation images were accepted
-        return pictures[0].read()
-    return WARMUP_PHOTO.read_bytes()
+def as_served(entry: Entry, reference: Reference, pipeline: Pipeline) -> Pipeline:
+    """The pipeline under the artifact's names: a network alone gets an ensemble where its format has no names."""
+    own, artifacts = reference.signature, signature_of(entry, reference)
+    if own == artifacts:
+        return pipeline
+    names = {ours.name: theirs.name for ours, theirs in zip(own, artifacts, strict=True)}
+    calls = pipeline.calls or (_alone(own),)
+    renamed = tuple(call if call.step else _renamed(call, names) for call in calls)
+    return replace(pipeline, calls=renamed, labelled=frozenset(names.get(n, n) for n in pipeline.labelled))
 
 
-def stage_network(entry: Entry, folder: Path, described: Described) -> staging.StagedNetwork:
+def _alone(signature: Signature) -> Call:
+    return Call({t.name: t.name for t in signature.inputs}, {t.name: t.name for t in signature.outputs})
+
+
+def _renamed(call: Call, names: Mapping[str, str]) -> Call:
+    inputs = {names[name]: tensor for name, tensor in call.inputs.items()}
+    return Call(inputs, {names[name]: tensor for name, tensor in call.outputs.items()})
+
+
+def stage_network(entry: Entry, folder: Path, described: Described) -> StagedNetwork:
     """`folder` holds the artifact already."""
-    pixels = described.image.numpy().tobytes()
-    warmup = f"photo-{hashlib.sha256(pixels).hexdigest()[:8]}"
-    (folder / layout.WARMUP_FOLDER).mkdir()
-    (folder / layout.WARMUP_FOLDER / warmup).write_bytes(pixels)
-    _write_labels(folder, described.labels)
-    filename, by_capability = _artifact_names(entry, folder / layout.VERSION_FOLDER, described.provenance)
+    pipeline, spec = described.pipeline, entry.spec
+    warmup = _write_warmup(folder / layout.WARMUP_FOLDER, described)
+    _write_labels(folder, pipeline.labels)
+    filename, by_capability = _artifact_names(entry, folder / layout.VERSION_FOLDER, described.facts)
+    role = {layout.ROLE: layout.MODEL, TASK: spec.task} | pipeline.parameters if described.is_alone else {}
+    parameters = described.facts | {layout.ROLE: layout.NETWORK} | role | entry.exporter.parameters(entry.target)
 
     def render(name: str, version: int) -> str:
         return model_config.render(
@@ -104,23 +85,43 @@ def stage_network(entry: Entry, folder: Path, described: Described) -> staging.S
             platform=entry.exporter.PLATFORM,
             filename=filename,
             by_capability=by_capability,
-            max_batch_size=entry.spec.max_batch_size,
-            input=TensorSpec(NETWORK_INPUT, "FP32", tuple(described.image.shape)),
-            output=TensorSpec(NETWORK_OUTPUT, "FP32", (described.classes,)),
-            labels=described.labels and f"{version}/labels.txt",
+            max_batch_size=spec.max_batch_size,
+            inputs=described.signature.inputs,
+            outputs=described.signature.outputs,
+            labels=_labels_of(pipeline, version),
             versions=(version,),
-            device=entry.spec.device,
-            instances=entry.spec.instances,
+            device=spec.device,
+            instances=spec.instances,
             queue=model_config.QueuePolicy(),
             warmup=warmup,
-            warmup_batches=sorted({1, entry.spec.max_batch_size}),
-            parameters=described.provenance | {layout.ROLE: "network"} | entry.exporter.parameters(entry.target),
+            warmup_batches=sorted({1, spec.max_batch_size}) if spec.max_batch_size else [0],
+            parameters=parameters,
         )
 
-    return staging.StagedNetwork(entry.network_model, folder, render)
+    name = entry.name if described.is_alone else entry.network_model
+    return StagedNetwork(name, folder, render, described.built_from if described.is_alone else {})
 
 
-def _artifact_names(entry: Entry, version: Path, facts: dict[str, str]) -> tuple[str, dict[str, str]]:
+def _labels_of(pipeline: Pipeline, version: int) -> dict[str, str]:
+    """By output, the file that names its classes."""
+    return dict.fromkeys(pipeline.labelled, f"{version}/{LABELS}") if pipeline.labels else {}
+
+
+def _write_warmup(folder: Path, described: Described) -> dict[str, dict[str, Any]]:
+    """By input, a file of one sample's bytes, named by its content, and its shape."""
+    folder.mkdir()
+    return {name: _written(folder, tensor, described.signature.batched) for name, tensor in described.sample.items()}
+
+
+def _written(folder: Path, tensor: Any, batched: bool) -> dict[str, Any]:
+    one = tensor[0] if batched else tensor
+    data = one.contiguous().numpy().tobytes()
+    file = f"sample-{hashlib.sha256(data).hexdigest()[:8]}"
+    (folder / file).write_bytes(data)
+    return {"file": file, "dims": tuple(one.shape)}
+
+
+def _artifact_names(entry: Entry, version: Path, facts: Mapping[str, str]) -> tuple[str, dict[str, str]]:
     """The default file of the version, and those of single compute capabilities.
 
     A plan runs on one capability alone. Triton would try the default file on all others, so that is
@@ -134,29 +135,42 @@ def _artifact_names(entry: Entry, version: Path, facts: dict[str, str]) -> tuple
     return layout.NO_PLAN, {capability: filename}
 
 
-def stage_ensemble(entry: Entry, folder: Path, preprocess: str, described: Described) -> staging.StagedEnsemble:
+def stage_ensemble(entry: Entry, folder: Path, described: Described) -> StagedEnsemble:
+    """The model that clients ask, which hands their tensors through the steps and the network."""
+    pipeline = described.pipeline
     (folder / layout.VERSION_FOLDER).mkdir(parents=True)
-    _write_labels(folder, described.labels)
+    _write_labels(folder, pipeline.labels)
+    parameters = described.facts | pipeline.parameters | {layout.ROLE: layout.ENSEMBLE, TASK: entry.spec.task}
 
     def render(network: str, version: int) -> str:
         return model_config.render(
             "ensemble",
             name=entry.name,
             max_batch_size=entry.spec.max_batch_size,
-            input=TensorSpec(IMAGE_INPUT, "STRING", (1,)),
-            output=TensorSpec(PROBABILITIES_OUTPUT, "FP32", (described.classes,)),
-            labels=described.labels and f"{version}/labels.txt",
+            inputs=pipeline.signature.inputs,
+            outputs=pipeline.signature.outputs,
+            labels=_labels_of(pipeline, version),
             version=version,
-            preprocess={"model": preprocess, "version": 1, "input": IMAGE_INPUT, "output": PIXELS_OUTPUT},
-            network={"model": network, "version": version, "input": NETWORK_INPUT, "output": NETWORK_OUTPUT},
-            parameters=described.provenance
-            | {layout.ROLE: "ensemble", layout.MAX_IMAGE_BYTES: str(described.max_image_bytes)},
+            steps=_steps(pipeline.calls, network, version),
+            parameters=parameters,
         )
 
-    return staging.StagedEnsemble(entry.name, folder, render, described.built_from)
+    return StagedEnsemble(entry.name, folder, render, described.built_from)
+
+
+def _steps(calls: Sequence[Call], network: str, version: int) -> list[dict[str, Any]]:
+    return [
+        {
+            "model": call.step.name if call.step else network,
+            "version": STEP_VERSION if call.step else version,
+            "inputs": call.inputs,
+            "outputs": call.outputs,
+        }
+        for call in calls
+    ]
 
 
 def _write_labels(folder: Path, labels: tuple[str, ...] | None) -> None:
     if labels is not None:
         text = "".join(f"{label}\n" for label in labels)
-        (folder / layout.VERSION_FOLDER / "labels.txt").write_text(text, encoding="utf-8")
+        (folder / layout.VERSION_FOLDER / LABELS).write_text(text, encoding="utf-8")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -20,7 +19,7 @@ from builder.commands.options import (
     TaskCpus,
     Weights,
 )
-from builder.commands.output import print_json, print_table, progress, say
+from builder.commands.output import as_record, print_json, print_table, progress, say
 
 if TYPE_CHECKING:
     from builder.build.run import Entry, Outcome
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
     from builder.types import BuiltModel, Report
 
 
-class Engine(StrEnum):
+class Executor(StrEnum):
     LOCAL = "local"
     RAY = "ray"
 
@@ -43,9 +42,10 @@ def build(
     jobs: Annotated[
         int, typer.Option("--jobs", "-j", min=1, help="Models at a time, each in a process of its own.", metavar="N")
     ] = 1,
-    engine: Annotated[Engine, typer.Option(help="Where models are built: on this machine, or on a Ray cluster.")] = (
-        Engine.LOCAL
-    ),
+    executor: Annotated[
+        Executor,
+        typer.Option("--executor", "--engine", help="Where models are built: on this machine, or on a Ray cluster."),
+    ] = Executor.LOCAL,
     ray_address: RayAddress = "auto",
     storage: Storage = None,
     accelerator: Accelerators = None,
@@ -58,7 +58,7 @@ def build(
     from builder.build.run import resolve
     from builder.manifest.models import load_manifest
 
-    options = _cluster_options(engine, jobs, storage, ray_address, accelerator, task_cpus, pack)
+    options = _cluster_options(executor, jobs, storage, ray_address, accelerator, task_cpus, pack)
     entries = resolve(load_manifest(manifest), models or (), weights)
     if dry_run:
         _print_entries(entries, repository, as_json)
@@ -71,7 +71,7 @@ def build(
 
 
 def _cluster_options(
-    engine: Engine,
+    executor: Executor,
     jobs: int,
     storage: str | None,
     address: str,
@@ -81,14 +81,14 @@ def _cluster_options(
 ) -> Options | None:
     from builder.executors.ray.options import Options
 
-    if engine == Engine.LOCAL:
+    if executor == Executor.LOCAL:
         if storage or accelerators or pack:
-            raise typer.BadParameter("--storage, --accelerator and --pack are of --engine ray")
+            raise typer.BadParameter("--storage, --accelerator and --pack are of --executor ray")
         return None
     if storage is None:
-        raise typer.BadParameter("--engine ray needs --storage: a folder that all nodes share, or a URI")
+        raise typer.BadParameter("--executor ray needs --storage: a folder that all nodes share, or a URI")
     if jobs > 1:
-        raise typer.BadParameter("--jobs is of --engine local; a cluster runs as many tasks as it has room for")
+        raise typer.BadParameter("--jobs is of --executor local; a cluster runs as many tasks as it has room for")
     return Options(storage, address, tuple(accelerators or ()), cpus, tuple(pack or ()))
 
 
@@ -141,7 +141,7 @@ def _print_outcome(outcome: Outcome, repository: Path, as_json: bool) -> None:
             {"name": f.name, "error": type(f.error).__name__, "message": str(f.error), "exit_code": f.error.exit_code}
             for f in outcome.failed
         ]
-        print_json({"repository": str(repository), "built": [asdict(m) for m in outcome.built], "failed": failed})
+        print_json({"repository": str(repository), "built": [as_record(m) for m in outcome.built], "failed": failed})
     elif outcome.built:
         _print_built(outcome.built)
 
@@ -149,7 +149,7 @@ def _print_outcome(outcome: Outcome, repository: Path, as_json: bool) -> None:
 def _print_built(built: list[BuiltModel]) -> None:
     """TOP-1 is how often the artifact agrees with the network; ACCURACY, of labelled images, how often it is right."""
     columns = ("MODEL", "VERSION", "FORMAT", "PRECISION", "MB", "SECONDS", "MAX ERROR", "TOP-1")
-    labelled = any(m.check.artifact_accuracy is not None for m in built)
+    labelled = any("artifact_accuracy" in m.verification.figures() for m in built)
     rows = [
         (
             m.name,
@@ -158,14 +158,14 @@ def _print_built(built: list[BuiltModel]) -> None:
             m.precision,
             f"{m.artifact_bytes / 1e6:.1f}",
             f"{m.seconds:.1f}",
-            f"{m.check.max_abs_error:.1e}",
-            f"{m.check.top1_agreement:.0%}",
-            *((_share(m.check.artifact_accuracy),) * labelled),
+            f"{m.verification.max_abs_error:.1e}",
+            _share(m.verification.figures().get("top1_agreement"), 0),
+            *((_share(m.verification.figures().get("artifact_accuracy")),) * labelled),
         )
         for m in built
     ]
     print_table(columns + ("ACCURACY",) * labelled, rows, numbers=(1, 4, 5, 6, 7, 8))
 
 
-def _share(value: float | None) -> str | None:
-    return None if value is None else f"{value:.2%}"
+def _share(value: float | None, digits: int = 2) -> str | None:
+    return None if value is None else f"{value:.{digits}%}"

@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from typing import Any
 
 
@@ -40,6 +41,23 @@ def print_table(columns: tuple[str, ...], rows: list[tuple[Any, ...]], numbers: 
 
 def print_json(value: Any) -> None:
     print(json.dumps(value, ensure_ascii=False), flush=True)
+
+
+# What is called after what it is, and in JSON still after what it was at first, which scripts read.
+AS_BEFORE = {"verification": "check", "samples": "images", "samples_per_second": "images_per_second"}
+
+
+def as_record(value: Any) -> dict[str, Any]:
+    """A dataclass for JSON, under the names that scripts know; numbers of samples under both."""
+    found: dict[str, Any] = _as_before(asdict(value))
+    return found
+
+
+def _as_before(value: Any) -> Any:
+    if isinstance(value, dict):
+        named = {AS_BEFORE.get(key, key): _as_before(item) for key, item in value.items()}
+        return named | {key: value[key] for key in ("samples", "samples_per_second") if key in value}
+    return [_as_before(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def say(message: str) -> None:

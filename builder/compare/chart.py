@@ -15,18 +15,18 @@ def chart_path(path: Path, name: str, count: int) -> Path:
     """`path`, with the model's name in it where there are several. Raises CompareError if it cannot be written."""
     if not path.parent.is_dir() or path.suffix not in SUFFIXES:
         raise CompareError(
-            f"the picture cannot be written to {path}: name a file in a folder that exists, with {', '.join(SUFFIXES)}"
+            f"the chart cannot be written to {path}: name a file in a folder that exists, with {', '.join(SUFFIXES)}"
         )
     return path if count == 1 else path.with_stem(f"{path.stem}-{name}")
 
 
 def draw(comparison: Comparison, path: Path) -> None:
-    """A picture of throughput, size and agreement. Raises CompareError."""
+    """A chart of throughput, size and agreement. Raises CompareError."""
     try:
         from matplotlib.figure import Figure
     except ImportError:
-        raise CompareError("a picture needs matplotlib; run: pip install 'triton-build-repo[plots]'") from None
-    rows = [row for row in (comparison.network, *comparison.rows) if row.images_per_second]
+        raise CompareError("a chart needs matplotlib; run: pip install 'triton-build-repo[plots]'") from None
+    rows = [row for row in (comparison.network, *comparison.rows) if row.samples_per_second]
     figure = Figure(figsize=(11, 1.5 + 0.45 * len(rows)), layout="constrained")
     labels = [f"{row.format} {row.precision}" for row in rows]
     axes = figure.subplots(1, 4, sharey=True)
@@ -37,17 +37,24 @@ def draw(comparison: Comparison, path: Path) -> None:
         axis.margins(x=0.25)
     axes[0].invert_yaxis()
     note = "" if comparison.trained else ", random weights"
-    figure.suptitle(f"{comparison.name}: verified on {comparison.images} images{note}")
+    figure.suptitle(f"{comparison.name}: verified on {comparison.samples} samples{note}")
     try:
         figure.savefig(path)
     except (OSError, ValueError) as error:
-        raise CompareError(f"the picture cannot be written to {path}: {error}") from None
+        raise CompareError(f"the chart cannot be written to {path}: {error}") from None
 
 
 def _panels(rows: Sequence[Row]) -> dict[str, list[float | None]]:
     return {
-        "images/s at batch 8": [row.images_per_second for row in rows],
-        "ms, one image": [row.latency_ms for row in rows],
+        "samples/s at batch 8": [row.samples_per_second for row in rows],
+        "ms, one sample": [row.latency_ms for row in rows],
         "MB": [row.megabytes for row in rows],
-        "top-1 agreement %": [row.check.top1_agreement * 100 if row.check else None for row in rows],
-    }
+    } | _agreement(rows)
+
+
+def _agreement(rows: Sequence[Row]) -> dict[str, list[float | None]]:
+    """How often the answer is the network's, where there are answers; else by how much the numbers differ."""
+    shares = [row.figure("top1_agreement") for row in rows]
+    if any(share is not None for share in shares):
+        return {"top-1 agreement %": [None if share is None else share * 100 for share in shares]}
+    return {"largest error": [row.figure("max_abs_error") for row in rows]}

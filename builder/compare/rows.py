@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from builder.types import Check
+from builder.types import Verification
 
 
 @dataclass(frozen=True)
@@ -16,18 +16,22 @@ class Row:
     megabytes: float | None = None
     build_seconds: float | None = None
     latency_ms: float | None = None
-    """Of one image alone, median."""
-    images_per_second: float | None = None
+    """Of one sample alone, median."""
+    samples_per_second: float | None = None
     """At batch 8, median."""
-    check: Check | None = None
+    verification: Verification | None = None
     reason: str = ""
     """Empty if the artifact was built and is within the tolerance."""
+
+    def figure(self, name: str) -> float | None:
+        """One of the verification's, where it was made, and has it."""
+        return self.verification.figures().get(name) if self.verification else None
 
 
 @dataclass(frozen=True)
 class Comparison:
     name: str
-    images: int
+    samples: int
     trained: bool
     network: Row
     """The PyTorch module itself."""

@@ -8,16 +8,15 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from builder.build.artifact import artifact_bytes, check_artifact, export_network, require_possible
+from builder.build.artifact import artifact_bytes, export_network, require_possible, verify_artifact
 from builder.build.entry import Entry
-from builder.build.reference import Reference, make_network, study
+from builder.build.reference import make_network, study
 from builder.compare.rows import Comparison, Row
 from builder.compare.timing import measured
 from builder.compare.variants import artifact_path, label, require_calibration, variants
 from builder.errors import BuilderError, VerificationError
 from builder.machine.memory import return_memory
-from builder.networks.classifier import as_classifier
-from builder.tasks import verify
+from builder.tasks.task import Reference
 from builder.types import Report
 from builder.util.usercode import undone
 
@@ -38,14 +37,14 @@ def compare(
         rows: dict[str, Row] = {}
         for variant in chosen:
             rows[label(variant)] = _built(variant, reference, Path(folder), report)
-        ready = [v for v in chosen if (row := rows[label(v)]).check and row.megabytes]
+        ready = [v for v in chosen if (row := rows[label(v)]).verification and row.megabytes]
         report("measuring")
         own, times = measured(item, ready, reference, Path(folder), rounds)
     for name, (latency, rate) in times.items():
-        rows[name] = replace(rows[name], latency_ms=latency, images_per_second=rate)
-    network = Row("pytorch", "fp32", latency_ms=own[0], images_per_second=own[1])
+        rows[name] = replace(rows[name], latency_ms=latency, samples_per_second=rate)
+    network = Row("pytorch", "fp32", latency_ms=own[0], samples_per_second=own[1])
     return Comparison(
-        item.name, len(reference.images), reference.trained, network, list(rows.values()), reference.warnings
+        item.name, len(reference.samples), reference.trained, network, list(rows.values()), reference.warnings
     )
 
 
@@ -56,15 +55,15 @@ def _built(item: Entry, reference: Reference, folder: Path, report: Report) -> R
         require_calibration(item)
         require_possible(item)
         report(f"exporting to {label(item)}")
-        module = as_classifier(make_network(item).module, item.spec.activation)
+        module = item.task.head(item, make_network(item), reference)
         artifact, _ = export_network(item, module, reference, artifact_path(item, folder).parent.parent)
         del module
         return_memory()
         row = replace(row, build_seconds=time.perf_counter() - started, megabytes=artifact_bytes(artifact) / 1e6)
         report(f"verifying {label(item)}")
-        row = replace(row, check=check_artifact(item, artifact, reference))
-        assert row.check
-        verify.require(row.check, item.limits, label(item), reference.labels)
+        row = replace(row, verification=verify_artifact(item, artifact, reference))
+        assert row.verification
+        item.task.hold(item, reference, row.verification, label(item))
     except VerificationError as error:
         return replace(row, reason=str(error).split(". Nothing was published")[0])
     except BuilderError as error:

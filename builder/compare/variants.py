@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from builder import networks
 from builder.build.entry import Entry, resolve
-from builder.data.sets import ImageSet
 from builder.errors import CompareError
 from builder.exporters import EXPORTERS
-from builder.manifest.models import Manifest, ModelSpec
+from builder.manifest.models import DEFAULT_TASK, Manifest, spec_of
 from builder.repository import layout
 
 
@@ -22,16 +23,24 @@ def entry_or_network(manifest: Manifest | None, path: Path, name: str, weights: 
     if name not in networks.all_names():
         known = f"{', '.join(manifest.models)}" if manifest else f"nothing, since {path} does not exist"
         raise CompareError(f"{name!r} is neither an entry of {path} ({known}) nor one of `build-repo networks`")
-    alone = Manifest(path, {name: ModelSpec(network=name)})
+    alone = Manifest(path, {name: spec_of(DEFAULT_TASK)(network=name)})
     return resolve(alone, [name], weights)[0]
 
 
 def calibrated(item: Entry, data: str | None) -> Entry:
     """The entry with images to calibrate int8 with, given relative to the working folder, if it has none."""
-    if data is None or item.spec.calibration is not None:
+    if data is None or _calibration(item) is not None:
         return item
-    images = ImageSet(data=data if ":" in data else str(Path(data).absolute()), samples=256)
-    return replace(item, spec=item.spec.model_copy(update={"calibration": images}))
+    named = data if ":" in data else str(Path(data).absolute())
+    given = item.spec.model_dump(exclude_unset=True) | {"calibration": named}
+    try:
+        return replace(item, spec=type(item.spec).model_validate(given))
+    except ValidationError as error:
+        raise CompareError(f"--calibration {data} does not fit {item.name}: {error.errors()[0]['msg']}") from None
+
+
+def _calibration(item: Entry) -> object:
+    return getattr(item.spec, "calibration", None)
 
 
 def variants(item: Entry, formats: Sequence[str], precisions: Sequence[str]) -> list[Entry]:
@@ -60,5 +69,5 @@ def artifact_path(item: Entry, folder: Path) -> Path:
 
 
 def require_calibration(item: Entry) -> None:
-    if item.spec.precision == "int8" and item.spec.calibration is None:
+    if item.spec.precision == "int8" and _calibration(item) is None:
         raise CompareError("int8 needs `calibration: {data: DIR}` in the entry, or --calibration DIR")

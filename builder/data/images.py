@@ -28,7 +28,7 @@ IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".
 
 
 @dataclass(frozen=True)
-class Picture:
+class ImageFile:
     """One encoded image. `truth` is its class, by number or by name, where that is known."""
 
     name: str
@@ -45,7 +45,7 @@ class Picture:
             raise ManifestError(f"{self.name} cannot be used: {self.doubt}")
         try:
             return recipe.decode(io.BytesIO(self.read()))
-        except decoding.UnclearPicture as error:
+        except decoding.UnclearImage as error:
             raise ManifestError(f"{self.name} cannot be used: {error}") from None
         except UnidentifiedImageError:
             raise ManifestError(f"{self.name} cannot be decoded: no format that Pillow knows; remove it") from None
@@ -53,8 +53,8 @@ class Picture:
             raise ManifestError(f"{self.name} cannot be decoded: {error}; remove it") from None
 
 
-def find(images: ImageSet | None, base: Path) -> list[Picture]:
-    """The set's pictures in a stable order, or the photos of this package. Raises ManifestError."""
+def find(images: ImageSet | None, base: Path) -> list[ImageFile]:
+    """The set's images in a stable order, or the photos of this package. Raises ManifestError."""
     if images is None:
         return _of_folder(SAMPLES, 1_000)
     if is_callable_name(images.data) and not (base / images.data).exists():
@@ -65,7 +65,7 @@ def find(images: ImageSet | None, base: Path) -> list[Picture]:
     return _of_folder(folder, images.samples)
 
 
-def _of_folder(folder: Path, samples: int) -> list[Picture]:
+def _of_folder(folder: Path, samples: int) -> list[ImageFile]:
     try:
         files = images_below(folder)
     except OSError as error:
@@ -73,7 +73,7 @@ def _of_folder(folder: Path, samples: int) -> list[Picture]:
     if not files:
         raise ManifestError(f"there are no images in {folder}; put some there, or leave the key out")
     chosen = [files[i] for i in spread(len(files), samples)]
-    return [Picture(str(file), file.read_bytes, _folder_of(file, folder)) for file in chosen]
+    return [ImageFile(str(file), file.read_bytes, _folder_of(file, folder)) for file in chosen]
 
 
 def images_below(folder: Path) -> list[Path]:
@@ -114,17 +114,17 @@ def spread(total: int, wanted: int) -> list[int]:
     return [i * total // count for i in range(count)]
 
 
-def _of_dataset(images: ImageSet, base: Path) -> list[Picture]:
+def _of_dataset(images: ImageSet, base: Path) -> list[ImageFile]:
     function = load_callable(images.data, base, ManifestError)
 
-    def read() -> list[Picture]:
+    def read() -> list[ImageFile]:
         items = _items(function(), images.samples)
-        return [_picture(item, f"{images.data} [{number}]", base) for number, item in items]
+        return [_image_file(item, f"{images.data} [{number}]", base) for number, item in items]
 
-    pictures: list[Picture] = call(read, images.data, ManifestError)
-    if not pictures:
+    found: list[ImageFile] = call(read, images.data, ManifestError)
+    if not found:
         raise ManifestError(f"{images.data} gave no images")
-    return pictures
+    return found
 
 
 def _items(dataset: Any, samples: int) -> Iterator[tuple[int, Any]]:
@@ -134,16 +134,16 @@ def _items(dataset: Any, samples: int) -> Iterator[tuple[int, Any]]:
     return enumerate(itertools.islice(dataset, samples))
 
 
-def _picture(item: Any, name: str, base: Path) -> Picture:
+def _image_file(item: Any, name: str, base: Path) -> ImageFile:
     from PIL import Image
 
     image, truth = item if isinstance(item, tuple | list) and len(item) == 2 else (item, None)
     truth = truth if isinstance(truth, str) or truth is None else int(truth)
     if isinstance(image, str | Path):
-        return Picture(str(base / image), (base / image).read_bytes, truth)
+        return ImageFile(str(base / image), (base / image).read_bytes, truth)
     if isinstance(image, Image.Image):
         # At once: a dataset may give another image each time, and open ones would be held decoded.
-        return Picture(name, partial(bytes, _encoded(image)), truth, decoding.doubt_of(image))
+        return ImageFile(name, partial(bytes, _encoded(image)), truth, decoding.doubt_of(image))
     raise ManifestError(f"{name} is a {type(image).__name__}; give files or Pillow images, without a transform")
 
 
@@ -163,20 +163,20 @@ def _encoded(image: Image.Image) -> bytes:
 
 @dataclass(frozen=True)
 class View:
-    """A picture as it is, or turned: few pictures make many images that way."""
+    """An image as it is, or turned: few files make many images that way."""
 
-    picture: Picture
+    file: ImageFile
     turn: str = ""
 
     @property
     def name(self) -> str:
-        return f"{self.picture.name}{' ' if self.turn else ''}{self.turn}"
+        return f"{self.file.name}{' ' if self.turn else ''}{self.turn}"
 
     def tensor(self, recipe: PreprocessRecipe, transform: Callable[[Any], torch.Tensor]) -> torch.Tensor:
         from PIL import ImageOps
 
         turns: dict[str, Callable[[Any], Any]] = {"mirrored": ImageOps.mirror, "upside down": ImageOps.flip}
-        image = self.picture.decode(recipe)
+        image = self.file.decode(recipe)
         return transform(turns[self.turn](image) if self.turn else image)
 
 
@@ -202,29 +202,29 @@ class Evaluation:
             yield torch.stack([view.tensor(self.recipe, transform) for view in views[start : start + size]])
 
 
-def evaluation(pictures: Sequence[Picture], recipe: PreprocessRecipe, least: int) -> Evaluation:
-    """All the pictures, and turned ones where they are fewer than `least`."""
+def evaluation(files: Sequence[ImageFile], recipe: PreprocessRecipe, least: int) -> Evaluation:
+    """All the images, and turned ones where they are fewer than `least`."""
     turns = itertools.cycle(["", "mirrored", "upside down"])
     views: list[View] = []
-    while len(views) < max(least, len(pictures)):
+    while len(views) < max(least, len(files)):
         turn = next(turns)
-        views += [View(picture, turn) for picture in pictures]
-    return Evaluation(tuple(views[: max(least, len(pictures))]), recipe)
+        views += [View(file, turn) for file in files]
+    return Evaluation(tuple(views[: max(least, len(files))]), recipe)
 
 
 @dataclass(frozen=True)
 class Tensors:
-    """Each picture as float32 [1, C, H, W], decoded anew each time."""
+    """Each image as float32 [1, C, H, W], decoded anew each time."""
 
-    pictures: Sequence[Picture]
+    files: Sequence[ImageFile]
     recipe: PreprocessRecipe
 
     def __len__(self) -> int:
-        return len(self.pictures)
+        return len(self.files)
 
     def __iter__(self) -> Iterator[torch.Tensor]:
         transform = self.recipe.reference_transform()
-        return (transform(picture.decode(self.recipe)).unsqueeze(0) for picture in self.pictures)
+        return (transform(file.decode(self.recipe)).unsqueeze(0) for file in self.files)
 
 
 def true_classes(evaluation: Evaluation, labels: tuple[str, ...] | None, classes: int) -> tuple[int | None, ...]:
@@ -245,9 +245,7 @@ def true_classes(evaluation: Evaluation, labels: tuple[str, ...] | None, classes
         )
     if unknown or not truths:
         return ()
-    return tuple(
-        None if view.turn or view.picture.truth is None else known[view.picture.truth] for view in evaluation.views
-    )
+    return tuple(None if view.turn or view.file.truth is None else known[view.file.truth] for view in evaluation.views)
 
 
 def unlabelled(evaluation: Evaluation) -> list[str]:
@@ -263,7 +261,7 @@ def unlabelled(evaluation: Evaluation) -> list[str]:
 
 
 def _truths(evaluation: Evaluation) -> set[int | str]:
-    return {view.picture.truth for view in evaluation.views if view.picture.truth is not None}
+    return {view.file.truth for view in evaluation.views if view.file.truth is not None}
 
 
 def _refuse_ambiguous(truths: set[int | str], labels: tuple[str, ...]) -> None:

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Union
 
-from pydantic import BaseModel, ConfigDict, Field, StrictInt, field_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, create_model, field_validator
 
-from builder.data import labels
-from builder.data.recipe import RecipeOverrides
-from builder.data.sets import ImageSet, Labels, Text, UserText
 from builder.errors import ManifestError
-from builder.exporters.settings import PlanSettings
-from builder.tasks.limits import Tolerance
+from builder.exporters import EXPORTERS
+from builder.tasks import TASKS
+from builder.tasks.spec import ModelSpec
 from builder.types import WeightsSource
 from builder.util import documents
 from builder.util.yamltree import Node
@@ -24,79 +23,66 @@ NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
 EXPECTED = "a mapping `models: {name: spec}`; see the README's example"
 # Of weights: torchvision's names are words, or ResNet50_Weights.DEFAULT. Frameworks write files of many suffixes.
 FILE_PATTERN = r"/|^(?![A-Za-z0-9]+(_[A-Za-z0-9]+)*_Weights\.).*\."
+DEFAULT_TASK = "classification"
+UNKNOWN_TASK = "unknown task"
 
 
-class ModelSpec(BaseModel):
-    """One entry of `models:`. Every key has a default; `alexnet:` alone is a complete entry."""
+class _UnknownTask(BaseModel):
+    """An entry whose task is none of ours; its other keys cannot be judged."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="allow", frozen=True)
 
-    network: Text = Field(
-        "", description="A name from `build-repo networks`, or package.module:callable, or path/file.py:callable."
-    )
-    arguments: dict[str, Any] = Field(
-        default_factory=dict, description="Keyword arguments for the network's constructor."
-    )
-    weights: UserText | None = Field(
-        None,
-        description="A torchvision weights name (DEFAULT, IMAGENET1K_V1), a file that holds a state dict "
-        "(.pt, .pth, .ckpt, .bin, .safetensors), random, or, for your own callable, included: it loads them itself. A "
-        "file that `build-repo train` wrote brings network, recipe and labels along.",
-    )
-    seed: StrictInt = Field(0, ge=0, lt=2**63, description="Seed of random weights.")
-    activation: Literal["softmax", "none"] = Field(
-        "softmax", description="softmax: the network gives logits. none: it already gives probabilities."
-    )
-    format: str = Field("torchscript", description="How the network is shipped.")
-    precision: str = Field("fp32", description="Arithmetic of the shipped network.")
-    device: Literal["cpu", "gpu"] = Field("cpu", description="Where the server runs the network.")
-    max_batch_size: StrictInt = Field(8, ge=1, le=1024, description="Largest batch the server forms.")
-    instances: StrictInt = Field(1, ge=1, le=64, description="Copies of the network, on each GPU or on the CPU.")
-    threads: StrictInt | None = Field(
-        None, ge=1, le=1024, description="CPU threads of each instance. Default: granted cores / instances."
-    )
-    preprocess: RecipeOverrides = Field(
-        default_factory=lambda: RecipeOverrides.model_validate({}),
-        description="Changes to the recipe that the weights bring along.",
-    )
-    labels: UserText | Labels | None = Field(
-        None,
-        description="A set's name (imagenet), a text file with one label a line, or a list. A set goes before a file "
-        "of its name, which is written ./imagenet. Default: those of the weights.",
-    )
-    images: ImageSet | None = Field(
-        None,
-        description="Images to verify with, labelled if they lie in folders named by class. Default: photos that "
-        "come with this tool.",
-    )
-    calibration: ImageSet | None = Field(
-        None, description="Images that int8 is calibrated with: like those to come, but not those of `images`."
-    )
-    tolerance: Tolerance = Field(
-        default_factory=lambda: Tolerance.model_validate({}),
-        description="Changes to what the precision may cost by default.",
-    )
-    tensorrt: PlanSettings = Field(
-        default_factory=lambda: PlanSettings.model_validate({}), description="Of `format: tensorrt` alone."
-    )
+    task: Any
 
-    @property
-    def labels_file(self) -> Path | None:
-        """The path of the labels, if they are neither a list nor a named set."""
-        return Path(self.labels) if isinstance(self.labels, str) and self.labels not in labels.SETS else None
-
-    @field_validator("images", "calibration", mode="before", json_schema_input_type=Text | ImageSet | None)
+    @field_validator("task")
     @classmethod
-    def _images_as_set(cls, value: Any) -> Any:
-        return {"data": value} if isinstance(value, str) else value
+    def _refused(cls, value: Any) -> Any:
+        del value  # the message shows it
+        raise ValueError(f"there is no such task; choose {', '.join(TASKS)}")
 
 
-class ManifestFile(BaseModel):
-    """The whole file."""
+def spec_of(task: str) -> type[ModelSpec]:
+    """The keys of a task's entries, with those of every format under its name."""
+    return _specs(tuple(TASKS), tuple(EXPORTERS))[task]
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
-    models: dict[Annotated[str, Field(pattern=NAME_PATTERN)], ModelSpec | None]
+@functools.cache
+def _specs(tasks: tuple[str, ...], formats: tuple[str, ...]) -> dict[str, type[ModelSpec]]:
+    options = {name: EXPORTERS[name].OPTIONS for name in formats}
+    keys: dict[str, Any] = {name: _options(name, keys) for name, keys in options.items() if keys}
+    return {name: _with_keys(TASKS[name].SPEC, keys) for name in tasks}
+
+
+def _with_keys(base: type[ModelSpec], keys: dict[str, Any]) -> type[ModelSpec]:
+    made: type[ModelSpec] = create_model(base.__name__, __base__=base, __doc__=base.__doc__, **keys)
+    return made
+
+
+def _options(name: str, keys: type[BaseModel]) -> Any:
+    return keys, Field(
+        default_factory=functools.partial(keys.model_validate, {}), description=f"Of `format: {name}` alone."
+    )
+
+
+def manifest_file() -> type[BaseModel]:
+    """The whole file, of the tasks and formats that there are now."""
+    return _file(tuple(TASKS), tuple(EXPORTERS))
+
+
+@functools.cache
+def _file(tasks: tuple[str, ...], formats: tuple[str, ...]) -> type[BaseModel]:
+    tagged = [Annotated[spec, Tag(name)] for name, spec in _specs(tasks, formats).items()]
+    kinds: Any = Union[tuple(tagged) + (Annotated[_UnknownTask, Tag(UNKNOWN_TASK)],)]  # noqa: UP007, RUF005  made here
+    entry: Any = Annotated[kinds, Discriminator(_task_of)]
+    name: Any = Annotated[str, Field(pattern=NAME_PATTERN)]
+    config = ConfigDict(extra="forbid", frozen=True)
+    models: Any = (dict[name, entry | None], ...)
+    return create_model("ManifestFile", __config__=config, __doc__="The whole file.", models=models)
+
+
+def _task_of(entry: Any) -> str:
+    task = entry.get("task", DEFAULT_TASK) if isinstance(entry, dict) else getattr(entry, "task", DEFAULT_TASK)
+    return task if isinstance(task, str) and task in TASKS else UNKNOWN_TASK
 
 
 @dataclass(frozen=True)
@@ -104,7 +90,8 @@ class Manifest:
     """The entries of a manifest, and where in the file each was written."""
 
     path: Path
-    models: dict[str, ModelSpec]
+    models: dict[str, Any]
+    """By name, each of its task's SPEC."""
     _tree: Node | None = field(repr=False, default=None)
 
     def error(self, message: str, *keys: str | int) -> ManifestError:
@@ -119,13 +106,9 @@ class Manifest:
 
     def weights_source(self, name: str, override: str | None = None) -> WeightsSource | None:
         """Where the entry's weights come from; None if nothing says so. Files are not read yet."""
-        spec = self.models[name]
+        spec: ModelSpec = self.models[name]
         text = override or spec.weights
         return parse_weights(text, self.path.parent, spec.seed) if text else None
-
-    def resolve(self, path: Path) -> Path:
-        """A path written in the file, which is relative to the file."""
-        return self.path.parent / path.expanduser()
 
 
 def parse_weights(text: str, base: Path, seed: int = 0) -> WeightsSource:
@@ -138,10 +121,10 @@ def parse_weights(text: str, base: Path, seed: int = 0) -> WeightsSource:
 
 def load_manifest(path: Path) -> Manifest:
     """Read and check a manifest file. Raises ManifestError."""
-    document = documents.load(path, ManifestFile, "name a manifest with -m FILE", EXPECTED)
-    parsed = document.parsed
-    if not parsed.models:
+    document = documents.load(path, manifest_file(), "name a manifest with -m FILE", EXPECTED)
+    models: dict[str, ModelSpec | None] = document.parsed.models  # type: ignore[attr-defined]
+    if not models:
         raise document.error("there are no models; add one, such as `alexnet:`", "models")
-    specs = {name: spec or ModelSpec() for name, spec in parsed.models.items()}
-    named = {n: s if s.network else s.model_copy(update={"network": n}) for n, s in specs.items()}
+    specs = {name: spec or spec_of(DEFAULT_TASK)() for name, spec in models.items()}
+    named = {n: s if s.network or s.artifact else s.model_copy(update={"network": n}) for n, s in specs.items()}
     return Manifest(path, named, document.tree)

@@ -7,23 +7,48 @@ from typing import get_args
 from builder import networks
 from builder.data import labels
 from builder.exporters import EXPORTERS
-from builder.manifest.models import FILE_PATTERN, NAME_PATTERN, ManifestFile, ModelSpec
+from builder.manifest.models import DEFAULT_TASK, FILE_PATTERN, NAME_PATTERN, manifest_file, spec_of
 from builder.schemas.parts import GIVEN, OWN_CALLABLE, Schema, of_model, said, when, whole_recipe
+from builder.tasks import TASKS
+from builder.tasks.spec import ModelSpec
 
 DEVICES: tuple[str, ...] = get_args(ModelSpec.model_fields["device"].annotation)
-ENTRY = {"$ref": "#/$defs/ModelSpec"}
+ENTRY = {"$ref": "#/$defs/Entry"}
 
 
 def schema() -> Schema:
-    found = of_model(ManifestFile, "models.yaml")
-    spec = found["$defs"]["ModelSpec"]
-    spec["properties"]["network"] |= {"anyOf": [{"enum": networks.all_names()}, OWN_CALLABLE]}
-    spec["properties"]["format"] |= {"enum": list(EXPORTERS)}
-    spec["properties"]["precision"] |= {"enum": precisions()}
-    spec["properties"]["labels"]["anyOf"].insert(0, {"enum": list(labels.SETS)})  # or a file, or a list
-    spec["allOf"] = [*_targets(), _calibrated(), _optimum(), *_of_networks()]
+    found = of_model(manifest_file(), "models.yaml")
+    specs = {name: found["$defs"][spec_of(name).__name__] for name in TASKS}
+    for name, spec in specs.items():
+        _complete(name, spec)
+    found["$defs"] = {name: definition for name, definition in found["$defs"].items() if not name.startswith("_")}
+    found["$defs"]["Entry"] = _by_task()
     found["properties"]["models"] = _entries()
     return found
+
+
+def _complete(task: str, spec: Schema) -> None:
+    """What the registries know, and pydantic's model of the task does not."""
+    properties = spec["properties"]
+    properties["task"] |= {"const": task}
+    properties["network"] |= {"anyOf": [{"enum": networks.all_names()}, OWN_CALLABLE]}
+    properties["format"] |= {"enum": list(EXPORTERS)}
+    properties["precision"] |= {"enum": precisions()}
+    if "labels" in properties:
+        properties["labels"]["anyOf"].insert(0, {"enum": list(labels.SETS)})  # or a file, or a list
+    of_recipes = _of_networks() if "preprocess" in properties else []
+    spec["allOf"] = [*_targets(), _calibrated(), _optimum(), *of_recipes]
+
+
+def _by_task() -> Schema:
+    """An entry is held to the keys of its task alone; editors tell then which key is wrong, not that nothing fits."""
+    choices = [when(_has_task(name), {"$ref": f"#/$defs/{spec_of(name).__name__}"}) for name in TASKS]
+    return {"title": "Entry", "type": "object", "properties": {"task": {"enum": list(TASKS)}}, "allOf": choices}
+
+
+def _has_task(name: str) -> Schema:
+    is_it: Schema = {"properties": {"task": {"const": name}}}
+    return is_it if name == DEFAULT_TASK else is_it | {"required": ["task"]}
 
 
 def precisions() -> list[str]:

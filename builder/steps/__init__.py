@@ -1,28 +1,28 @@
-"""Ways of decoding and resizing on the server. A preprocessor is a module with what `Preprocessor` lists."""
+"""What stands before and behind networks on the server. A step is a module with what `Step` lists."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
-from builder.data.recipe import PreprocessRecipe
 from builder.steps import pillow
-
-if TYPE_CHECKING:
-    import numpy as np
-
-    FloatArray = np.ndarray[Any, np.dtype[np.float32]]
+from builder.triton.signature import Signature
 
 
-class Preprocessor(Protocol):
+class Step(Protocol):
+    ROLE: str
+    """What its config says of it: preprocess before the network, postprocess behind it."""
     MODEL_FILE: Path
-    """What is published as the step's model.py."""
+    """What is published as the step's model.py, for Triton's Python backend."""
     PACKAGES: tuple[str, ...]
     """What that imports beside NumPy, by pip's names. Serving images get the versions that were verified."""
 
-    def function(self, recipe: PreprocessRecipe) -> Callable[[bytes], FloatArray]:
-        """What the published file computes: encoded bytes -> float32 [C, H, W]. Raises ValueError."""
+    def signature(self, settings: Any) -> Signature:
+        """What the published step takes and gives."""
+
+    def function(self, settings: Any) -> Callable[..., Any]:
+        """What the published file computes for one request's element, to be proved before it is published."""
 
 
-PREPROCESSORS: dict[str, Preprocessor] = {"pillow": pillow}
+STEPS: dict[str, Step] = {"pillow": pillow}

@@ -1,4 +1,4 @@
-"""Pillow on the CPU, equal to torchvision's transforms to the last bit."""
+"""Encoded images to the network's tensor, by Pillow on the CPU: equal to torchvision's transforms to the last bit."""
 
 from __future__ import annotations
 
@@ -7,18 +7,27 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from builder.data.recipe import PreprocessRecipe
+from builder.triton.signature import IMAGE_INPUT, Signature, TensorSpec
 
 if TYPE_CHECKING:
     import numpy as np
 
     FloatArray = np.ndarray[Any, np.dtype[np.float32]]
 
+ROLE = "preprocess"
 MODEL_FILE = Path(__file__).parent.parent / "runtimes" / "pillow" / "model.py"
 PACKAGES: tuple[str, ...] = ("pillow",)
+PIXELS_OUTPUT = "PIXELS"
 
 
-def function(recipe: PreprocessRecipe) -> Callable[[bytes], FloatArray]:
-    return model_of(recipe.model_dump())
+def signature(settings: PreprocessRecipe) -> Signature:
+    image, pixels = TensorSpec(IMAGE_INPUT, "STRING", (1,)), TensorSpec(PIXELS_OUTPUT, "FP32", settings.shape)
+    return Signature((image,), (pixels,))
+
+
+def function(settings: PreprocessRecipe) -> Callable[[bytes], FloatArray]:
+    """Encoded bytes -> float32 [C, H, W]. What it gives raises ValueError for what the recipe refuses."""
+    return model_of(settings.model_dump())
 
 
 def model_of(recipe: dict[str, Any]) -> Callable[[bytes], FloatArray]:

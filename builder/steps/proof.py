@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import numpy as np
     from PIL import Image
 
-    from builder.steps import Preprocessor
+    from builder.steps import Step
 
     Array = np.ndarray[Any, Any]
 
@@ -44,7 +44,7 @@ class Probe:
     """uint8 [H, W, 3]; None: it is to be refused."""
 
 
-def difference(recipe: PreprocessRecipe, preprocessor: Preprocessor) -> str:
+def difference(recipe: PreprocessRecipe, preprocessor: Step) -> str:
     """Where the reference or the served step sees something else than people do; nothing if nowhere."""
     unsized = recipe.model_copy(update=UNSIZED)
     transform, served = unsized.reference_transform(), preprocessor.function(unsized)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from builder.tasks import tensors
+from builder.tasks import classification, tensors
 from builder.tasks.task import Task
 
-TASKS: dict[str, Task] = {
-    "tensors": tensors,
-}
+TASKS: dict[str, Task] = {"classification": classification, "tensors": tensors}

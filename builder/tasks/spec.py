@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StrictInt
 
 from builder.data.sets import Text, UserText
+from builder.util.usercode import is_callable_name
+
+Keys = tuple[str | int, ...]
 
 
 class ModelSpec(BaseModel):
@@ -46,7 +51,43 @@ class ModelSpec(BaseModel):
         None, ge=1, le=1024, description="CPU threads of each instance. Default: granted cores / instances."
     )
 
-    def files(self) -> dict[tuple[str, ...], str]:
-        """By key, the values that name files, folders or callables beside the manifest. Tasks add theirs."""
-        keys = ("network", "artifact", "reference")
-        return {(key,): value for key in keys if (value := getattr(self, key))}
+    def files(self) -> dict[Keys, str]:
+        """By key, the values that name files, folders or callables, as the manifest writes them. Tasks add theirs.
+
+        The weights are not among them: the command line may name others.
+        """
+        named: dict[Keys, str] = {("artifact",): self.artifact} if self.artifact else {}
+        callables = {("network",): self.network, ("reference",): self.reference or ""}
+        return named | {keys: value for keys, value in callables.items() if names_file(value)}
+
+    def with_files(self, values: Mapping[Keys, str]) -> Self:
+        """The same with other files, by the keys of `files`."""
+        changed: dict[str, Any] = {}
+        for (first, *inner), value in values.items():
+            key = str(first)
+            changed[key] = _with(changed.get(key, getattr(self, key)), inner, value)
+        return self.model_copy(update=changed)
+
+    def data_files(self, base: Path) -> Iterator[Path]:
+        """What a build reads of `files`, but for the code of callables. Missing ones are told by the build itself."""
+        for value in self.files().values():
+            path = base / Path(value).expanduser()
+            if not is_callable_name(value) or path.exists():
+                yield from path.rglob("*") if path.is_dir() else [path]
+
+
+def names_file(value: str) -> bool:
+    """Whether what names a network, or a reference, names a callable or a file: networks of ours are words."""
+    return is_callable_name(value) or "/" in value or "." in value
+
+
+def _with(value: Any, keys: Sequence[str | int], inner: str) -> Any:
+    if not keys:
+        return inner
+    first, *others = keys
+    if isinstance(value, BaseModel):
+        name = str(first)
+        return value.model_copy(update={name: _with(getattr(value, name), others, inner)})
+    items = list(value)
+    items[int(first)] = _with(items[int(first)], others, inner)
+    return type(value)(items)

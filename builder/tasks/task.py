@@ -129,6 +129,9 @@ class Task(Protocol):
     def study(self, entry: Entry, network: Network, report: Report) -> tuple[nn.Module, Reference]:
         """The network with its head, and all that its artifacts are held to. Raises BuilderError."""
 
+    def head(self, entry: Entry, network: Network, reference: Reference) -> nn.Module:
+        """The network with its head again, of an entry that was studied, perhaps for another format."""
+
     def calibration(self, entry: Entry, reference: Reference) -> Calibration | None:
         """What int8 learns its ranges of; None: nothing says. Raises ManifestError."""
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar, get_args, get_origin
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, Tag, ValidationError
 
 from builder.errors import ManifestError
 from builder.util import texts, yamltree
@@ -54,7 +54,9 @@ def error_at(path: Path, tree: Node | None, message: str, *keys: str | int) -> M
         line, via = entry.line, via | set(entry.via)
     dotted = ".".join(_in_one_line(str(key)) for key in keys)
     place = f"{path}:{line}: {dotted}" if dotted else f"{path}:{line}"
-    return ManifestError(f"{place}: {message}{_brought(via - {line})}")
+    error = ManifestError(f"{place}: {message}{_brought(via - {line})}")
+    error.has_place = True
+    return error
 
 
 def _in_one_line(text: str) -> str:
@@ -95,9 +97,11 @@ def _explain(path: Path, tree: Node, model: type[BaseModel], item: Any) -> str:
 
 def _message(item: Any, keys: list[Any], model: type[BaseModel]) -> str:
     if item["type"] == "extra_forbidden":
-        return "unknown key" + _suggestion(str(item["loc"][-1]), _known_keys(model, keys))
+        return "unknown key" + _suggestion(str(item["loc"][-1]), _known_keys(model, keys, item["loc"]))
     if item["type"] == "missing":
         return f"the key {item['loc'][-1]!r} is missing"
+    if item["type"] == "model_type":
+        return f"expected keys and their values{_given(item)}"
     if item["type"] == "string_pattern_mismatch":
         return "a model's name may have letters, digits, '_', '-' and '.', no others"
     return f"{item['msg'].removeprefix('Value error, ')}{_given(item)}"
@@ -108,22 +112,25 @@ def _given(item: Any) -> str:
     return f" (it says {item['input']!r})" if scalar else ""
 
 
-def _known_keys(model: type[BaseModel], keys: list[Any]) -> list[str]:
-    """The keys that may stand where the last of `keys` does."""
+def _known_keys(model: type[BaseModel], keys: list[Any], loc: tuple[Any, ...]) -> list[str]:
+    """The keys that may stand where the last of `keys` does; `loc` names the kinds of what may be of several."""
     above = iter(keys[:-1])
     for key in above:
         annotation = model.model_fields[key].annotation
-        model = next(_models_in(annotation))
+        found = dict(_models_in(annotation))
+        model = next((kind for tag, kind in found.items() if tag in loc), next(iter(found.values())))
         if get_origin(annotation) is dict:
             next(above, None)  # a key of the user's choice
     return list(model.model_fields)
 
 
-def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
+def _models_in(annotation: Any, tag: str = "") -> Iterator[tuple[str, type[BaseModel]]]:
+    """The models of an annotation, by the tags that pydantic tells them apart by."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        yield annotation
+        yield tag, annotation
+    own = [part.tag for part in get_args(annotation) if isinstance(part, Tag)]
     for part in get_args(annotation):
-        yield from _models_in(part)
+        yield from _models_in(part, own[0] if own else tag)
 
 
 def _suggestion(word: str, known: list[str]) -> str:

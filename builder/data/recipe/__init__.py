@@ -196,14 +196,14 @@ class PreprocessRecipe(BaseModel):
         return hashlib.sha256(text.encode()).hexdigest()[:8]
 
     def decode(self, path: Path | IO[bytes]) -> Image.Image:
-        """The picture as people see it, in the recipe's mode. Raises what Pillow does, and decoding.UnclearPicture."""
+        """The picture as people see it, in the recipe's mode. Raises what Pillow does, and decoding.UnclearImage."""
         from PIL import Image
 
         with Image.open(path) as image:
             return self.seen(image)
 
     def seen(self, image: Image.Image) -> Image.Image:
-        """The same of a picture that is opened already, which may be changed by that. Raises UnclearPicture."""
+        """The same of a picture that is opened already, which may be changed by that. Raises UnclearImage."""
         return decoding.seen(image, self)
 
     def reference_transform(self) -> Callable[[Image.Image], torch.Tensor]:

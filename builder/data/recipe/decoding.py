@@ -22,19 +22,19 @@ TRANSPARENT_COLOURS: dict[Any, Callable[[int], int]] = {
 }
 
 
-class UnclearPicture(ValueError):
+class UnclearImage(ValueError):
     """Nothing tells how people see it; the message says what they can do."""
 
 
 def seen(image: Image.Image, recipe: PreprocessRecipe) -> Image.Image:
-    """The picture in the recipe's mode, L or RGB, upright and opaque. Raises UnclearPicture."""
+    """The picture in the recipe's mode, L or RGB, upright and opaque. Raises UnclearImage."""
     if recipe.frames == "single" and has_frames(image):
-        raise UnclearPicture(
+        raise UnclearImage(
             f"it has several frames ({image.format}), and a network sees one: keep one of them, or say "
             "preprocess: {frames: first} to have the others ignored"
         )
     if recipe.orientation == "exif" and (doubt := doubt_of(image)):
-        raise UnclearPicture(doubt)
+        raise UnclearImage(doubt)
     mend_transparent_colour(image)
     flat = eight_bits(image)
     if recipe.background != "stored" and flat.has_transparency_data:
@@ -98,13 +98,13 @@ def upright(image: Image.Image, orientation: int) -> Image.Image:
 
 
 def eight_bits(image: Image.Image) -> Image.Image:
-    """Grey levels of more bits as 8, the whole range scaled; any other picture as it is. Raises UnclearPicture."""
+    """Grey levels of more bits as 8, the whole range scaled; any other picture as it is. Raises UnclearImage."""
     import numpy as np
     from PIL import Image
 
     if image.mode == "F" or (image.mode == "I" and not is_sixteen_bits(image)):
         kind = "floating-point numbers" if image.mode == "F" else "signed or 32-bit numbers"
-        raise UnclearPicture(
+        raise UnclearImage(
             f"its pixels are {kind}, and nothing tells which of them are black and white: convert it to 8 bits, or to "
             "16 bits without sign"
         )

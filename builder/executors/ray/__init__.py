@@ -122,7 +122,7 @@ def _publish(standing: Standing, repository: Path, report: Report) -> None:
     try:
         if not standing.error:
             (merged,) = merge_repositories(standing.folders, repository)
-            worst = max(standing.built, key=lambda model: model.check.max_abs_error)
+            worst = max(standing.built, key=lambda model: model.verification.max_abs_error)
             size, seconds = sum(m.artifact_bytes for m in standing.built), max(m.seconds for m in standing.built)
             model = replace(worst, version=merged.version, network_model=merged.network_model)
             standing.built = [replace(model, artifact_bytes=size, seconds=seconds)]

@@ -9,8 +9,6 @@ from pathlib import Path
 
 from builder.build.entry import Entry
 from builder.build.portable import names_callable, portable, relative
-from builder.data.images import find
-from builder.data.sets import ImageSet
 from builder.errors import ManifestError
 from builder.executors.ray.storage import Storage
 from builder.networks.card import card_path
@@ -41,7 +39,7 @@ class Parcel:
 
 def pack(entry: Entry, storage: Storage, also: Sequence[str], known: set[str]) -> Parcel:
     """Put the entry's files into the storage, each content once: `known` are those there. Raises BuilderError."""
-    base = entry.manifest.path.parent
+    base = entry.base
     digests = hashing.hashed(sorted(set(_files(entry, also))))
     for path, digest in digests.items():
         if digest not in known:
@@ -71,26 +69,17 @@ def _place(path: Path, base: Path) -> str:
 
 def _files(entry: Entry, also: Sequence[str]) -> Iterator[Path]:
     """Those that are there; the build itself says what is missing."""
-    base, spec = entry.manifest.path.parent, entry.spec
-    named = [*_code(spec.network, base)]
+    base, spec = entry.base, entry.spec
+    named: list[Path] = []
     if entry.weights.path:
         named += [entry.weights.path, card_path(entry.weights.path)]
-    if spec.labels_file:
-        named += [entry.manifest.resolve(spec.labels_file)]
-    for images in (spec.images, spec.calibration):
-        if images:
-            named += _images(images, base)
+    for value in spec.files().values():
+        if names_callable(value, base):
+            named += _code(value, base)
+    named += spec.data_files(base)
     for text in also:
         named += _also(text, base)
     return (path for path in named if path.is_file())
-
-
-def _images(images: ImageSet, base: Path) -> Iterator[Path]:
-    """The pictures that are used of a folder; of a callable, its code."""
-    if names_callable(images.data, base):
-        yield from _code(images.data, base)
-    elif (base / Path(images.data).expanduser()).is_dir():
-        yield from (Path(picture.name) for picture in find(images, base))
 
 
 def _code(name: str, base: Path) -> Iterator[Path]:

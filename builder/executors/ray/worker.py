@@ -89,5 +89,5 @@ def run(job: Job) -> Built | BuilderError:
 
 def _as_named_there(model: BuiltModel, root: Path) -> BuiltModel:
     """With the images' paths on the machine that builds."""
-    worst = tuple(replace(image, image=image.image.removeprefix(str(root))) for image in model.check.worst)
-    return replace(model, check=replace(model.check, worst=worst))
+    found = model.verification.with_names(lambda name: name.removeprefix(str(root)))
+    return replace(model, verification=found)

@@ -8,17 +8,16 @@ from pathlib import Path
 
 from builder.data import arrays
 from builder.tasks.spec import ModelSpec
-from builder.tasks.task import Call, Entry, Pipeline, Reference
+from builder.tasks.task import Entry, Pipeline, Reference
 from builder.tasks.tensors import inputs, names
 from builder.tasks.tensors.drawing import require_drawable
 from builder.tasks.tensors.samples import SampleSet
 from builder.tasks.tensors.spec import TensorsSpec
-from builder.tasks.tensors.study import calibration_error, study
+from builder.tasks.tensors.study import calibration_error, head, study
 from builder.tasks.tensors.verify import hold, verify
-from builder.triton.signature import Signature
 from builder.types import Calibration, Tensors
 
-__all__ = ["SPEC", "calibration", "hold", "pipeline", "require", "study", "verify"]
+__all__ = ["SPEC", "calibration", "head", "hold", "pipeline", "require", "study", "verify"]
 
 SPEC: type[ModelSpec] = TensorsSpec
 NAME = "tensors"
@@ -48,7 +47,7 @@ def calibration(entry: Entry, reference: Reference) -> Calibration | None:
         return None
     with entry.at("calibration"):
         found = arrays.read(wanted, entry.base, entry.spec.is_batched)
-    inputs.require_fit(entry, found, reference.signature, "calibration")
+    inputs.require_fit(entry, found, reference.signature.inputs, "calibration")
     return Singly(SampleSet(tuple(found), entry.spec.is_batched))
 
 
@@ -66,15 +65,6 @@ class Singly:
 
 
 def pipeline(entry: Entry, reference: Reference, folder: Path) -> Pipeline:
-    """No steps. Where the artifact cannot hold the names, an ensemble of the network alone gives them."""
-    del folder  # nothing is staged
-    signature: Signature = reference.signature
-    parameters = {"task": NAME}
-    if entry.exporter.NAMES_TENSORS:
-        return Pipeline(signature, parameters=parameters)
-    own = signature.by_position()
-    call = Call(
-        inputs={mine.name: theirs.name for mine, theirs in zip(own.inputs, signature.inputs, strict=True)},
-        outputs={mine.name: theirs.name for mine, theirs in zip(own.outputs, signature.outputs, strict=True)},
-    )
-    return Pipeline(signature, (call,), parameters=parameters)
+    """No steps: the network is served by itself, behind its names where its format has none."""
+    del entry, folder
+    return Pipeline(reference.signature, parameters={"task": NAME})

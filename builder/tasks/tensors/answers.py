@@ -119,8 +119,8 @@ def _require_finite(given: Mapping[str, torch.Tensor], samples: SampleSet, numbe
             some = ", ".join(dict.fromkeys(samples.name(number) for number in numbers[:2]))
             raise VerificationError(
                 f"{name}: the network itself gives {what} in {output!r} for {some}"
-                f"{', ...' if len(numbers) > 2 else ''}, with which no artifact can be compared; its weights are damaged, or the samples are not what it "
-                "takes. A mask of minus infinity may be torch.finfo(x.dtype).min"
+                f"{', ...' if len(numbers) > 2 else ''}, with which no artifact can be compared; its weights are "
+                "damaged, or the samples are not what it takes. A mask of -inf may be torch.finfo(x.dtype).min"
             )
 
 

@@ -15,9 +15,6 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-FILES_NAMES = "input_names"
-"""What a module that runs a file calls the inputs that it takes by position, in the file's own words."""
-
 
 class Mismatch(ValueError):
     """Inputs that forward() cannot be given. `input`: the one at fault, where it is one."""
@@ -39,11 +36,14 @@ class Arrangement:
         return module(*tensors[: self.by_position], **named)
 
 
-def arranged(module: nn.Module, names: Sequence[str], are_declared: bool) -> Arrangement:
+def arranged(module: nn.Module, names: Sequence[str], are_declared: bool, told: Sequence[str] = ()) -> Arrangement:
     """How forward() takes inputs of these names: by its own, where it has them all, else in their order.
 
-    `are_declared`: whether their order is the user's word. Raises Mismatch.
+    `are_declared`: whether their order is the user's word. `told`: what a file calls those that it takes by position.
+    Raises Mismatch.
     """
+    if told:
+        return _as_told(names, told)
     parameters = parameters_of(module)
     takes_any = any(one.kind is Parameter.VAR_KEYWORD for one in parameters)
     known = [one.name for one in parameters if one.kind in (Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY)]
@@ -56,8 +56,6 @@ def arranged(module: nn.Module, names: Sequence[str], are_declared: bool) -> Arr
 
 def parameters_of(module: nn.Module) -> list[Parameter]:
     """forward()'s, without self. What tells none takes whatever it is given, by position."""
-    if names := getattr(module, FILES_NAMES, None):
-        return [Parameter(f"_{number}", Parameter.POSITIONAL_ONLY) for number in range(len(names))]
     try:
         if schema := getattr(module.forward, "schema", None):  # TorchScript's
             return [_of_schema(argument) for argument in schema.arguments[1:]]
@@ -69,6 +67,14 @@ def parameters_of(module: nn.Module) -> list[Parameter]:
 def _of_schema(argument: Any) -> Parameter:
     default = argument.default_value if argument.has_default_value() else Parameter.empty
     return Parameter(argument.name, Parameter.POSITIONAL_OR_KEYWORD, default=default)
+
+
+def _as_told(names: Sequence[str], told: Sequence[str]) -> Arrangement:
+    """In the file's order."""
+    if unknown := [name for name in names if name not in told]:
+        _refuse_unknown(unknown, [name for name in told if name not in names])
+    _refuse_missing([name for name in told if name not in names], names)
+    return Arrangement(tuple(told), len(told))
 
 
 def _by_name(parameters: Sequence[Parameter], names: Sequence[str]) -> Arrangement:
@@ -107,7 +113,7 @@ def _required(parameters: Sequence[Parameter]) -> list[Parameter]:
 def _refuse_missing(missing: Sequence[str], names: Sequence[str]) -> None:
     if missing:
         raise Mismatch(
-            f"forward() needs {_listed(missing)} too, and the inputs are {_listed(names)}; give samples of "
+            f"the network needs {_listed(missing)} too, and the inputs are {_listed(names)}; give samples of "
             f"{'it' if len(missing) == 1 else 'them'}, or a default in forward()"
         )
 
@@ -116,7 +122,7 @@ def _refuse_unknown(unknown: Sequence[str], free: Sequence[str]) -> None:
     """Some names are forward()'s: the others are mistaken."""
     close = difflib.get_close_matches(unknown[0], free, n=1)
     hint = f"did you mean {close[0]!r}?" if close else f"it takes {_listed(free)} besides" if free else "leave it out"
-    raise Mismatch(f"forward() takes no {unknown[0]!r}; {hint}", unknown[0])
+    raise Mismatch(f"the network takes no {unknown[0]!r}; {hint}", unknown[0])
 
 
 def _listed(names: Sequence[str]) -> str:

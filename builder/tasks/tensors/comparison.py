@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from builder.types import Verification
@@ -66,6 +66,14 @@ class TensorsVerification(Verification):
     noise: float = 0.0
     mismatches: float = 0.0
     outputs: tuple[OutputFigures, ...] = ()
+
+    def with_names(self, rename: Callable[[str], str]) -> TensorsVerification:
+        return replace(self, outputs=tuple(_renamed(figures, rename) for figures in self.outputs))
+
+
+def _renamed(figures: OutputFigures, rename: Callable[[str], str]) -> OutputFigures:
+    worst = figures.worst
+    return replace(figures, worst=worst and replace(worst, sample=rename(worst.sample)))
 
 
 def measured(rows: Iterable[torch.Tensor]) -> Measure:

@@ -12,7 +12,7 @@ from builder.tasks.task import Entry
 from builder.tasks.tensors import names
 from builder.tasks.tensors.drawing import drawn
 from builder.tasks.tensors.spec import InputSpec
-from builder.triton.signature import ANY_SIZE, DATA_TYPES, Signature, TensorSpec, data_type_of
+from builder.triton.signature import ANY_SIZE, DATA_TYPES, TensorSpec, data_type_of
 
 
 def samples_of(entry: Entry) -> tuple[list[Sample], tuple[str, ...]]:
@@ -54,10 +54,10 @@ def specs_of(entry: Entry, samples: Sequence[Sample], key: str = "samples") -> t
     return tuple(_spec(entry, name, declared.get(name), samples, key) for name in declared or given)
 
 
-def require_fit(entry: Entry, samples: Sequence[Sample], signature: Signature, key: str) -> None:
+def require_fit(entry: Entry, samples: Sequence[Sample], taken: Sequence[TensorSpec], key: str) -> None:
     """Raise ManifestError for samples that the network does not take, which other samples have shown it to."""
-    _require_names(entry, tuple(spec.name for spec in signature.inputs), tuple(samples[0].tensors), key)
-    for spec in signature.inputs:
+    _require_names(entry, tuple(spec.name for spec in taken), tuple(samples[0].tensors), key)
+    for spec in taken:
         for sample in samples:
             _require_value(entry, spec.name, sample, samples[0], key)
             tensor = sample.tensors[spec.name]

@@ -9,7 +9,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictFloat,
 
 from builder.data.arrays import ArraySet
 from builder.data.sets import Text
-from builder.tasks.spec import ModelSpec
+from builder.tasks.spec import Keys, ModelSpec
 from builder.tasks.tensors.limits import Tolerances, WrittenTolerances
 from builder.triton.signature import ANY_SIZE, DATA_TYPES
 
@@ -106,12 +106,12 @@ class TensorsSpec(ModelSpec):
         """Those that the entry gives."""
         return tuple(self.outputs or ())
 
-    def files(self) -> dict[tuple[str, ...], str]:
+    def files(self) -> dict[Keys, str]:
         """Beside those of every task, what the samples come from: under `data`, and its number in a list."""
         found = super().files()
         for key in ("samples", "calibration"):
             if wanted := getattr(self, key):
                 is_list = not isinstance(wanted.data, str)
                 for number, source in enumerate(wanted.sources):
-                    found[(key, "data", str(number)) if is_list else (key, "data")] = source
+                    found[(key, "data", number) if is_list else (key, "data")] = source
         return found

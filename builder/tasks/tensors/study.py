@@ -17,7 +17,7 @@ from builder.tasks.tensors.calling import Arrangement, Mismatch, adapted, arrang
 from builder.tasks.tensors.inputs import require_names, samples_of, specs_of
 from builder.tasks.tensors.results import Layout, NoOutput, layout_of
 from builder.triton.signature import Signature, TensorSpec
-from builder.types import Network, Report
+from builder.types import Network, Report, Tensors
 from builder.util.usercode import border
 
 if TYPE_CHECKING:
@@ -33,6 +33,14 @@ class Studied:
     arrangement: Arrangement
 
 
+@dataclass(frozen=True)
+class Details:
+    """What is made of the network once it is known: the `details` of this task's references."""
+
+    arrangement: Arrangement
+    layout: Layout
+
+
 def study(entry: Entry, network: Network, report: Report) -> tuple[nn.Module, Reference]:
     """The network with its head, and its own answers for the samples. Raises BuilderError."""
     import torch
@@ -42,14 +50,12 @@ def study(entry: Entry, network: Network, report: Report) -> tuple[nn.Module, Re
     found, warnings = samples_of(entry)
     taken = _inputs(entry, network, found)
     report("running the network")
-    result = first_result(entry, network.module, taken)
-    layout = _layout(entry, result, taken)
-    # Traced code names what it takes by forward()'s arguments, and Triton's libtorch looks for these.
-    arguments = [f"INPUT__{number}" for number in range(len(taken.inputs))]
-    adapter = adapted(network.module, taken.arrangement, layout)
-    head = with_head(adapter, arguments, layout.picked if adapter is network.module else tuple)
+    first = samples.arranged(found, entry.spec.max_batch_size).batch((0,))
+    layout = _layout(entry, first_result(entry, network.module, taken.arrangement, first), taken)
+    details = Details(taken.arrangement, layout)
+    module = _with_head(network.module, details)
     with torch.inference_mode():
-        set_, given = _asked(entry, head, taken, layout)
+        set_, given = _asked(entry, module, taken, layout)
     outputs = answers.output_specs(given, entry.spec.is_batched, entry.name)
     reference = Reference(
         signature=Signature(taken.inputs, outputs, entry.spec.is_batched),
@@ -58,8 +64,25 @@ def study(entry: Entry, network: Network, report: Report) -> tuple[nn.Module, Re
         trained=network.trained,
         provenance=dict(network.provenance) | _facts(entry, found),
         warnings=(*warnings, *_remarks(given)),
+        details=details,
     )
-    return head, reference
+    return module, reference
+
+
+def head(entry: Entry, network: Network, reference: Reference) -> nn.Module:
+    """The network with its head again, of an entry that was studied. Raises NetworkError."""
+    details: Details = reference.details
+    if is_lazy(network.module):
+        first = next(iter(reference.samples.batches(1)))
+        first_result(entry, network.module, details.arrangement, first)
+    return _with_head(network.module, details)
+
+
+def _with_head(module: nn.Module, details: Details) -> nn.Module:
+    # Traced code names what it takes by forward()'s arguments, and Triton's libtorch looks for these.
+    arguments = [f"INPUT__{number}" for number in range(len(details.arrangement.order))]
+    adapter = adapted(module, details.arrangement, details.layout)
+    return with_head(adapter, arguments, details.layout.picked if adapter is module else tuple)
 
 
 def _inputs(entry: Entry, network: Network, found: list[Sample]) -> Studied:
@@ -67,25 +90,30 @@ def _inputs(entry: Entry, network: Network, found: list[Sample]) -> Studied:
     specs = {spec.name: spec for spec in specs_of(entry, found)}
     declared = entry.spec.inputs
     try:
-        arrangement = arranged(network.module, tuple(specs), bool(declared))
+        arrangement = arranged(network.module, tuple(specs), bool(declared), told_names(network))
     except Mismatch as mismatch:
         keys = ("inputs", mismatch.input) if mismatch.input in declared else ("inputs" if declared else "samples",)
         raise entry.error(str(mismatch), *keys) from None
     return Studied(found, tuple(specs[name] for name in arrangement.order), arrangement)
 
 
-def first_result(entry: Entry, module: nn.Module, taken: Studied) -> Any:
+def told_names(network: Network) -> tuple[str, ...]:
+    """What a file that the network is calls its inputs, in its order; empty of all other networks."""
+    interface: Any = getattr(network, "interface", None)
+    return tuple(tensor.name for tensor in interface.inputs or ()) if interface else ()
+
+
+def first_result(entry: Entry, module: nn.Module, arrangement: Arrangement, first: Tensors) -> Any:
     """What forward() gives for the first sample, which settles lazy modules, the same for the same seed."""
     import torch
 
-    one = samples.arranged(taken.found, entry.spec.max_batch_size)
-    batch = one.batch((0,))
     waits = is_lazy(module)
     error = NetworkError if waits else ExportError
     doing = "has lazy modules, and this makes none of them" if waits else "the network fails"
-    what = f"{entry.name}: {doing} on {answers.described(batch, one.is_batched)}"
+    what = f"{entry.name}: {doing} on {answers.described(first, entry.spec.is_batched)}"
+    tensors = [first[name].clone() for name in arrangement.order]
     with border(error, what), torch.no_grad(), _seeded(entry.weights.seed if waits else None):
-        result = taken.arrangement.call(evaluated(module), [batch[spec.name] for spec in taken.inputs])
+        result = arrangement.call(evaluated(module), tensors)
     if waits:
         frozen(module)
     return result

@@ -1,17 +1,23 @@
-"""Whether an artifact computes what its network computes."""
+"""Whether an artifact gives the probabilities that its network gives."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from builder.data.images import Evaluation
 from builder.errors import VerificationError
-from builder.tasks.limits import Tolerance
-from builder.types import Check, Predict, WorstImage
+from builder.tasks.classification.limits import Tolerance
+from builder.tasks.task import Entry, Reference
+from builder.types import Predict, Verification
 from builder.util.reasons import reason
 
 if TYPE_CHECKING:
     import torch
+
+    Scores = Callable[[torch.Tensor], torch.Tensor]
+    """float32 [B, C, H, W] -> scores or probabilities, float32 [B, classes]."""
 
 # Untrained and saturated networks give nearly the same probabilities for every image, so that an
 # artifact that ignored its input could pass an absolute limit. It cannot pass the two that are relative
@@ -39,10 +45,64 @@ LOG_FLOOR = 1e-6
 LOG_NOISE = 1e-5
 # Two classes as near as this are a tie to rounded arithmetic: either is the answer. To fp32 there are none.
 TIE = 1e-3
+SUM_ERROR = 1e-3
+LABELLED = 0.5
+"""From this probability on a class is taken to be right, where several may be."""
 WORST = 3
 FEW = 4
 UNTRACED = 3
 """A batch size that no network is converted at (that is 2); tried with the images in another company and order."""
+
+
+@dataclass(frozen=True)
+class WorstImage:
+    """One of the images that an artifact is furthest off on."""
+
+    image: str
+    error: float
+    """Of its worst probability."""
+    expected: int
+    expected_probability: float
+    """The network's class, and the network's probability of it."""
+    found: int
+    found_probability: float
+    """The artifact's class, and the artifact's probability of it."""
+
+
+@dataclass(frozen=True)
+class Comparison(Verification):
+    """How an artifact's probabilities differ from its network's, over all images and batch sizes."""
+
+    relative_error: float
+    """Largest error of a log-probability, over the largest spread that the images cause in one."""
+    noise: float
+    """Error of the log-probabilities, over what the images change in them (both root mean squares)."""
+    top1_agreement: float
+    """Share of images, 0..1, for which the network's answer is the artifact's, ties included. Where several classes may
+    be right, an answer is all of them at 0.5 and above."""
+    top5_agreement: float
+    """Share of images for which the network's best class is among the artifact's first five."""
+    network_accuracy: float | None
+    artifact_accuracy: float | None
+    """Share of right answers, where the images are labelled."""
+    worst: tuple[WorstImage, ...]
+
+    def with_names(self, rename: Callable[[str], str]) -> Comparison:
+        return replace(self, worst=tuple(replace(image, image=rename(image.image)) for image in self.worst))
+
+
+def verify(entry: Entry, reference: Reference, predict: Predict) -> Comparison:
+    """Run the artifact on the images at every batch size. Raises VerificationError where it cannot be compared."""
+    sizes = batch_sizes(entry.spec.max_batch_size)
+    (given,), (scores,) = reference.signature.inputs, reference.signature.outputs
+    run = held(lambda batch: predict({given.name: batch})[scores.name], scores.shape[0], _what(entry))
+    details = reference.details
+    results = outputs(run, details.images, sizes)
+    return compare(reference.answers, results, sizes, details.images, entry.spec.precision, details.is_multilabel)
+
+
+def _what(entry: Entry) -> str:
+    return f"{entry.name} as {entry.spec.format}"
 
 
 def limits(precision: str, changes: Tolerance) -> Tolerance:
@@ -54,7 +114,7 @@ def batch_sizes(max_batch_size: int) -> tuple[int, ...]:
     return tuple(sorted({min(size, max_batch_size) for size in (1, 2, UNTRACED, max_batch_size)}))
 
 
-def outputs(predict: Predict, images: Evaluation, sizes: tuple[int, ...]) -> list[torch.Tensor]:
+def outputs(predict: Scores, images: Evaluation, sizes: tuple[int, ...]) -> list[torch.Tensor]:
     """Probabilities [images, classes] at each batch size: all images at the largest, the first few at others."""
     import torch
 
@@ -64,19 +124,19 @@ def outputs(predict: Predict, images: Evaluation, sizes: tuple[int, ...]) -> lis
     return [*rows, torch.cat([predict(batch).clone() for batch in images.batches(largest)])]
 
 
-def in_batches(predict: Predict, images: torch.Tensor, size: int) -> torch.Tensor:
+def in_batches(predict: Scores, images: torch.Tensor, size: int) -> torch.Tensor:
     """Rows for [images, C, H, W], `size` at a time. What predict() does to its input in place, others do not see."""
     import torch
 
     return torch.cat([predict(batch.clone()).clone() for batch in images.split(size)])  # type: ignore[no-untyped-call]
 
 
-def _backwards(predict: Predict, images: torch.Tensor, size: int) -> torch.Tensor:
+def _backwards(predict: Scores, images: torch.Tensor, size: int) -> torch.Tensor:
     """The same rows, with the last image asked for first, so that each is in another place, beside others."""
     return in_batches(predict, images.flip(0), size).flip(0)
 
 
-def held(predict: Predict, classes: int, what: str) -> Predict:
+def held(predict: Scores, classes: int, what: str) -> Scores:
     """The artifact, held to what its config will say: float32 [B, classes]. Raises VerificationError."""
     import torch
 
@@ -112,7 +172,8 @@ def compare(
     sizes: tuple[int, ...],
     images: Evaluation,
     precision: str = "fp32",
-) -> Check:
+    is_multilabel: bool = False,
+) -> Comparison:
     """The figures of one artifact; `references` and `results` come from `outputs`."""
     import torch
 
@@ -121,14 +182,16 @@ def compare(
     reference, result = torch.cat(references).double(), torch.cat(results).double()
     errors = (reference - result).abs()
     truths = images.classes
-    return Check(
+    return Comparison(
         batch_sizes=sizes,
-        images=len(images),
+        samples=len(images),
         max_abs_error=errors.max().item(),
         mean_abs_error=errors.mean().item(),
-        relative_error=_relative_error(reference, result),
-        noise=_noise(reference, result),
-        top1_agreement=_agreement(reference, result, 1, tie),
+        relative_error=_relative_error(reference, result, is_multilabel),
+        noise=_noise(reference, result, is_multilabel),
+        top1_agreement=(
+            _agreement_of_labels(reference, result, tie) if is_multilabel else _agreement(reference, result, 1, tie)
+        ),
         top5_agreement=_agreement(reference, result, 5, tie),
         network_accuracy=_accuracy(references[-1], truths),
         artifact_accuracy=_accuracy(results[-1], truths),
@@ -136,23 +199,31 @@ def compare(
     )
 
 
-def _relative_error(reference: torch.Tensor, result: torch.Tensor) -> float:
-    logs, errors = _logarithms(reference, result)
+def _relative_error(reference: torch.Tensor, result: torch.Tensor, is_multilabel: bool) -> float:
+    logs, errors = _logarithms(reference, result, is_multilabel)
     spread = (logs.amax(0) - logs.amin(0)).max()
     error = errors.max()
     return 0.0 if error == 0 else (error / spread).item()
 
 
-def _noise(reference: torch.Tensor, result: torch.Tensor) -> float:
-    logs, errors = _logarithms(reference, result)
+def _noise(reference: torch.Tensor, result: torch.Tensor, is_multilabel: bool) -> float:
+    logs, errors = _logarithms(reference, result, is_multilabel)
     signal = (logs - logs.mean(0)).square().mean().sqrt()
     error = errors.square().mean().sqrt()
     return 0.0 if error == 0 else (error / signal).item()
 
 
-def _logarithms(reference: torch.Tensor, result: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """The reference's log-probabilities, and the result's errors in them, as far as float32 resolves them."""
-    logs, others = reference.clamp_min(LOG_FLOOR).log(), result.clamp_min(LOG_FLOOR).log()
+def _logarithms(
+    reference: torch.Tensor, result: torch.Tensor, is_multilabel: bool
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The reference's log-probabilities, and the result's errors in them, as far as float32 resolves them.
+
+    Of classes that are right or not by themselves, the logarithms of the odds.
+    """
+    if is_multilabel:
+        logs, others = reference.logit(LOG_FLOOR), result.logit(LOG_FLOOR)
+    else:
+        logs, others = reference.clamp_min(LOG_FLOOR).log(), result.clamp_min(LOG_FLOOR).log()
     return logs, ((logs - others).abs() - LOG_NOISE).clamp_min(0)
 
 
@@ -162,6 +233,12 @@ def _agreement(reference: torch.Tensor, result: torch.Tensor, first: int, tie: f
     best = reference.amax(1, keepdim=True)
     agrees = (reference.gather(1, found) >= best - tie).any(1)
     return agrees.double().mean().item()
+
+
+def _agreement_of_labels(reference: torch.Tensor, result: torch.Tensor, tie: float) -> float:
+    """Share of rows with the same classes at 0.5 and above; those within `tie` of it are either."""
+    agrees = ((reference >= LABELLED) == (result >= LABELLED)) | ((reference - LABELLED).abs() <= tie)
+    return agrees.all(1).double().mean().item()
 
 
 def _accuracy(rows: torch.Tensor, truths: tuple[int | None, ...]) -> float | None:
@@ -190,23 +267,23 @@ def _worst(reference: torch.Tensor, result: torch.Tensor, images: Evaluation) ->
     )
 
 
-def require(check: Check, allowed: Tolerance, what: str, labels: tuple[str, ...] | None = None) -> None:
-    """Raise VerificationError, with the figures and the worst images, unless `check` holds."""
-    failures = _failures(check, allowed)
+def require(found: Comparison, allowed: Tolerance, what: str, labels: tuple[str, ...] | None = None) -> None:
+    """Raise VerificationError, with the figures and the worst images, unless `found` is within what is allowed."""
+    failures = _failures(found, allowed)
     if not failures:
         return
-    sizes = ", ".join(str(size) for size in check.batch_sizes)
-    worst = "\n".join(f"  {_described(image, labels)}" for image in check.worst)
+    sizes = ", ".join(str(size) for size in found.batch_sizes)
+    worst = "\n".join(f"  {_described(image, labels)}" for image in found.worst)
     raise VerificationError(
-        f"{what} does not compute what the network computes: {'; '.join(failures)}; {check.images} images "
-        f"at batch sizes {sizes}, mean error {check.mean_abs_error:.2e}. Nothing was published. The worst images:\n"
+        f"{what} does not compute what the network computes: {'; '.join(failures)}; {found.samples} images "
+        f"at batch sizes {sizes}, mean error {found.mean_abs_error:.2e}. Nothing was published. The worst images:\n"
         f"{worst}\n"
         "If that is too strict for the precision, `tolerance:` sets the limits. At fp32 a forward() that branches on "
         "data or on the batch size is the usual cause; another `format:` may fit it"
     )
 
 
-def _failures(check: Check, allowed: Tolerance) -> list[str]:
+def _failures(found: Comparison, allowed: Tolerance) -> list[str]:
     """So written that NaN fails."""
     failures = []
     for key, text in (
@@ -215,23 +292,23 @@ def _failures(check: Check, allowed: Tolerance) -> list[str]:
         ("relative_error", "the largest error, as a share of what the images change, is"),
         ("noise", "the noise, as a share of what the images change, is"),
     ):
-        value, limit = getattr(check, key), getattr(allowed, key)
+        value, limit = getattr(found, key), getattr(allowed, key)
         if limit is not None and not value <= limit:
             failures.append(f"{text} {value:.2e} (limit {limit:.3g})")
     for key, text in (("top1_agreement", "top-1 agrees"), ("top5_agreement", "the answer is among the first five")):
-        value, limit = getattr(check, key), getattr(allowed, key)
+        value, limit = getattr(found, key), getattr(allowed, key)
         if limit is not None and not value >= limit:
             failures.append(f"{text} on {value:.1%} of the images (limit {limit:.1%})")
-    return failures + _lost_accuracy(check, allowed.accuracy_loss)
+    return failures + _lost_accuracy(found, allowed.accuracy_loss)
 
 
-def _lost_accuracy(check: Check, limit: float | None) -> list[str]:
-    if limit is None or check.network_accuracy is None or check.artifact_accuracy is None:
+def _lost_accuracy(found: Comparison, limit: float | None) -> list[str]:
+    if limit is None or found.network_accuracy is None or found.artifact_accuracy is None:
         return []
-    loss = check.network_accuracy - check.artifact_accuracy
+    loss = found.network_accuracy - found.artifact_accuracy
     if loss <= limit + 1e-9:  # differences of shares are not exact
         return []
-    figures = f"{check.network_accuracy:.2%} to {check.artifact_accuracy:.2%}"
+    figures = f"{found.network_accuracy:.2%} to {found.artifact_accuracy:.2%}"
     return [f"accuracy falls from {figures}, by {loss:.2%} (limit {limit:.2%})"]
 
 
@@ -245,8 +322,8 @@ def _described(image: WorstImage, labels: tuple[str, ...] | None) -> str:
     )
 
 
-def require_probabilities(reference: torch.Tensor, name: str) -> None:
-    """Raise VerificationError unless [B, classes] rows are finite and sum to 1."""
+def require_probabilities(reference: torch.Tensor, is_multilabel: bool, name: str) -> None:
+    """Raise VerificationError unless [B, classes] rows are finite, and sum to 1 where one class alone is right."""
     import torch
 
     if not torch.isfinite(reference).all():
@@ -254,5 +331,10 @@ def require_probabilities(reference: torch.Tensor, name: str) -> None:
             f"{name}: the network itself gives NaN or infinite probabilities on real images; its weights are "
             "damaged, or the recipe is not the one it was trained with"
         )
-    if (reference.sum(1) - 1).abs().max() > 1e-3 or reference.min() < 0:
+    if reference.min() < 0 or reference.max() > 1 + SUM_ERROR:
         raise VerificationError(f"{name}: with `activation: none` the network must give probabilities itself")
+    if not is_multilabel and (reference.sum(1) - 1).abs().max() > SUM_ERROR:
+        raise VerificationError(
+            f"{name}: with `activation: none` the network must give probabilities itself, and rows of them must sum to "
+            "1; where several classes may be right at once, set `multilabel: true`"
+        )

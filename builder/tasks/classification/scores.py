@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Any
 from builder.data.images import Evaluation
 from builder.errors import ExportError, VerificationError
 from builder.networks.outputs import require_scores
-from builder.tasks.verify import FEW, LOG_FLOOR, LOG_NOISE, in_batches, outputs
-from builder.types import Predict
+from builder.tasks.classification.comparison import FEW, LOG_FLOOR, LOG_NOISE, in_batches, outputs
+from builder.tasks.classification.spec import Classification
 from builder.util.usercode import border
 
 if TYPE_CHECKING:
     import torch
+
+    from builder.tasks.classification.comparison import Scores
 
 # How much of what the images themselves change an image's company may change. Kernels for other batch sizes add in
 # another order, which was 1e-6 of it in torchvision's networks, and up to 4e-4 where images hardly differ; batch
@@ -52,7 +54,7 @@ def scores_of(module: torch.nn.Module, images: Evaluation, sizes: tuple[int, ...
     predict = _without_activation(module, name)
     found = outputs(predict, images, sizes)
     again = in_batches(predict, torch.cat(list(images.batches(1, FEW))), sizes[0])
-    difference = _difference(found[0][: len(again)], again, found[-1], _is_softmax(module))
+    difference = _difference(found[0][: len(again)], again, found[-1], _activation(module))
     if difference > _limit(found[-1]):
         raise VerificationError(
             f"{name}: the network gives other answers when it is run twice on the same images; they differ by "
@@ -67,7 +69,7 @@ def require_independence(module: torch.nn.Module, scores: list[torch.Tensor], na
     alone, *others = scores
     for other in others:
         count = min(len(alone), len(other))
-        difference = _difference(alone[:count], other[:count], scores[-1], _is_softmax(module))
+        difference = _difference(alone[:count], other[:count], scores[-1], _activation(module))
         if difference > _limit(alone):
             raise VerificationError(
                 f"{name}: the network's answer for an image depends on the other images of its batch, or on its "
@@ -79,15 +81,19 @@ def require_independence(module: torch.nn.Module, scores: list[torch.Tensor], na
             )
 
 
-def require_several(classes: int, activation: str, name: str) -> None:
-    """Raise VerificationError for fewer than two classes, between which there is nothing to decide."""
-    if classes > 1:
+def require_classes(classes: int, spec: Classification, name: str) -> None:
+    """Raise VerificationError for a number of classes between which there is nothing to decide."""
+    if classes > 1 or (classes and spec.is_multilabel):
         return
-    what, two = ("score", "[torch.zeros_like(score), score]") if activation == "softmax" else ("number", "[1 - p, p]")
+    what, two = (
+        ("score", "[torch.zeros_like(score), score]") if spec.activation == "softmax" else ("number", "[1 - p, p]")
+    )
+    other = "`activation: sigmoid`" if spec.activation == "softmax" else "`multilabel: true`"
     raise VerificationError(
         f"{name}: the network gives {'one' if classes else 'no'} {what} an image, and with one class every image is "
-        f"100 % of it: the softmax of one number is always 1. Give two from a callable of your own, for no and yes: "
-        f"torch.cat({two}, 1)" + ("; their softmax is the sigmoid of the score" if activation == "softmax" else "")
+        f"100 % of it: the softmax of one number is always 1. For the probability of a yes alone, set {other}; for two "
+        f"classes, no and yes, give two from a callable of your own: torch.cat({two}, 1)"
+        + ("; their softmax is the sigmoid of the score" if spec.activation == "softmax" else "")
     )
 
 
@@ -96,25 +102,33 @@ def remarks(module: torch.nn.Module, scores: torch.Tensor, image: torch.Tensor, 
 
     Raises VerificationError if they are probabilities already.
     """
-    if not _is_softmax(module) or scores.min() < 0 or scores.max() > 1:
+    if _has_none(module) or scores.min() < 0 or scores.max() > 1:
         return []
-    if (scores.sum(1) - 1).abs().max() <= (HALF_SUM_ERROR if _is_half(scores) else SUM_ERROR):
+    sums = (scores.sum(1) - 1).abs().max()
+    if scores.shape[1] > 1 and sums <= (HALF_SUM_ERROR if _is_half(scores) else SUM_ERROR):
         raise VerificationError(
-            f"{name}: the network gives probabilities itself (rows of 0 to 1 whose sum is 1), and a second softmax "
-            "would flatten them: 0.99 of 1000 classes becomes 0.003. Set `activation: none`"
+            f"{name}: the network gives probabilities itself (rows of 0 to 1 whose sum is 1), and a second "
+            f"{_activation(module)} would flatten them: 0.99 of 1000 classes becomes 0.003. Set `activation: none`"
         )
     is_sigmoid = "igmoid" in _last_computation(module, image)
+    if is_sigmoid and not _is_softmax(module):
+        raise VerificationError(
+            f"{name}: forward() ends with a sigmoid, and a second one would flatten its probabilities: 0.99 becomes "
+            "0.73. Set `activation: none` and `multilabel: true`, or leave the sigmoid out of forward()"
+        )
     if not is_sigmoid and not trained:
         return []  # random weights give whatever they give
+    if not _is_softmax(module):
+        return []  # scores near nothing, of any network that is not sure
     why = "forward() ends with a sigmoid" if is_sigmoid else "as behind a sigmoid"
     return [
         f"all scores of the network lie between 0 and 1 ({why}), and the softmax behind it flattens them: no "
         "probability can be far from the others. Leave the sigmoid out of forward(), or give probabilities that sum "
-        "to 1 with `activation: none`"
+        "to 1 with `activation: none`; where several classes may be right at once, set `activation: sigmoid`"
     ]
 
 
-def _without_activation(module: torch.nn.Module, name: str) -> Predict:
+def _without_activation(module: torch.nn.Module, name: str) -> Scores:
     """float32 scores, held to a row of them an image; whatever a user's forward() does is told of it."""
 
     def predict(batch: torch.Tensor) -> torch.Tensor:
@@ -139,21 +153,35 @@ def _is_softmax(module: torch.nn.Module) -> bool:
     return isinstance(module.activation, nn.Softmax)
 
 
-def _difference(one: torch.Tensor, other: torch.Tensor, every: torch.Tensor, is_softmax: bool) -> float:
+def _activation(module: torch.nn.Module) -> str:
+    return type(module.activation).__name__.lower()
+
+
+def _has_none(module: torch.nn.Module) -> bool:
+    return _activation(module) == "identity"
+
+
+def _difference(one: torch.Tensor, other: torch.Tensor, every: torch.Tensor, activation: str) -> float:
     """Largest difference between two runs on the same images, over the largest that images make; noise left out."""
-    logs = _logarithms(every, is_softmax)
+    logs = _logarithms(every, activation)
     spread = (logs.amax(0) - logs.amin(0)).nan_to_num(nan=0, posinf=0).max()
     # Scores of minus infinity, which exclude a class, are equal.
     errors = (
-        (_logarithms(one, is_softmax) - _logarithms(other, is_softmax)).abs().nan_to_num(nan=0, posinf=float("inf"))
+        (_logarithms(one, activation) - _logarithms(other, activation)).abs().nan_to_num(nan=0, posinf=float("inf"))
     )
     error = (errors.max() - _noise(every)).clamp_min(0)
     return 0.0 if error == 0 else (error / spread).item()
 
 
-def _logarithms(scores: torch.Tensor, is_softmax: bool) -> torch.Tensor:
-    """Of the probabilities, from before they are rounded; what is added to a whole row does not count."""
-    return scores.double().log_softmax(1) if is_softmax else scores.double().clamp_min(LOG_FLOOR).log()
+def _logarithms(scores: torch.Tensor, activation: str) -> torch.Tensor:
+    """Of the probabilities, from before they are rounded; what is added to a whole row does not count.
+
+    Behind a sigmoid the scores are the logarithms of the odds already.
+    """
+    rows = scores.double()
+    if activation == "sigmoid":
+        return rows.nan_to_num()  # minus infinity excludes a class
+    return rows.log_softmax(1) if activation == "softmax" else rows.clamp_min(LOG_FLOOR).log()
 
 
 def _noise(scores: torch.Tensor) -> float:
