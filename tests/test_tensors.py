@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tensor_entries import compared, entry_at, entry_of, running, studied
 from torch import nn
@@ -22,7 +22,7 @@ from builder.tasks.tensors.calling import Mismatch, arranged
 from builder.tasks.tensors.limits import LIMITS
 from builder.tasks.tensors.results import layout_of, named
 from builder.tasks.tensors.samples import SampleSet, batch_sizes
-from builder.triton.signature import TensorSpec
+from builder.triton.signature import TensorSpec, data_type_of
 from builder.types import Network
 
 BAD = Path(__file__).parent / "manifests" / "tensors"
@@ -46,7 +46,7 @@ class Encoder(nn.Module):
             "last_hidden": hidden,
             "pooled": (hidden * weights).sum(1) / weights.sum(1),
             "attentions": None,
-            "label": hidden.sum((1, 2)).gt(0).long().unsqueeze(1),
+            "label": hidden[:, 0, :1].gt(0).long(),
         }
 
 
@@ -546,6 +546,7 @@ IDS = "inputs: {ids: {dtype: INT64, shape: [2]}, mask: {dtype: INT64, shape: [2]
         ("", {"a": INT, "b": INT, "c": INT}, "there are 3 inputs, and forward() takes ids, mask"),
         (IDS, {"ids": INT}, "net.samples: the samples have no 'mask', which is an input; they have ids"),
         (IDS, {"ids": INT, "arr_0": INT}, "np.savez(file, NAME=array)"),
+        ("", {"arr_0": INT, "arr_1": INT}, "net.samples: the samples have an array 'arr_0': np.savez calls arrays"),
         (IDS, {"ids": INT, "mask": INT, "maks": INT}, "'maks', which is no input; is 'mask' meant"),
         (IDS, {"ids": INT.astype("int32"), "mask": INT}, "net.inputs.ids.dtype: 'ids' is declared INT64, and samples"),
         (IDS, {"ids": INT.astype("int32"), "mask": INT}, ".astype('int64'), or declare INT32"),
@@ -638,3 +639,40 @@ def test_the_first_few_are_asked_backwards() -> None:
 
 def test_with_head_takes_the_arguments_of_any_number() -> None:
     assert with_head(nn.Identity(), ["INPUT__0"], lambda x: (x,))(T) is T
+
+
+KINDS = st.sampled_from(["float32", "int64", "bool", "uint8"])
+SHAPES = st.lists(st.integers(1, 3), max_size=3)
+
+
+@settings(max_examples=30)
+@given(st.lists(st.tuples(KINDS, SHAPES, SHAPES), min_size=1, max_size=3), st.booleans())
+def test_a_size_that_differs_is_any_and_the_others_are_kept(
+    tmp_path_factory: pytest.TempPathFactory, tensors_of: Any, is_batched: bool
+) -> None:
+    """Each input is given in two shapes of one rank, and given back as it is."""
+
+    class Both(nn.Module):
+        def forward(self, *given: torch.Tensor) -> Any:
+            return given
+
+    folder = tmp_path_factory.mktemp("signature")
+    ranks = [(kind, one[: len(two)] or [1], two[: len(one)] or [1]) for kind, one, two in tensors_of]
+    for number in (1, 2):
+        shapes = {f"in{i}": (kinds[0], kinds[number]) for i, kinds in enumerate(ranks)}
+        batch = [2] if is_batched else []
+        np.savez(
+            folder / f"{number}.npz", **{n: np.ones([*batch, *shape], kind) for n, (kind, shape) in shapes.items()}
+        )
+    expected = [tuple(a if a == b else -1 for a, b in zip(one, two, strict=True)) for _, one, two in ranks]
+    declared = ", ".join(
+        f"in{i}: {{dtype: {data_type_of(kind)}, shape: {list(shape)}}}"
+        for i, ((kind, *_), shape) in enumerate(zip(ranks, expected, strict=True))
+    )
+    names = ", ".join(f"out{i}" for i in range(len(ranks)))
+    text = f"inputs: {{{declared}}}\noutputs: [{names}]\nsamples: [1.npz, 2.npz]\nmax_batch_size: {2 * is_batched}"
+    entry = entry_of(folder, text)
+    _, reference = studied(entry, Both())
+    assert [spec.shape for spec in reference.signature.inputs] == expected
+    assert [spec.shape for spec in reference.signature.outputs] == expected
+    assert [spec.data_type for spec in reference.signature.outputs] == [data_type_of(kind) for kind, *_ in ranks]

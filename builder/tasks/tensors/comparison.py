@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 # Sums in another order differ in the last bits of float32, by the size of the largest number: such errors are none,
 # since an untrained network's samples may change hardly more than that. 32 steps.
 ROUNDING = 2.0**-18
+RESOLVED = 8
+"""How often its rounding samples must change an output, for what they change to be told from rounding."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,7 @@ def measured(rows: Iterable[torch.Tensor]) -> Measure:
     size = max((row.double().abs().max().item() for row in answers if row.numel()), default=0.0)
     spread, deviation = _changes(_cropped(answers))
     rounding = ROUNDING * size
-    if spread > rounding:
+    if spread > RESOLVED * rounding:
         return Measure(rounding, spread, deviation, True)
     count = sum(row.numel() for row in answers)
     total = sum(row.double().square().sum().item() for row in answers)

@@ -14,6 +14,10 @@ from builder.tasks.tensors.drawing import drawn
 from builder.tasks.tensors.spec import InputSpec
 from builder.triton.signature import ANY_SIZE, DATA_TYPES, TensorSpec, data_type_of
 
+SAVED_WITHOUT_NAMES = (
+    f"np.savez calls arrays {UNNAMED} that it is given without a name; save np.savez(file, NAME=array)"
+)
+
 
 def samples_of(entry: Entry) -> tuple[list[Sample], tuple[str, ...]]:
     """The entry's samples, or drawn ones, and what to say of them. Raises ManifestError."""
@@ -51,6 +55,8 @@ def specs_of(entry: Entry, samples: Sequence[Sample], key: str = "samples") -> t
     given = tuple(samples[0].tensors)
     if declared:
         _require_names(entry, tuple(declared), given, key)
+    elif UNNAMED in given:
+        raise entry.error(f"the samples have an array {UNNAMED!r}: {SAVED_WITHOUT_NAMES}", key)
     return tuple(_spec(entry, name, declared.get(name), samples, key) for name in declared or given)
 
 
@@ -79,8 +85,7 @@ def _fits(shape: Sequence[int], wanted: Sequence[int]) -> bool:
 def _require_names(entry: Entry, wanted: tuple[str, ...], given: tuple[str, ...], key: str) -> None:
     for name in wanted:
         if name not in given:
-            unnamed = "np.savez calls arrays so that it is given without a name: save np.savez(file, NAME=array)"
-            hint = unnamed if UNNAMED in given else f"they have {', '.join(given)}"
+            hint = SAVED_WITHOUT_NAMES if UNNAMED in given else f"they have {', '.join(given)}"
             raise entry.error(f"the samples have no {name!r}, which is an input; {hint}", key)
     for name in given:
         if name not in wanted:

@@ -73,15 +73,16 @@ WrittenTolerances = Annotated[Tolerances, BeforeValidator(_by_output, json_schem
 # millions, and is wider, as the largest of many errors is some ten times their root mean square.
 # - fp32: sums in another order cost some 1e-6, and 1e-5 behind many layers; TF32 and bfloat16, which runtimes take
 #   unasked, cost 3e-4 and 3e-3 at the least.
-# - fp16 and bf16 have 11 and 8 bits; each layer rounds, and what the samples change is a part of what is rounded.
+# - fp16 and bf16 have 11 and 8 bits; each layer rounds, and what the samples change is a part of what is rounded: an
+#   untrained DenseNet's noise is 0.03 and 0.23.
 # - int8 has 256 steps over the range that calibration saw: single numbers outside of it are clipped, however far they
 #   are, so that only the whole can be asked.
 LIMITS = {
     precision: OutputTolerance.model_validate(values)
     for precision, values in {
         "fp32": {"max_rel_error": 1e-3, "noise": 1e-4},
-        "fp16": {"max_rel_error": 0.3, "noise": 0.05},
-        "bf16": {"max_rel_error": 0.6, "noise": 0.2},
+        "fp16": {"max_rel_error": 0.3, "noise": 0.1},
+        "bf16": {"max_rel_error": 0.6, "noise": 0.3},
         "int8": {"noise": 0.6},
     }.items()
 }
