@@ -203,6 +203,19 @@ def test_examples_are_a_batch_of_two_of_a_size_that_is_not_one(tmp_path: Path) -
     assert next(iter(reference.samples.batches(2)))["ids"].shape == (2, 7)
 
 
+def test_one_number_a_sample_needs_no_axis_of_its_own(tmp_path: Path) -> None:
+    class Scaled(nn.Module):
+        def forward(self, x: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
+            return (x * scale.unsqueeze(1)).sum(1)
+
+    entry = entry_of(tmp_path, x=ROWS, scale=ROWS[:, 0])
+    _, reference = studied(entry, Scaled())
+    assert [spec.shape for spec in reference.signature] == [(4,), (), ()]
+    compared(entry, Scaled())
+    with pytest.raises(VerificationError, match=r"worst in samples.npz\[\d\] at \[\]: network"):
+        compared(entry, Scaled(), lambda _, t: t + 1)
+
+
 # --- results ---
 
 
@@ -316,7 +329,6 @@ def leaky(x: torch.Tensor) -> torch.Tensor:
         (lambda x: x / 0, "", "infinite numbers in 'output'"),
         (lambda x: x.where(x != x.max(), float("nan")), "", "NaN in 'output' for samples.npz"),
         (lambda x: x.mean(), "", "one number without an axis for a batch"),
-        (lambda x: x.sum(1), "", r"give \[B, 1\]: x.unsqueeze\(1\)"),
         (lambda x: x.unsqueeze(0), "", r"give x.transpose\(0, 1\)"),
         (lambda x: (x, torch.ones(1, 5)), "", r"'output_1' is \[1, 5\] for a batch of 8.*expand"),
         (lambda x: x[:0], "", "must be the batch"),
@@ -556,7 +568,7 @@ IDS = "inputs: {ids: {dtype: INT64, shape: [2]}, mask: {dtype: INT64, shape: [2]
             "net.inputs.ids.shape: 'ids' is declared [2], and samples.npz",
         ),
         (IDS, {"ids": INT[:, None], "mask": INT}, "shapes are without the batch axis"),
-        ("", {"ids": INT[:, 0], "mask": INT}, "'ids' has no axis beside that of the batch"),
+        ("max_batch_size: 0", {"ids": np.int64(1), "mask": INT}, "'ids' is one number without an axis"),
         ("", {"ids": INT[:, :0], "mask": INT}, "'ids' is empty in all samples"),
         ("", {"ids": INT * (1 + 1j), "mask": INT}, "no data type for complex128"),
         ("", {"ids": np.where(INT == 5, np.nan, 1.0), "mask": INT}, "'ids' of samples.npz[2] holds NaN"),

@@ -89,15 +89,8 @@ def _require_batch_axes(given: Mapping[str, torch.Tensor], count: int, is_batche
                 + (f" for a batch of {count}, such as a mean over all of it; give one a sample, [B, 1]" if is_batched
                    else "; give it one: x.reshape(1)")
             )  # fmt: skip
-        if not is_batched:
-            continue
-        if shape[0] != count:
+        if is_batched and shape[0] != count:
             raise VerificationError(f"{name}: {_without_batch_axis(output, shape, count)}")
-        if len(shape) == 1:
-            raise VerificationError(
-                f"{name}: the output {output!r} is [B], and Triton's outputs have an axis beside that of the batch; "
-                "let forward() give [B, 1]: x.unsqueeze(1)"
-            )
 
 
 def _without_batch_axis(output: str, shape: list[int], count: int) -> str:

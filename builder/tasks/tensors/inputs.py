@@ -114,12 +114,11 @@ def _size(sizes: set[int]) -> int:
 
 
 def _require_axes(entry: Entry, spec: TensorSpec, key: str) -> None:
-    """Triton's configs cannot say of a tensor that it has no axis, nor of an axis that it is empty."""
-    if not spec.shape:
-        axis = " beside that of the batch" if entry.spec.is_batched else ""
+    """What a config cannot say: that a whole tensor has no axis, and that an axis is empty."""
+    if not spec.shape and not entry.spec.is_batched:
         raise entry.error(
-            f"the input {spec.name!r} has no axis{axis}, and Triton's tensors have one; give samples of shape [1], and "
-            "let forward() take them so",
+            f"the input {spec.name!r} is one number without an axis, and Triton's tensors have one; give samples of "
+            "shape [1], and let forward() take them so",
             *(("inputs", spec.name) if spec.name in entry.spec.inputs else (key,)),
         )
     if 0 in spec.shape:
