@@ -19,9 +19,10 @@ from builder.errors import BuilderError, ExportError, ManifestError, Verificatio
 from builder.networks.heads import with_head
 from builder.tasks import TASKS, tensors
 from builder.tasks.tensors.calling import Mismatch, arranged
-from builder.tasks.tensors.limits import LIMITS
+from builder.tasks.tensors.limits import LIMITS, limits
 from builder.tasks.tensors.results import layout_of, named
 from builder.tasks.tensors.samples import SampleSet, batch_sizes
+from builder.tasks.tensors.spec import TensorsSpec
 from builder.triton.signature import TensorSpec, data_type_of
 from builder.types import Network
 
@@ -618,6 +619,18 @@ def test_a_recorded_entry_can_be_read_again(tmp_path: Path) -> None:
     spec = entry_of(tmp_path, text).spec
     assert tensors.SPEC.model_validate_json(spec.model_dump_json()) == spec
     assert tensors.SPEC.model_validate(spec.model_dump(mode="json", exclude_unset=True)) == spec
+
+
+def test_what_is_recorded_keeps_the_limits(tmp_path: Path) -> None:
+    entry = entry_of(tmp_path, "network: n.py:f\ntolerance: {y: {noise: 0.5}}")
+    again = tensors.SPEC.model_validate_json(entry.spec.model_dump_json())
+    assert isinstance(again, TensorsSpec)
+    for spec in (entry.spec, again):
+        assert limits("fp32", True, "y", spec.tolerance).model_dump(exclude_none=True) == {
+            "max_rel_error": 1e-3,
+            "noise": 0.5,
+        }
+        assert limits("int8", False, "y", spec.tolerance).mismatches == 0
 
 
 # --- the samples' order, whatever they are ---

@@ -94,9 +94,14 @@ EXACT = OutputTolerance.model_validate({"mismatches": 0})
 def limits(precision: str, is_floating: bool, name: str, written: Tolerances) -> OutputTolerance:
     """One output's: the precision's, changed by what the manifest says of all outputs, and of this one."""
     default = LIMITS.get(precision, LIMITS["int8"]) if is_floating else EXACT
-    general = {key: getattr(written, key) for key in written.model_fields_set - {"outputs"}}
-    own = written.outputs.get(name)
-    single = own.model_dump(exclude_unset=True) if own else {}
+    general = _given(written)
     if not is_floating:  # limits of all are meant for numbers that are rounded
         general = {key: value for key, value in general.items() if key == "mismatches"}
-    return default.model_copy(update=general | single)
+    own = written.outputs.get(name)
+    return default.model_copy(update=general | (_given(own) if own else {}))
+
+
+def _given(written: OutputTolerance) -> dict[str, float]:
+    """A null, too, says nothing: what is recorded of an entry has one for each limit that it leaves out."""
+    found = {key: getattr(written, key) for key in OutputTolerance.model_fields}
+    return {key: value for key, value in found.items() if value is not None}
