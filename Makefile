@@ -9,10 +9,12 @@ BINDINGS := .venv/tensorrt-10 .venv/tensorrt-11
 REPOSITORY ?= model_repository
 # Two workers that compute, and one that mostly waits for containers (tests/scheduling.py).
 PYTEST := $(BIN)/python -m pytest -n 3 --dist loadgroup --durations=10
+# Of pages, links and anchors that are not there, --strict tells, but not with --quiet.
+SITE := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --site-dir
 # ARGS are pytest's; WITHOUT names markers of tests to leave out: make test WITHOUT=docker ARGS=tests/test_cli.py
 SELECTION := not gpu$(foreach marker,$(WITHOUT), and not $(marker))
 
-.PHONY: help install demo test test-all test-fresh durations check format build serve bench schema clean
+.PHONY: help install demo test test-all test-fresh durations check format build serve bench schema docs clean
 
 help:
 	@echo "demo      train, build and serve handwritten digits; then real photos, with a page to look at"
@@ -20,9 +22,10 @@ help:
 	@echo "test-all  also the tests that take minutes: every network, built"
 	@echo "test-fresh  the tests on a minimal system that has nothing yet, in a folder; needs root"
 	@echo "durations  record how long each test takes, by which the tests are spread over processes"
-	@echo "check     ruff, mypy, the JSON Schema's freshness"
+	@echo "check     ruff, mypy, the JSON Schema's freshness, the pages' links"
 	@echo "build     build-repo on models.yaml"
 	@echo "serve     serve model_repository on loopback"
+	@echo "docs      the pages as a site, in site/"
 	@echo "bench     the benchmarks, with their ratios"
 	@echo "clean     remove .venv and everything built"
 
@@ -59,9 +62,11 @@ check: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/mypy docs/hooks
 	@for file in models training; do \
 		$(BIN)/build-repo schema $$file | diff -u builder/$$file.schema.json - || { echo "run: make schema" >&2; exit 1; }; \
 	done
+	$(SITE) build/site
 
 format: install
 	$(BIN)/ruff check --fix .
@@ -70,6 +75,10 @@ format: install
 schema: install
 	$(BIN)/build-repo schema models > builder/models.schema.json
 	$(BIN)/build-repo schema training > builder/training.schema.json
+
+docs: install
+	$(SITE) site
+	@echo "open site/index.html; to search, too: $(BIN)/mkdocs serve"
 
 build: install
 	$(BIN)/build-repo -r $(REPOSITORY)
@@ -86,5 +95,5 @@ bench: install
 	$(BIN)/python benchmarks/training.py
 
 clean:
-	rm -rf .venv build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .model_repository.staging
+	rm -rf .venv build site *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .model_repository.staging
 	find model_repository examples/digits examples/photos -mindepth 1 ! -name README.md ! -name .gitkeep -delete

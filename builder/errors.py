@@ -22,7 +22,7 @@
     ├── ClusterError        20  a cluster to build on is away, or lacks what a build needs
     └── WorkerError         22  a process that built a model ended before it was done
 
-2 is the command line's own (unknown option, missing argument); 130 is Ctrl-C, 143 SIGTERM (README has the table).
+2 is the command line's own (unknown option, missing argument); 130 is Ctrl-C, 143 SIGTERM (see docs/signals.md).
 A message says what is wrong, where, and how to mend it.
 """
 

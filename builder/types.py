@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
     from builder.data.recipe import PreprocessRecipe
+    from builder.triton.interface import Interface
     from builder.triton.signature import Signature
 
 
@@ -46,6 +47,8 @@ class Network:
     provenance: dict[str, str]
     arguments: dict[str, Any] = field(default_factory=dict)
     """What its weights ask of the constructor, beside what the manifest does."""
+    interface: Interface | None = None
+    """What the file tells of which it is made: its own names, which its artifacts keep. None: it is made of code."""
 
 
 @dataclass(frozen=True)
@@ -131,6 +134,38 @@ class ExportRequest:
     target: Target
     calibration: Calibration | None = None
     """To calibrate int8 with."""
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A file of the user's, as an entry names it."""
+
+    path: Path
+    interface: Interface
+    is_program: bool = False
+    """Whether it is a program of torch.export, which no server runs: it is exported, as a network is."""
+
+
+@dataclass(frozen=True)
+class AdoptRequest:
+    """What an exporter makes an artifact of, where there is one already."""
+
+    source: Path
+    interface: Interface
+    """The source's."""
+    path: Path
+    """The artifact, in a folder that exists and holds nothing else."""
+    target: Target
+    activation: str = "none"
+    """To put behind its one output, in float32: softmax, sigmoid or none."""
+    is_widened: bool = False
+    """Whether its one output is to be float32 without an activation, too."""
+    calibration: Calibration | None = None
+    """To calibrate int8 with, where the source is not."""
+
+    @property
+    def changes_precision(self) -> bool:
+        return self.interface.precision not in (None, self.target.precision)
 
 
 @dataclass(frozen=True)

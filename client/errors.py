@@ -16,7 +16,7 @@
     ├── ForbiddenContent    13   `moderate --once` found some
     └── Forked              14   what a process began before a fork was gone on with in the child
 
-2 is the command line's own (unknown option, missing argument); 130 is Ctrl-C, 143 SIGTERM (README has the table).
+2 is the command line's own (unknown option, missing argument); 130 is Ctrl-C, 143 SIGTERM (see docs/signals.md).
 """
 
 from __future__ import annotations

@@ -69,6 +69,20 @@ def _entry(format_name: str, precision: str) -> str:
 # Small networks of the user's own: a model a format and precision, and one without labels, of another recipe.
 MANIFEST = f"""
 models:{"".join(_entry(*variant) for variant in VARIANTS)}
+  tags:
+    network: small.py:small
+    weights: random
+    activation: sigmoid
+    labels: [sharp, bright, far]
+    preprocess: {{channels: 3, resize: 40, crop: 32, mean: [0.5, 0.4, 0.3], std: [0.2, 0.25, 0.3]}}
+  one_tag:
+    network: small.py:small
+    arguments: {{num_classes: 1}}
+    weights: random
+    format: onnx
+    activation: sigmoid
+    labels: [bright]
+    preprocess: {{channels: 3, resize: 40, crop: 32, mean: [0.5, 0.4, 0.3], std: [0.2, 0.25, 0.3]}}
   unlabelled:
     network: small.py:small
     arguments: {{channels: 1, num_classes: 4}}

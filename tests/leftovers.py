@@ -38,7 +38,7 @@ GRACE_S = 15
 """What has been told to end may take a moment."""
 DOCKER = "/var/run/docker.sock"
 CACHE = f"torchinductor_{getpass.getuser()}"
-"""PyTorch's compiler keeps it in the folder for temporary files, as the README says."""
+"""PyTorch's compiler keeps it in the folder for temporary files, as docs/start.md says."""
 OF_LIBRARIES = ("pymp-", "torchelastic_")
 """Folders of multiprocessing's and torchrun's, which do not remove them when a test kills their processes."""
 HELPERS = ("multiprocessing.resource_tracker", "torch/_inductor/compile_worker")

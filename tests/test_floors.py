@@ -1,6 +1,7 @@
 """A room imports only from floors below its own; see CONTRIBUTING.md."""
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +13,8 @@ FLOORS = [
     {"machine"},
     {"util"},
     {"data", "triton"},
-    {"repository", "steps", "types"},
+    {"repository", "types"},
+    {"steps"},
     {"networks", "exporters", "containers", "deploy"},
     {"tasks", "launchers"},
     {"manifest"},
@@ -72,6 +74,12 @@ def test_imports_go_down(path: Path) -> None:
 def test_every_room_has_a_floor(package: str) -> None:
     rooms = {room_of(path) for path in FILES if path.is_relative_to(ROOT / package)} - {"__init__", "runtimes"}
     assert rooms == set(FLOOR[package])
+
+
+def test_the_page_shows_the_floors() -> None:
+    table = re.findall(r"^\| (\d+) \| (.+) \|$", (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8"), re.MULTILINE)
+    shown = {int(floor): set(rooms.replace("`", "").split(", ")) for floor, rooms in table}
+    assert shown == dict(enumerate(FLOORS))
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))

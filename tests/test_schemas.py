@@ -11,6 +11,7 @@ from typing import Any, TypeGuard
 
 import pytest
 from editors import KINDS, ROOT, complaints, kind_of, parsed, schema
+from page_blocks import BLOCKS
 from ruamel.yaml.error import YAMLError
 
 from builder import networks
@@ -22,7 +23,6 @@ from builder.training import datasets
 from builder.training.config import load_run
 
 TESTS = ROOT / "tests"
-PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md"))]
 EXAMPLES = [ROOT / "models.yaml", *sorted(ROOT.glob("examples/*.yaml"))]
 BAD = {"models": sorted(TESTS.glob("manifests/*.yaml")), "training": sorted(TESTS.glob("trainings/*.yaml"))}
 ONLY_THE_LOADER = {
@@ -45,15 +45,9 @@ NO_YAML = {
 """What an editor underlines before it asks a schema."""
 
 
-def blocks() -> Iterator[Any]:
-    """The YAML of README and docs."""
-    for page in PAGES:
-        for match in re.finditer(r"^```yaml\n(.*?)^```", page.read_text(encoding="utf-8"), re.M | re.S):
-            line = page.read_text(encoding="utf-8")[: match.start()].count("\n") + 1
-            yield pytest.param(page, match[1], id=f"{page.name}:{line}")
-
-
-SHOWN = [*blocks(), *(pytest.param(path, path.read_text(encoding="utf-8"), id=path.name) for path in EXAMPLES)]
+SHOWN_IN_PAGES = [pytest.param(block.page, block.text, id=block.place) for block in BLOCKS if block.kind == "yaml"]
+"""The YAML of README and docs."""
+SHOWN = [*SHOWN_IN_PAGES, *(pytest.param(path, path.read_text(encoding="utf-8"), id=path.name) for path in EXAMPLES)]
 
 
 def load(kind: str, path: Path) -> None:
@@ -72,7 +66,7 @@ def load(kind: str, path: Path) -> None:
 def test_there_is_much_to_see() -> None:
     kinds = [kind_of(parsed(param.values[1])) for param in SHOWN]
     assert (kinds.count("models"), kinds.count("training")) >= (6, 2)
-    assert {page.name for page in PAGES} >= {"README.md", "fleet.md", "pictures.md"}
+    assert {block.page.name for block in BLOCKS} >= {"README.md", "fleet.md", "pictures.md"}
 
 
 @pytest.mark.parametrize(("page", "text"), SHOWN)
@@ -103,48 +97,12 @@ def test_schemas_are_fresh(kind: str) -> None:
     assert SCHEMAS[kind]() == schema(kind), "run: make schema"
 
 
-# --- README's tables of keys ---
-
-
-def table(kind: str) -> dict[str, str]:
-    """Cells of the table below the kind's heading, by key."""
-    heading = {"models": "### Describe what to build", "training": "### Train"}[kind]
-    section = (ROOT / "README.md").read_text(encoding="utf-8").split(f"\n{heading}\n")[1].split("\n### ")[0]
-    rows = re.search(r"^\| key \| default \| \|\n.*?\n(.*?)\n\n", section, re.M | re.S)
-    assert rows
-    cells = [row.strip("| ").split(" | ") for row in rows[1].splitlines()]
-    return {key: " ".join(row[1:]) for row in cells for key in re.findall(r"`(\w+)`", row[0])}
-
-
-def keys_below(kind: str, node: dict[str, Any]) -> set[str]:
-    """Of the groups that may stand there, and of the groups in them."""
-    found = set()
-    for reference in re.findall(r'"#/\$defs/(\w+)"', json.dumps(node)):
-        properties = schema(kind)["$defs"][reference]["properties"]
-        found |= set(properties).union(*(keys_below(kind, below) for below in properties.values()))
-    return found
+# --- values in quotes ---
 
 
 def keys_of(kind: str) -> dict[str, Any]:
     found: dict[str, Any] = (schema(kind) if kind == "training" else schema(kind)["$defs"]["ModelSpec"])["properties"]
     return found
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_the_tables_have_the_schemas_keys(kind: str) -> None:
-    assert set(table(kind)) == set(keys_of(kind))
-
-
-@pytest.mark.parametrize(("kind", "key"), [(kind, key) for kind in KINDS for key in keys_of(kind)])
-def test_the_tables_have_the_keys_of_groups(kind: str, key: str) -> None:
-    below, cells = keys_below(kind, keys_of(kind)[key]), table(kind)[key]
-    if below and "as in `models.yaml`" not in cells:
-        assert below <= set(re.findall(r"\w+", " ".join(re.findall(r"`([^`]*)`", cells))))
-        listed = {word for words in re.findall(r"`([a-z_0-9]+(?: [a-z_0-9]+)+)`", cells) for word in words.split()}
-        assert listed <= below | set(re.findall(r'"(\w+)"', json.dumps(schema(kind)["$defs"]))), key
-
-
-# --- values in quotes ---
 
 
 def unquoted(kind: str, properties: dict[str, Any], above: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from builder.build import adopted
 from builder.build.entry import Entry
 from builder.errors import ExportError, VerificationError
 from builder.exporters import alternatives
 from builder.repository import layout
 from builder.tasks.task import Reference
 from builder.triton.signature import Signature
-from builder.types import Calibration, ExportRequest, Predict, Target, Tensors, Verification
+from builder.types import AdoptRequest, Calibration, ExportRequest, Predict, Target, Tensors, Verification
 from builder.util.reasons import place_of
 from builder.util.usercode import border
 
@@ -23,7 +24,8 @@ if TYPE_CHECKING:
 
 def require_possible(entry: Entry) -> None:
     """Raise ExportError if this machine cannot build the entry's target."""
-    refusal = entry.exporter.refusal(entry.target)
+    spec, target = entry.spec, entry.target
+    refusal = adopted.refusal(spec.format, target) if entry.is_adopted else entry.exporter.refusal(target)
     if refusal:
         raise ExportError(
             f"{entry.name} cannot be built here as {entry.spec.format} in {entry.target}: {refusal}. "
@@ -43,14 +45,35 @@ def export_network(
     """The artifact's path, in the folder of the version to come, and its facts. Raises ExportError."""
     artifact = folder / layout.VERSION_FOLDER / entry.exporter.FILENAME
     artifact.parent.mkdir(parents=True)
+    if entry.is_adopted:
+        return artifact, adopted.adopt(entry.name, entry.spec.format, _adoption(entry, reference, artifact))
     with entry.at("calibration"), border(ExportError, f"{entry.name} cannot be exported to {entry.spec.format}"):
         return artifact, _exported(entry, _request(entry, module, reference, artifact))
+
+
+def _adoption(entry: Entry, reference: Reference, path: Path) -> AdoptRequest:
+    source = entry.artifact
+    assert source  # or it would be exported
+    return AdoptRequest(
+        source.path,
+        source.interface,
+        path,
+        entry.target,
+        activation=getattr(entry.spec, "activation", "none"),
+        is_widened=bool(reference.details and getattr(reference.details, "is_widened", False)),
+        calibration=_calibration(entry, reference),
+    )
+
+
+def _calibration(entry: Entry, reference: Reference) -> Calibration | None:
+    with entry.at("calibration"):
+        return entry.task.calibration(entry, reference) if entry.needs_calibration else None
 
 
 def _request(entry: Entry, module: torch.nn.Module, reference: Reference, artifact: Path) -> ExportRequest:
     signature = signature_of(entry, reference)
     examples = next(iter(reference.samples.batches(2 if signature.batched else 1)))
-    calibration = entry.task.calibration(entry, reference) if entry.spec.precision == "int8" else None
+    calibration = _calibration(entry, reference)
     named = renamed(examples, reference.signature, signature)
     by_name = calibration and Renamed(calibration, reference.signature, signature)
     return ExportRequest(module, signature, named, artifact, entry.target, by_name)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from builder import networks
+from builder.build import artifact_entry
 from builder.data import labels
 from builder.errors import ManifestError, NetworkError, WeightsError
 from builder.exporters import EXPORTERS, Exporter, alternatives
@@ -18,7 +19,7 @@ from builder.networks.card import Card, absolute, card_path, read_card, relative
 from builder.tasks import TASKS
 from builder.tasks.spec import ModelSpec
 from builder.tasks.task import Task
-from builder.types import Target, WeightsSource
+from builder.types import Artifact, Target, WeightsSource
 
 LONGEST_FOLDER = 255
 """Bytes of a name on Linux's filesystems."""
@@ -41,6 +42,20 @@ class Entry:
     """Of the server's machine, for which the configs are written: one like that which resolves."""
     build_cores: int | None = None
     """Those that the build may use; None: all that are granted."""
+    artifact: Artifact | None = None
+    """The user's own, in place of a network."""
+
+    @property
+    def needs_calibration(self) -> bool:
+        """Whether int8 is made here, of ranges that are learnt."""
+        if self.artifact and self.is_adopted:
+            return artifact_entry.is_calibrated(self.artifact, self.spec.precision)
+        return bool(self.spec.precision == "int8")
+
+    @property
+    def is_adopted(self) -> bool:
+        """Whether the user's own file is published, rather than one that is exported here."""
+        return self.artifact is not None and not self.artifact.is_program
 
     @property
     def task(self) -> Task:
@@ -116,6 +131,31 @@ def resolve(manifest: Manifest, selection: Sequence[str] = (), weights: str | No
 
 
 def _resolve_one(manifest: Manifest, name: str, override: str | None) -> Entry:
+    spec: ModelSpec = manifest.models[name]
+    is_file = spec.artifact is not None or spec.reference is not None
+    entry = _of_artifact(manifest, name, override) if is_file else _of_network(manifest, name, override)
+    entry.task.require(entry)
+    return entry
+
+
+def _of_artifact(manifest: Manifest, name: str, override: str | None) -> Entry:
+    """An entry that brings its own file. Raises ManifestError, NetworkError, WeightsError."""
+
+    def error(message: str, *keys: str | int) -> ManifestError:
+        return manifest.error(message, "models", name, *keys)
+
+    spec, artifact = artifact_entry.resolve(
+        manifest.models[name], manifest.path.parent, lambda key: manifest.says(name, key), error
+    )
+    if override:
+        raise WeightsError(f"--weights {override}: {name} is an artifact, which holds its weights; build it without")
+    entry = Entry(name, spec, manifest, WeightsSource("included", "included"), artifact=artifact)
+    for check in (_check_name, _check_threads, *((_check_precision,) if not entry.is_adopted else ())):
+        check(entry)
+    return entry
+
+
+def _of_network(manifest: Manifest, name: str, override: str | None) -> Entry:
     card = _card(manifest, name, override)
     spec = _as_trained(manifest, name, card) if card else manifest.models[name]
     _require_network(manifest, name, spec)
@@ -126,7 +166,6 @@ def _resolve_one(manifest: Manifest, name: str, override: str | None) -> Entry:
     entry = Entry(name, spec, manifest, source, card)
     for check in (_check_name, _check_arguments, _check_precision, _check_threads):
         check(entry)
-    entry.task.require(entry)
     return entry
 
 

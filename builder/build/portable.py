@@ -23,7 +23,7 @@ def portable(entry: Entry) -> ModelSpec:
     spec: ModelSpec = entry.spec
     weights = relative(entry.weights.name, entry.base) if entry.weights.path else entry.weights.name
     moved = {keys: _moved(value, entry.base) for keys, value in spec.files().items()}
-    return spec.with_files(moved).model_copy(update={"weights": weights})
+    return spec.with_files(moved).model_copy(update={} if entry.artifact else {"weights": weights})
 
 
 def names_callable(data: str, base: Path) -> bool:

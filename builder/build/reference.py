@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from builder import networks
+from builder.build import adopted
 from builder.build.entry import Entry
 from builder.networks.card import Card, require_own
 from builder.tasks.task import Reference
@@ -22,8 +23,13 @@ def study(entry: Entry, report: Report) -> tuple[nn.Module, Reference]:
 
 
 def make_network(entry: Entry) -> Network:
-    """The network as its family makes it, with what a card says of its weights. Raises NetworkError, WeightsError."""
+    """The network as its family makes it, with what a card says of its weights; or the user's own file, run here.
+
+    Raises NetworkError, WeightsError, ExportError.
+    """
     spec = entry.spec
+    if entry.artifact:
+        return adopted.network(entry.artifact, spec.reference, entry.base, entry.target)
     request = NetworkRequest(spec.network, entry.weights, spec.arguments, entry.base)
     if entry.card and entry.weights.path:
         require_own(entry.card, entry.weights.path)

@@ -20,7 +20,7 @@ from builder.util.yamltree import Node
 
 # Triton takes the directory's name as the model's; these survive paths, URLs and shells everywhere.
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
-EXPECTED = "a mapping `models: {name: spec}`; see the README's example"
+EXPECTED = "a mapping `models: {name: spec}`; see the example in README.md"
 # Of weights: torchvision's names are words, or ResNet50_Weights.DEFAULT. Frameworks write files of many suffixes.
 FILE_PATTERN = r"/|^(?![A-Za-z0-9]+(_[A-Za-z0-9]+)*_Weights\.).*\."
 DEFAULT_TASK = "classification"
@@ -54,8 +54,18 @@ def _specs(tasks: tuple[str, ...], formats: tuple[str, ...]) -> dict[str, type[M
 
 
 def _with_keys(base: type[ModelSpec], keys: dict[str, Any]) -> type[ModelSpec]:
-    made: type[ModelSpec] = create_model(base.__name__, __base__=base, __doc__=base.__doc__, **keys)
+    made: type[ModelSpec] = create_model(
+        base.__name__, __base__=base, __doc__=base.__doc__, __module__=__name__, **keys
+    )
     return made
+
+
+def __getattr__(name: str) -> Any:
+    """The classes that are made here, by their names: entries are pickled for the processes that build them."""
+    for spec in () if name.startswith("_") else _specs(tuple(TASKS), tuple(EXPORTERS)).values():
+        if spec.__name__ == name:
+            return spec
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def _options(name: str, keys: type[BaseModel]) -> Any:

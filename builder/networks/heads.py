@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 Outputs = Callable[[Any], "tuple[torch.Tensor, ...]"]
 """What a network's result is taken apart by: one tensor an output, in the signature's order."""
+KEEPS_TYPES = "keeps_types"
+"""Attribute of a module whose outputs are of the data types that its file has told."""
 
 
 def with_head(
@@ -23,9 +25,12 @@ def with_head(
     """A module whose forward() has the arguments `inputs`, which it hands on in this order.
 
     It gives one tensor where `outputs` gives one, else a tuple. What is floating-point leaves it as float32, whatever
-    the network computes in; `activation` is applied to each output, in float32.
+    the network computes in, unless it is a file of the user's, which says what it gives; `activation` is applied to
+    each output, in float32.
     """
     from torch import nn
+
+    widened = _as_it_is if any(getattr(part, KEEPS_TYPES, False) for part in network.modules()) else _widened
 
     class Head(nn.Module):
         def __init__(self) -> None:
@@ -34,10 +39,14 @@ def with_head(
             self.activation = activation or nn.Identity()
 
         def answer(self, *tensors: torch.Tensor) -> Any:
-            given = tuple(self.activation(_widened(output)) for output in outputs(self.network(*tensors)))
+            given = tuple(self.activation(widened(output)) for output in outputs(self.network(*tensors)))
             return given[0] if len(given) == 1 else given
 
     return _with_arguments(Head, inputs)().eval()
+
+
+def _as_it_is(output: torch.Tensor) -> torch.Tensor:
+    return output
 
 
 def _widened(output: torch.Tensor) -> torch.Tensor:

@@ -12,6 +12,7 @@ from typing import Any
 
 from builder.errors import WeightsError
 from builder.networks import archives
+from builder.util import first_bytes
 
 WAYS_OUT = "name a local state-dict file with `weights: PATH`, or build with `--weights random`"
 # The keys under which training loops nest the state dict, the likeliest first.
@@ -25,12 +26,9 @@ SHOWN_KEYS = 3
 
 # What a file begins with that is none of weights, and what to do.
 OTHERS: tuple[tuple[bytes, str], ...] = (
-    (b"version https://git-lfs", "is a pointer of Git LFS, not the file itself; fetch that with `git lfs pull`"),
-    (b"<!doctype", "is a web page, which a server sent instead of the file; download the file itself"),
-    (b"<html", "is a web page, which a server sent instead of the file; download the file itself"),
+    *first_bytes.FOREIGN,
     (b"<?xml", "is XML, such as a server's refusal, not weights; download the file itself"),
     (b"\x89HDF", "is HDF5, as Keras writes it; convert it to a state dict of PyTorch"),
-    (b"\x1f\x8b", "is compressed by gzip; unpack it"),
 )
 ZIP, PICKLE = b"PK\x03\x04", b"\x80"
 

@@ -14,6 +14,7 @@ from builder.repository.staging import StagedStep
 from builder.tasks.spec import ModelSpec
 from builder.triton.signature import Signature
 from builder.types import (
+    Artifact,
     Calibration,
     Network,
     Predict,
@@ -45,6 +46,14 @@ class Entry(Protocol):
 
     @property
     def card(self) -> Card | None: ...
+
+    @property
+    def artifact(self) -> Artifact | None:
+        """The user's own, in place of a network."""
+
+    @property
+    def needs_calibration(self) -> bool:
+        """Whether int8 is made here, of ranges that are learnt."""
 
     @property
     def base(self) -> Path:

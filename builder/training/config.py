@@ -254,7 +254,7 @@ def _require_recipe(config: TrainingConfig, document: documents.Document[Trainin
         raise run.error(str(error), "preprocess") from None
 
 
-EXPECTED = "a mapping with `network:` and `data:`; see the README's example"
+EXPECTED = "a mapping with `network:` and `data:`; see the example in docs/train.md"
 
 
 def _changed(config: TrainingConfig, changes: Mapping[str, Any]) -> TrainingConfig:

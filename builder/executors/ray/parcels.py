@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from builder.build import adopted
 from builder.build.entry import Entry
 from builder.build.portable import names_callable, portable, relative
 from builder.errors import ManifestError
@@ -77,6 +78,8 @@ def _files(entry: Entry, also: Sequence[str]) -> Iterator[Path]:
         if names_callable(value, base):
             named += _code(value, base)
     named += spec.data_files(base)
+    if entry.artifact:
+        named += adopted.files_of(entry.artifact)
     for text in also:
         named += _also(text, base)
     return (path for path in named if path.is_file())

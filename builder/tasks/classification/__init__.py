@@ -9,6 +9,7 @@ from builder.tasks.classification.pipeline import pipeline
 from builder.tasks.classification.preprocessing import recipe_with
 from builder.tasks.classification.spec import Classification
 from builder.tasks.classification.study import calibration, head, study
+from builder.tasks.one_image import require_classifier
 from builder.tasks.spec import ModelSpec
 from builder.tasks.task import Entry, Reference
 from builder.types import Predict, Verification
@@ -25,14 +26,17 @@ def require(entry: Entry) -> None:
         raise entry.error("these weights were trained to give logits of one class; leave activation out")
     if spec.activation == "softmax" and spec.multilabel:
         raise entry.error("the softmax chooses one class; set `activation: sigmoid`", "multilabel")
-    if spec.precision == "int8" and spec.calibration is None:
+    if entry.artifact:
+        with entry.at("artifact"):
+            require_classifier(entry.artifact, spec.format, spec.activation)
+    if entry.needs_calibration and spec.calibration is None:
         raise entry.error(
             "int8 needs `calibration: {data: DIR, samples: 256}`: images like those to come, of which it learns the "
             "ranges of the activations, and not those of `images`",
             "precision",
         )
     require_known(entry)
-    if callables.matches(spec.network) and not entry.card and not entry.weights.path:
+    if entry.artifact or (callables.matches(spec.network) and not entry.card and not entry.weights.path):
         recipe_with(entry, None)  # nothing will bring one along
 
 

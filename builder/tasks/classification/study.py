@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from builder.data.images import Evaluation, ImageFile, Tensors, evaluation, find, true_classes, unlabelled
 from builder.data.recipe import PreprocessRecipe
+from builder.networks.artifact import alone
 from builder.networks.heads import with_head
 from builder.networks.making import settled
 from builder.tasks.classification import comparison, scores, truths
@@ -14,7 +15,9 @@ from builder.tasks.classification.labels import resolve_labels
 from builder.tasks.classification.preprocessing import MIN_IMAGES, hold_step, resolve_recipe
 from builder.tasks.classification.samples import ImageCalibration, ImageSamples
 from builder.tasks.classification.spec import Classification
+from builder.tasks.one_image import require_size
 from builder.tasks.task import Entry, Reference
+from builder.triton.interface import own_names
 from builder.triton.signature import NETWORK_INPUT, NETWORK_OUTPUT, Signature, TensorSpec
 from builder.types import Network, Report
 
@@ -32,12 +35,17 @@ class Details:
     images: Evaluation
     """What the network was run on, with the true classes where they are known."""
     is_multilabel: bool
+    is_widened: bool = True
+    """Whatever the scores are computed in, they are served as float32."""
 
 
 def study(entry: Entry, network: Network, report: Report) -> tuple[nn.Module, Reference]:
     """The network as a classifier, and all that its artifacts are held to. Raises BuilderError."""
     spec: Classification = entry.spec
     recipe = resolve_recipe(entry, network)
+    if network.interface and entry.artifact:
+        with entry.at("preprocess"):
+            require_size(network.interface, recipe.shape, entry.artifact.path.name)
     if remark := recipe.remark():
         report(f"note: {remark}")
     report("preprocessing the evaluation images")
@@ -53,9 +61,10 @@ def study(entry: Entry, network: Network, report: Report) -> tuple[nn.Module, Re
     labels = resolve_labels(entry, network, classes)
     with entry.at("images"):
         images = replace(images, classes=true_classes(images, labels, classes))
+    signature = _signature(network, recipe, classes)
     return module, Reference(
-        signature=_signature(recipe, classes),
-        samples=ImageSamples(images, NETWORK_INPUT),
+        signature=signature,
+        samples=ImageSamples(images, signature.inputs[0].name),
         answers=probabilities,
         trained=network.trained,
         provenance=dict(network.provenance),
@@ -70,6 +79,8 @@ def head(entry: Entry, network: Network, reference: Reference) -> nn.Module:
 
 
 def _with_head(entry: Entry, network: Network, recipe: PreprocessRecipe) -> nn.Module:
+    if entry.artifact:
+        return as_classifier(alone(network.module), entry.spec.activation)
     module = settled(network.module, recipe.shape, entry.weights.seed, entry.spec.network)
     return as_classifier(module, entry.spec.activation)
 
@@ -92,12 +103,14 @@ def calibration(entry: Entry, reference: Reference) -> ImageCalibration | None:
         return None
     with entry.at("calibration"):
         files = find(entry.spec.calibration, entry.base)
-    return ImageCalibration(Tensors(files, reference.details.recipe), NETWORK_INPUT)
+    return ImageCalibration(Tensors(files, reference.details.recipe), reference.signature.inputs[0].name)
 
 
-def _signature(recipe: PreprocessRecipe, classes: int) -> Signature:
+def _signature(network: Network, recipe: PreprocessRecipe, classes: int) -> Signature:
+    """Under the names that all formats can hold, or those of the user's own file."""
     pixels = TensorSpec(NETWORK_INPUT, "FP32", recipe.shape)
-    return Signature((pixels,), (TensorSpec(NETWORK_OUTPUT, "FP32", (classes,)),))
+    own = Signature((pixels,), (TensorSpec(NETWORK_OUTPUT, "FP32", (classes,)),))
+    return own_names(own, network.interface) if network.interface else own
 
 
 def _run(entry: Entry, module: nn.Module, images: Evaluation) -> list[torch.Tensor]:
