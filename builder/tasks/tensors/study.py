@@ -99,8 +99,8 @@ def _inputs(entry: Entry, network: Network, found: list[Sample]) -> Studied:
 
 def told_names(network: Network) -> tuple[str, ...]:
     """What a file that the network is calls its inputs, in its order; empty of all other networks."""
-    interface: Any = getattr(network, "interface", None)
-    return tuple(tensor.name for tensor in interface.inputs or ()) if interface else ()
+    told = network.interface.inputs if network.interface else None
+    return tuple(tensor.name for tensor in told or ())
 
 
 def first_result(entry: Entry, module: nn.Module, arrangement: Arrangement, first: Tensors) -> Any:
