@@ -101,7 +101,7 @@ def test_every_torchvision_network_builds(name: str, format_name: str, tmp_path:
         (entry("small.py:Branching"), VerificationError, "a branch on what is in the batch"),
         (entry("small.py:MarksAreHidden"), ExportError, "small.py:"),
         (entry("small.py:MarksAreHidden", format="onnx"), ExportError, "data-dependent"),
-        (entry("small.py:MarksAreHidden", format="openvino"), ExportError, "a Python value of the image's content"),
+        (entry("small.py:MarksAreHidden", format="openvino"), ExportError, "a Python value of its input's content"),
         (entry("small.py:MarksAreHidden", format="aoti"), ExportError, "data-dependent"),
         (entry("small.py:MarksAreHidden", precision="int8", calibration=SAMPLES), ExportError, "`format: openvino`"),
         (entry("small.py:small", precision="int8", calibration="nowhere"), ManifestError, "model.calibration: "),

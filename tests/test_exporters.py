@@ -16,22 +16,31 @@ from torch import nn
 
 from builder.exporters import EXPORTERS, alternatives, aoti, memory, onnx_file
 from builder.machine.hardware import cpu_computes
-from builder.tasks.classification.study import as_classifier
+from builder.networks.heads import one_tensor, with_head
+from builder.triton.signature import Signature, TensorSpec
 from builder.types import ExportRequest, Target
 
 PIXELS = torch.rand(20, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+SIGNATURE = Signature((TensorSpec("INPUT__0", "FP32", (3, 16, 16)),), (TensorSpec("OUTPUT__0", "FP32", (5,)),))
+FORMATS = ("torchscript", "onnx", "openvino", "aoti")
 
 
 def network() -> nn.Module:
     torch.manual_seed(1)
     layers = [nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 8, 3), nn.ReLU(), nn.Flatten()]
-    return as_classifier(nn.Sequential(*layers, nn.Linear(8 * 144, 5)), "softmax")
+    return head(nn.Sequential(*layers, nn.Linear(8 * 144, 5)).eval())
+
+
+def head(module: nn.Module) -> nn.Module:
+    return with_head(module, ["INPUT__0"], one_tensor, nn.Softmax(dim=1))
 
 
 def export(folder: Path, format_name: str, precision: str = "fp32", module: nn.Module | None = None) -> Path:
     path = folder / EXPORTERS[format_name].FILENAME
+    calibration = [{"INPUT__0": image} for image in PIXELS.split(1)]
+    examples = {"INPUT__0": PIXELS[:2]}
     EXPORTERS[format_name].export(
-        ExportRequest(module or network(), PIXELS[:2], path, Target(precision), PIXELS.split(1))
+        ExportRequest(module or network(), SIGNATURE, examples, path, Target(precision), calibration)
     )
     return path
 
@@ -39,10 +48,12 @@ def export(folder: Path, format_name: str, precision: str = "fp32", module: nn.M
 @pytest.mark.parametrize(("format_name", "precision"), VARIANTS)
 @pytest.mark.parametrize("size", [1, 3, 8])
 def test_any_batch_size(format_name: str, precision: str, size: int, artifacts: dict[tuple[str, str], Path]) -> None:
-    predict = EXPORTERS[format_name].load(artifacts[format_name, precision], Target(precision))
+    predict = EXPORTERS[format_name].load(artifacts[format_name, precision], Target(precision), SIGNATURE)
     with torch.inference_mode():
         expected = network()(PIXELS[:size])
-    assert (predict(PIXELS[:size]) - expected).abs().max() < (1e-5 if precision == "fp32" else 2e-2)
+    assert (predict({"INPUT__0": PIXELS[:size]})["OUTPUT__0"] - expected).abs().max() < (
+        1e-5 if precision == "fp32" else 2e-2
+    )
 
 
 @pytest.fixture(scope="module")
@@ -178,7 +189,7 @@ def test_weights_beyond_protocol_buffers_stay_in_a_second_file(tmp_path: Path, m
     assert [numpy_helper.to_array(t).tobytes() for t in after] == before
 
 
-@pytest.mark.parametrize("format_name", ["torchscript", "onnx", "openvino", "aoti"])
+@pytest.mark.parametrize("format_name", FORMATS)
 def test_exporters_let_go_of_the_network(format_name: str, tmp_path: Path) -> None:
     """PyTorch's caches hold what they were given; builds of many networks would hold them all.
 
@@ -191,7 +202,7 @@ def test_exporters_let_go_of_the_network(format_name: str, tmp_path: Path) -> No
             return {"version": 2}
 
     def wide() -> nn.Module:
-        return as_classifier(nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), Noted(3, size)), "softmax")
+        return head(nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), Noted(3, size)))
 
     export(tmp_path, format_name, module=wide())
     gc.collect()

@@ -23,6 +23,7 @@ from builder.exporters import onnx, torchscript
 from builder.manifest.models import load_manifest
 from builder.networks.describe import describe
 from builder.networks.outputs import require_scores
+from builder.triton.signature import Signature, TensorSpec
 from builder.types import ExportRequest, Network, NetworkRequest, Target, WeightsSource
 from builder.util.reasons import reason
 from builder.util.usercode import call, load_callable, undone
@@ -30,6 +31,7 @@ from builder.util.usercode.files import imported_files
 
 SMALL = "preprocess: {channels: 3, resize: 10, crop: 8}, max_batch_size: 2"
 INCLUDED = WeightsSource("included", "included")
+IMAGES = Signature((TensorSpec("x", "FP32", (3, 8, 8)),), (TensorSpec("y", "FP32", (5,)),))
 
 
 def write(folder: Path, **files: str) -> Path:
@@ -545,14 +547,14 @@ def test_networks_that_are_files(nets: Path) -> None:
     one = made("net.py:scripted", INCLUDED, nets, path=str(scripted)).module
     other = made("net.py:program", INCLUDED, nets, path=str(program)).module
     assert torch.allclose(one(image), other(image))
-    assert torchscript.trace(one, image)(image).shape == (1, 5)
+    assert torchscript.trace(one, (image,))(image).shape == (1, 5)
     with pytest.raises(ExportError, match="`format: torchscript`"):
-        onnx.export(ExportRequest(nn.Sequential(one), image, nets / "model.onnx", Target()))
+        onnx.export(ExportRequest(nn.Sequential(one), IMAGES, {"x": image}, nets / "model.onnx", Target()))
 
 
 def test_what_a_mask_chooses_is_no_branch_on_content(nets: Path) -> None:
     network = made("net.py:Chosen", INCLUDED, nets).module
-    traced = torchscript.trace(network, torch.rand(2, 3, 8, 8))
+    traced = torchscript.trace(network, (torch.rand(2, 3, 8, 8),))
     for size in (1, 3):
         images = torch.rand(size, 3, 8, 8)
         assert torch.allclose(traced(images), network(images))
@@ -572,7 +574,8 @@ def test_a_full_disk_ends_an_export_and_not_the_process(
     large: int, nets: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torchscript, "LARGE_BYTES", large)
-    request = ExportRequest(nn.Linear(64, 64).eval(), torch.rand(2, 64), nets / "model.pt", Target())
+    rows = Signature((TensorSpec("x", "FP32", (64,)),), (TensorSpec("y", "FP32", (64,)),))
+    request = ExportRequest(nn.Linear(64, 64).eval(), rows, {"x": torch.rand(2, 64)}, nets / "model.pt", Target())
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
     try:

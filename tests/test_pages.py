@@ -19,14 +19,14 @@ from editors import complaints, kind_of, parsed
 from page_blocks import BLOCKS, PAGES, ROOT, Block, of_page, of_text
 from typer.testing import CliRunner
 
-from builder.triton.advisories import EMBEDDED
-from builder.networks.card import Card, card_path
+from builder.build.entry import resolve
 from builder.cli import app as build_repo
+from builder.data.recipe import PreprocessRecipe
 from builder.errors import BuilderError
 from builder.manifest.models import load_manifest
-from builder.build.entry import resolve
-from builder.data.recipe import PreprocessRecipe
+from builder.networks.card import Card, card_path
 from builder.training.config import load_run
+from builder.triton.advisories import EMBEDDED
 from builder.types import Endpoints
 from client.cli import app as repo_client
 

@@ -17,10 +17,10 @@ from typer.main import get_command
 
 from builder import errors as builder_errors
 from builder import networks
-from builder.data import labels
-from builder.tasks.classification import comparison
 from builder.cli import app as build_repo
+from builder.data import labels
 from builder.exporters import EXPORTERS
+from builder.tasks.classification import comparison
 from builder.training import datasets
 from client import errors as client_errors
 from client.cli import app as repo_client

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -25,16 +26,21 @@ from tools import which
 from torch import nn
 
 from builder.errors import EngineError, ExportError
-from builder.exporters import plans, tensorrt, trtexec
+from builder.exporters import plans, profiles, tensorrt, trtexec
 from builder.exporters.settings import PlanSettings
 from builder.machine import docker
 from builder.machine.hardware import Gpu
-from builder.tasks.classification.study import as_classifier
-from builder.triton.signature import NETWORK_INPUT, NETWORK_OUTPUT
+from builder.networks.heads import one_tensor, with_head
+from builder.triton.signature import NETWORK_INPUT, NETWORK_OUTPUT, Signature, TensorSpec
 from builder.types import ExportRequest, Target
 
 H100 = Gpu("NVIDIA H100", "9.0", "580.95", "GPU-0123")
 SHAPE = (3, 32, 32)
+SIGNATURE = Signature((TensorSpec(NETWORK_INPUT, "FP32", SHAPE),), (TensorSpec(NETWORK_OUTPUT, "FP32", (5,)),))
+TEXTS = Signature(
+    (TensorSpec("ids", "INT64", (-1,)), TensorSpec("in:mask", "INT64", (-1,)), TensorSpec("scale", "FP32", (3,))),
+    (TensorSpec("hidden", "FP32", (-1, 8)), TensorSpec("best", "INT64", ())),
+)
 IMAGE = "tritonserver:26.07-py3"
 
 
@@ -44,7 +50,7 @@ def network() -> nn.Module:
     module = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 5)).eval()
     module[0].weight.data *= torch.arange(1, 9)[:, None, None, None]  # channels whose scales differ
     module[7].weight.data *= 20
-    return as_classifier(module, "softmax")
+    return with_head(module, [NETWORK_INPUT], one_tensor, nn.Softmax(dim=1))
 
 
 def images(count: int = 16) -> torch.Tensor:
@@ -53,7 +59,8 @@ def images(count: int = 16) -> torch.Tensor:
 
 def request(path: Path, precision: str = "fp32", settings: PlanSettings | None = None) -> ExportRequest:
     target = Target(precision, "gpu", max_batch_size=8, options=settings)
-    return ExportRequest(network(), images(2), path, target, images().split(1))
+    calibration = [{NETWORK_INPUT: image} for image in images().split(1)]
+    return ExportRequest(network(), SIGNATURE, {NETWORK_INPUT: images(2)}, path, target, calibration)
 
 
 # The ONNX stage
@@ -150,8 +157,9 @@ ANSWERS: dict[str, Any] = {
 
 
 def order(folder: Path, **changes: Any) -> plans.Order:
-    values = {"graph": folder / "model.onnx", "plan": folder / "model.plan", "shape": SHAPE, "optimum": 4}
-    return plans.Order(**(values | {"largest": 8, "workspace_mib": 256, "gpu": "NVIDIA H100"} | changes))
+    sizes = (profiles.Profile(NETWORK_INPUT, (1, *SHAPE), (4, *SHAPE), (8, *SHAPE)),)
+    values = {"graph": folder / "model.onnx", "plan": folder / "model.plan", "profiles": sizes}
+    return plans.Order(**(values | {"workspace_mib": 256, "gpu": "NVIDIA H100"} | changes))
 
 
 def test_python_builder(real: dict[str, Any], tmp_path: Path) -> None:
@@ -218,7 +226,7 @@ def test_failed_build_tells_what_tensorrt_logged(real: dict[str, Any], tmp_path:
 
 def test_profile_that_tensorrt_refuses(real: dict[str, Any], tmp_path: Path) -> None:
     fake = bindings.FakeTensorRT(real, ANSWERS | {"IBuilderConfig.add_optimization_profile": -1})
-    with pytest.raises(ExportError, match="refuses batches of 4 up to 8"):
+    with pytest.raises(ExportError, match=r"refuses `INPUT__0` of \[1, 3, 32, 32\] to \[8, 3, 32, 32\], optimum \[4"):
         plans.build(order(tmp_path), fake)
 
 
@@ -237,25 +245,32 @@ def test_plan_is_run_on_the_tensors_themselves(real: dict[str, Any]) -> None:
     answers = {"IExecutionContext.get_tensor_shape": (2, 3), "IExecutionContext.execute_async_v3": double}
     fake = bindings.FakeTensorRT(real, answers)
     batch = torch.arange(6.0).reshape(3, 2).T  # not contiguous
-    assert torch.equal(plans.execute(context_of(fake), batch, 7), 2 * batch)
+    found = plans.execute(context_of(fake), {NETWORK_INPUT: batch}, SIGNATURE, 7)
+    assert torch.equal(found[NETWORK_OUTPUT], 2 * batch)
     assert fake.called("IExecutionContext.set_input_shape") == [(NETWORK_INPUT, (2, 3))]
     assert fake.called("IExecutionContext.execute_async_v3") == [(7,)]
     assert [name for name, _ in fake.called("IExecutionContext.set_tensor_address")] == [NETWORK_INPUT, NETWORK_OUTPUT]
 
 
 @pytest.mark.parametrize(
-    ("method", "message"), [("set_input_shape", "takes no batch of 2"), ("execute_async_v3", "failed on a batch of 2")]
+    ("method", "message"),
+    [
+        ("set_input_shape", r"takes no `INPUT__0` of \[2, 3\]"),
+        ("execute_async_v3", r"failed on `INPUT__0` of \[2, 3\]"),
+    ],
 )
 def test_plan_that_refuses_a_batch(real: dict[str, Any], method: str, message: str) -> None:
     answers = {"IExecutionContext.get_tensor_shape": (2, 3), f"IExecutionContext.{method}": False}
+    context = context_of(bindings.FakeTensorRT(real, answers))
     with pytest.raises(ExportError, match=message):
-        plans.execute(context_of(bindings.FakeTensorRT(real, answers)), torch.zeros(2, 3), 0)
+        plans.execute(context, {NETWORK_INPUT: torch.zeros(2, 3)}, SIGNATURE, 0)
 
 
 def test_plan_that_does_not_load(real: dict[str, Any], tmp_path: Path) -> None:
     (tmp_path / "model.plan").write_bytes(b"of another version")
+    fake = bindings.FakeTensorRT(real, {"Runtime.deserialize_cuda_engine": None})
     with pytest.raises(ExportError, match="cannot load the plan"):
-        plans.load(tmp_path / "model.plan", bindings.FakeTensorRT(real, {"Runtime.deserialize_cuda_engine": None}))
+        plans.load(tmp_path / "model.plan", fake, SIGNATURE)
 
 
 def test_fake_refuses_what_tensorrt_has_not(real: dict[str, Any]) -> None:
@@ -329,9 +344,8 @@ def test_runtime_finds_the_plan_of_its_gpu(tmp_path: Path) -> None:
 )
 def test_build_command(optimum: int, more: int, shape: tuple[int, ...], workspace: int) -> None:
     largest = optimum + more
-    command = trtexec.build_command(
-        order(Path("/elsewhere"), optimum=optimum, largest=largest, shape=shape, workspace_mib=workspace)
-    )
+    sizes = profiles.Profile(NETWORK_INPUT, (1, *shape), (optimum, *shape), (largest, *shape))
+    command = trtexec.build_command(order(Path("/elsewhere"), profiles=(sizes,), workspace_mib=workspace))
     options = dict(part.removeprefix("--").partition("=")[::2] for part in command[1:])
     assert command[0] == "/usr/src/tensorrt/bin/trtexec"
     assert not any("/elsewhere" in part for part in command)
@@ -546,11 +560,121 @@ def runs(folder: Path, command: list[str]) -> tuple[int, str]:
 def test_plan_is_read_back_by_trtexec(batch: int, tmp_path: Path) -> None:
     (tmp_path / "model.plan").write_bytes(b"a plan")
     engine = FakeDocker(runs)
-    predict = tensorrt.load(tmp_path / "model.plan", Target(device="gpu", options=settings()), tools(engine))
+    target = Target(device="gpu", options=settings())
+    predict = tensorrt.load(tmp_path / "model.plan", target, SIGNATURE, tools(engine))
     pixels = images(batch)
-    assert torch.equal(predict(pixels), pixels.reshape(batch, -1)[:, :3] * 2)
+    assert torch.equal(predict({NETWORK_INPUT: pixels})[NETWORK_OUTPUT], pixels.reshape(batch, -1)[:, :3] * 2)
     assert engine.created[0][0] == IMAGE
     assert [file.name for file in tmp_path.iterdir()] == ["model.plan"]
+
+
+# Several inputs, of sizes that are not known
+
+
+def texts(batch: int = 2, length: int = 6) -> dict[str, torch.Tensor]:
+    ids = torch.arange(batch * length).reshape(batch, length)
+    return {"ids": ids, "in:mask": torch.ones_like(ids), "scale": torch.rand(batch, 3)}
+
+
+def sizes(signature: Signature = TEXTS, **changes: Any) -> tuple[profiles.Profile, ...]:
+    target = Target("fp32", "gpu", max_batch_size=8, options=PlanSettings.model_validate(changes))
+    asked = ExportRequest(nn.Identity(), signature, texts(), Path("model.plan"), target)
+    return profiles.of(asked, target.options)  # type: ignore[arg-type]
+
+
+def test_plans_take_what_is_said_or_four_times_the_samples() -> None:
+    ids, mask, scale = sizes(optimum_batch_size=4, max_shapes={"in:mask": [4]}, min_shapes={"ids": [7]})
+    assert ids.shapes == ((1, 7), (4, 7), (8, 28))
+    assert mask.shapes == ((1, 1), (4, 4), (8, 4))
+    assert scale.shapes == ((1, 3), (4, 3), (8, 3))
+    assert sizes(optimum_shapes={"ids": [100]})[0].shapes == ((1, 1), (8, 100), (8, 400))
+
+
+def test_plans_without_a_batch() -> None:
+    alone = replace(TEXTS, batched=False, inputs=(TensorSpec("ids", "INT64", (2, -1)),))
+    assert [each.shapes for each in sizes(alone)] == [((2, 1), (2, 6), (2, 24))]
+    assert sizes(replace(alone, inputs=(TensorSpec("ids", "INT64", (2, 6)),))) == ()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"max_shapes": {"id": [9]}}, "max_shapes: `id` is no input; they are ids, in:mask, scale"),
+        ({"min_shapes": {"ids": [1, 9]}}, "min_shapes: `ids` has 1 sizes, without the batch"),
+        ({"optimum_shapes": {"ids": [9]}, "max_shapes": {"ids": [8]}}, r"the optimum \[9\] is not between"),
+    ],
+)
+def test_sizes_that_contradict(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ExportError, match=message):
+        sizes(**changes)
+
+
+def test_python_builder_has_a_profile_for_all_inputs(real: dict[str, Any], tmp_path: Path) -> None:
+    fake = bindings.FakeTensorRT(real, ANSWERS)
+    plans.build(order(tmp_path, profiles=sizes()), fake)
+    assert [name for name, *_ in fake.called("IOptimizationProfile.set_shape")] == ["ids", "in:mask", "scale"]
+    assert len(fake.called("IBuilderConfig.add_optimization_profile")) == 1
+    plans.build(order(tmp_path, profiles=()), fake)
+    assert len(fake.called("IBuilderConfig.add_optimization_profile")) == 1
+
+
+def test_plan_of_several_tensors_is_run(real: dict[str, Any]) -> None:
+    shapes = {"hidden": (2, 6, 8), "best": (2,)}
+
+    def fill(_: int) -> bool:
+        addresses = dict(fake.called("IExecutionContext.set_tensor_address"))
+        (ctypes.c_int64 * 2).from_address(addresses["best"])[:] = [2**40, -1]
+        return True
+
+    answers = {"IExecutionContext.get_tensor_shape": shapes.get, "IExecutionContext.execute_async_v3": fill}
+    fake = bindings.FakeTensorRT(real, answers)
+    found = plans.execute(context_of(fake), texts(), TEXTS, 7)
+    assert found["best"].tolist() == [2**40, -1]
+    assert found["hidden"].shape == (2, 6, 8)
+    assert dict(fake.called("IExecutionContext.set_input_shape")) == {"ids": (2, 6), "in:mask": (2, 6), "scale": (2, 3)}
+
+
+def test_plan_whose_sizes_depend_on_what_it_computes(real: dict[str, Any]) -> None:
+    fake = bindings.FakeTensorRT(real, {"IExecutionContext.get_tensor_shape": (-1, 8)})
+    with pytest.raises(ExportError, match="the sizes of `hidden` depend on what is computed"):
+        plans.execute(context_of(fake), texts(), TEXTS, 7)
+
+
+def test_trtexec_is_told_of_all_inputs() -> None:
+    command = trtexec.build_command(order(Path("/elsewhere"), profiles=sizes()))
+    assert option(command, "maxShapes") == "ids:8x24,'in:mask':8x24,scale:8x3"
+    assert not [part for part in trtexec.build_command(order(Path(), profiles=())) if "Shapes" in part]
+
+
+def echoes(folder: Path, command: list[str]) -> tuple[int, str]:
+    """What trtexec would do with a plan that gives the ids of the first column."""
+    assert option(command, "shapes") == "ids:2x6,'in:mask':2x6,scale:2x3"
+    files = dict(part.rsplit(":", 1) for part in option(command, "loadInputs").split(","))
+    ids = np.fromfile(folder / Path(files["ids"]).name, dtype=np.int64).reshape(2, 6)
+    tensors = [
+        {"name": "best", "dimensions": "2", "values": ids[:, 1].tolist()},
+        {"name": "hidden", "dimensions": "2x1x8", "values": [0.5] * 16},
+    ]
+    (folder / Path(option(command, "exportOutput")).name).write_text(json.dumps(tensors))
+    return 0, LOG
+
+
+def test_several_tensors_are_read_back_by_trtexec(tmp_path: Path) -> None:
+    (tmp_path / "model.plan").write_bytes(b"a plan")
+    target = Target(device="gpu", options=settings())
+    found = tensorrt.load(tmp_path / "model.plan", target, TEXTS, tools(FakeDocker(echoes)))(texts())
+    assert list(found) == ["hidden", "best"]
+    assert (found["best"].dtype, found["best"].tolist()) == (torch.int64, [1, 7])
+    assert found["hidden"].shape == (2, 1, 8)
+
+
+def test_optimum_beyond_the_largest_batch_is_objected_to() -> None:
+    assert tensorrt.objection(PlanSettings(optimum_batch_size=9), 8) == (
+        "the largest batch is 8, see max_batch_size",
+        "optimum_batch_size",
+    )
+    assert tensorrt.objection(PlanSettings(optimum_batch_size=8), 8) is None
+    assert tensorrt.objection(None, 8) is None
 
 
 # Which builder, and what is missing
@@ -665,8 +789,9 @@ def test_on_a_gpu(precision: str, tmp_path: Path) -> None:
         pytest.skip("there is no GPU")
     wanted = request(tmp_path / "model.plan", precision)
     tensorrt.export(wanted)
-    predict = tensorrt.load(tmp_path / "model.plan", wanted.target)
+    predict = tensorrt.load(tmp_path / "model.plan", wanted.target, SIGNATURE)
     for batch in (1, 5, 8):
         with torch.no_grad():
             expected = network()(images(batch))
-        torch.testing.assert_close(predict(images(batch)), expected, atol=5e-2, rtol=0)
+        found = predict({NETWORK_INPUT: images(batch)})[NETWORK_OUTPUT]
+        torch.testing.assert_close(found, expected, atol=5e-2, rtol=0)

@@ -236,7 +236,7 @@ def _check_precision(entry: Entry) -> None:
     if spec.precision not in possible:
         key = "precision" if possible else "format"
         raise entry.error(f"{spec.format} cannot be built as {target}; {alternatives(target, spec.format)}", key)
-    if objection := entry.exporter.objection(entry.target):
+    if objection := entry.exporter.objection(entry.target.options, spec.max_batch_size):
         message, key = objection
         raise entry.error(message, spec.format, key)
 

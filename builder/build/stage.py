@@ -14,13 +14,16 @@ from builder.repository import layout
 from builder.repository.staging import StagedEnsemble, StagedNetwork, StagedStep
 from builder.tasks.task import Call, Pipeline, Reference
 from builder.triton import model_config
-from builder.triton.signature import Signature
+from builder.triton.signature import Signature, TensorSpec, raw_bytes
+from builder.triton.warmup import WarmUp, WarmUpInput
 from builder.types import Tensors
 
 LABELS = "labels.txt"
 TASK = "task"
 """Config parameter of what clients ask: the task that it does."""
 STEP_VERSION = 1
+IMAGE_AXES = 3
+CHANNELS = (1, 3)
 
 
 @dataclass(frozen=True)
@@ -71,7 +74,7 @@ def _renamed(call: Call, names: Mapping[str, str]) -> Call:
 def stage_network(entry: Entry, folder: Path, described: Described) -> StagedNetwork:
     """`folder` holds the artifact already."""
     pipeline, spec = described.pipeline, entry.spec
-    warmup = _write_warmup(folder / layout.WARMUP_FOLDER, described)
+    warmups = _write_warmups(folder / layout.WARMUP_FOLDER, described, spec.max_batch_size)
     _write_labels(folder, pipeline.labels)
     filename, by_capability = _artifact_names(entry, folder / layout.VERSION_FOLDER, described.facts)
     role = {layout.ROLE: layout.MODEL, TASK: spec.task} | pipeline.parameters if described.is_alone else {}
@@ -93,8 +96,9 @@ def stage_network(entry: Entry, folder: Path, described: Described) -> StagedNet
             device=spec.device,
             instances=spec.instances,
             queue=model_config.QueuePolicy(),
-            warmup=warmup,
-            warmup_batches=sorted({1, spec.max_batch_size}) if spec.max_batch_size else [0],
+            nchw=_images(described.signature),
+            optional=frozenset(),
+            warmups=warmups,
             parameters=parameters,
         )
 
@@ -107,18 +111,30 @@ def _labels_of(pipeline: Pipeline, version: int) -> dict[str, str]:
     return dict.fromkeys(pipeline.labelled, f"{version}/{LABELS}") if pipeline.labels else {}
 
 
-def _write_warmup(folder: Path, described: Described) -> dict[str, dict[str, Any]]:
-    """By input, a file of one sample's bytes, named by its content, and its shape."""
+def _images(signature: Signature) -> frozenset[str]:
+    """The inputs that are images, channels first."""
+    shaped = [tensor for tensor in signature.inputs if len(tensor.shape) == IMAGE_AXES and signature.batched]
+    return frozenset(tensor.name for tensor in shaped if tensor.shape[0] in CHANNELS)
+
+
+def _write_warmups(folder: Path, described: Described, max_batch_size: int) -> list[WarmUp]:
+    """Requests of one sample, alone and repeated to the largest batch, which the server makes before it is ready."""
     folder.mkdir()
-    return {name: _written(folder, tensor, described.signature.batched) for name, tensor in described.sample.items()}
+    batched = described.signature.batched
+    inputs = tuple(
+        _written(folder, tensor, described.sample[tensor.name], batched) for tensor in described.signature.inputs
+    )
+    sizes = sorted({1, max_batch_size}) if max_batch_size else [1]
+    return [WarmUp(f"sample-{size}", inputs, size) for size in sizes]
 
 
-def _written(folder: Path, tensor: Any, batched: bool) -> dict[str, Any]:
+def _written(folder: Path, spec: TensorSpec, tensor: Any, batched: bool) -> WarmUpInput:
+    """The sample's bytes in a file that is named by them."""
     one = tensor[0] if batched else tensor
-    data = one.contiguous().numpy().tobytes()
+    data = raw_bytes(one)
     file = f"sample-{hashlib.sha256(data).hexdigest()[:8]}"
     (folder / file).write_bytes(data)
-    return {"file": file, "dims": tuple(one.shape)}
+    return WarmUpInput(spec.name, spec.data_type, tuple(one.shape), file)
 
 
 def _artifact_names(entry: Entry, version: Path, facts: Mapping[str, str]) -> tuple[str, dict[str, str]]:

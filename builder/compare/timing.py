@@ -81,8 +81,7 @@ def _batch_size(item: Entry) -> int:
 
 
 def _size(batch: Tensors) -> int:
-    size: int = next(iter(batch.values())).shape[0]
-    return size
+    return int(next(iter(batch.values())).shape[0])
 
 
 def _own(item: Entry, reference: Reference) -> Predict:

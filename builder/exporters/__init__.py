@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from builder.exporters import aoti, onnx, openvino, tensorrt, torchscript
 from builder.types import ExportRequest, Predict, Target
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+    from builder.triton.signature import Signature
 
 
 class Exporter(Protocol):
@@ -27,6 +32,9 @@ class Exporter(Protocol):
     """Keys of an entry that are this format's alone, under its name; they come as `Target.options`."""
     VERSIONED: tuple[str, ...]
     """Packages whose versions decide whether a server can read the artifact."""
+
+    def objection(self, options: BaseModel | None, max_batch_size: int) -> tuple[str, str] | None:
+        """What contradicts itself in the format's own keys, and the key among them; None: nothing does."""
 
     def refusal(self, target: Target) -> str:
         """Why this machine cannot build for the target, and what would help; empty if it can."""

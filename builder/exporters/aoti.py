@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from builder.exporters import operators
+from builder.exporters.axes import equal_sizes, exported
 from builder.exporters.half import HALF_PRECISIONS, in_precision
-from builder.exporters.memory import page_out, weights_released
+from builder.exporters.memory import page_out, weights_of, weights_released
 from builder.exporters.quiet import quiet
 from builder.exporters.room import require_room
 from builder.exporters.scripted import refuse_scripted
@@ -19,24 +20,35 @@ from builder.types import ExportRequest, Predict, Target
 
 if TYPE_CHECKING:
     import torch
+    from pydantic import BaseModel
     from torch import nn
+
+    from builder.triton.signature import Signature
 
 FILENAME = "model.pt2"
 BACKEND = "pytorch"
 PLATFORM = "torch_aoti"
 PER_GPU = False
 PRECISIONS: dict[str, tuple[str, ...]] = {"cpu": ("fp32", "fp16", "bf16"), "gpu": ("fp32", "fp16", "bf16")}
+NAMES_TENSORS = False
+OPTIONS: type[BaseModel] | None = None
 VERSIONED: tuple[str, ...] = ("torch",)
 
+EQUAL_SIZES = "equal_sizes"
+"""What the config records, for `runtimes/pytorch/model.py`: a package reads beyond what is smaller than it expects."""
+
 # Constants are folded and laid out for the kernels; they lie in the package as a file, since as data
-# of the library they would be held in memory three times while it is linked.
+# of the library they would be held in memory three times while it is linked (see _compiled).
 CONFIGS: dict[str, Any] = {
     "aot_inductor.package": True,
     "aot_inductor.package_constants_in_so": False,
-    "aot_inductor.package_constants_on_disk_format": "binary_blob",
     # Weights packed for oneDNN would stay in memory after the build, out of reach of weights_released().
     "cpp.weight_prepack": False,
 }
+
+
+def objection(options: BaseModel | None, max_batch_size: int) -> tuple[str, str] | None:
+    return None
 
 
 def refusal(target: Target) -> str:
@@ -56,13 +68,16 @@ def export(request: ExportRequest) -> dict[str, str]:
     refuse_scripted(request.module)
     device = "cuda" if request.target.device == "gpu" else "cpu"
     module = in_precision(request.module, request.target.precision).to(device)
-    example = request.example.to(device)
     with _work_folder() as folder, quiet():
         with weights_released(module), torch.no_grad():
-            files = _compiled(module, example, request.target, Path(folder))
+            program = exported(module, request, device)
+            equal = equal_sizes(program, request.signature)
+            files = _compiled(module, program, device, Path(folder))
+            del program
         require_room(request.path, sum(Path(file).stat().st_size for file in files if isinstance(file, str)))
         package_aoti(str(request.path), files)
-    return _bound_to(device) | operators.required(operators.of_package(request.path))
+    sizes = {EQUAL_SIZES: equal} if equal else {}
+    return _bound_to(device) | sizes | operators.required(operators.of_package(request.path))
 
 
 def _work_folder() -> tempfile.TemporaryDirectory[str]:
@@ -71,19 +86,19 @@ def _work_folder() -> tempfile.TemporaryDirectory[str]:
     return tempfile.TemporaryDirectory(prefix="build-repo-aoti-", dir="/tmp" if spaced else None)
 
 
-def _compiled(module: nn.Module, example: torch.Tensor, target: Target, folder: Path) -> Any:
+def _compiled(module: nn.Module, program: torch.export.ExportedProgram, device: str, folder: Path) -> Any:
     """The files of the package."""
     import torch
 
-    batch = torch.export.Dim("batch", min=1, max=max(2, target.max_batch_size))
-    program = torch.export.export(module, (example,), dynamic_shapes=({0: batch},), strict=False)
     configs = CONFIGS | {
-        "freezing": target.device == "cpu",
+        "freezing": device == "cpu",
+        # Where there are none, the file would be empty, and could not be mapped.
+        "aot_inductor.package_constants_on_disk_format": "binary_blob" if weights_of(module) else None,
         "aot_inductor.output_path": str(folder / "model.so"),
         # By then the kernels have the weights in layouts of their own.
         "post_grad_custom_post_pass": lambda _: page_out(module),
     }
-    return torch._inductor.aot_compile(program.module(), (example,), options=configs)
+    return torch._inductor.aot_compile(program.module(), program.example_inputs[0], options=configs)
 
 
 def _bound_to(device: str) -> dict[str, str]:
@@ -95,12 +110,12 @@ def _bound_to(device: str) -> dict[str, str]:
     return {"gpu": found.name, "compute_capability": found.compute_capability}
 
 
-def load(path: Path, target: Target) -> Predict:
+def load(path: Path, target: Target, signature: Signature) -> Predict:
     import torch
 
     device = prepared_device(target)
     with quiet():
-        return as_predict(torch._inductor.aoti_load_package(str(path)), device)
+        return as_predict(torch._inductor.aoti_load_package(str(path)), device, signature)
 
 
 def parameters(target: Target) -> dict[str, str]:

@@ -2,33 +2,36 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
+    import torch
     from torch import nn
 
 HALF_PRECISIONS = {"fp16": "float16", "bf16": "bfloat16"}
 
 
 def in_precision(module: nn.Module, precision: str) -> nn.Module:
-    """A classifier whose network computes in `precision`; what goes in and out, and the softmax, stay float32.
+    """The head itself, whose network computes in `precision` from here on; what goes in and out stays as it was.
 
-    The module's own network is converted, not a copy of it.
+    What is no floating-point number, as token numbers are, reaches the network as it is.
     """
     import torch
-    from torch import nn
 
-    if precision not in HALF_PRECISIONS:
-        return module
-    dtype = getattr(torch, HALF_PRECISIONS[precision])
+    if precision in HALF_PRECISIONS:
+        module.network = _in_half(cast("nn.Module", module.network), getattr(torch, HALF_PRECISIONS[precision]))
+    return module.eval()
+
+
+def _in_half(network: nn.Module, dtype: torch.dtype) -> nn.Module:
+    from torch import nn
 
     class HalfPrecision(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.network = module.network.to(dtype)
-            self.activation = module.activation
+            self.network = network.to(dtype)
 
-        def forward(self, INPUT__0):  # type: ignore[no-untyped-def]
-            return self.activation(self.network(INPUT__0.to(dtype)).float())  # type: ignore[operator]
+        def forward(self, *tensors: torch.Tensor) -> Any:
+            return self.network(*(tensor.to(dtype) if tensor.is_floating_point() else tensor for tensor in tensors))
 
-    return HalfPrecision().eval()
+    return HalfPrecision()

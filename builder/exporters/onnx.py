@@ -7,16 +7,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from builder.exporters import onnx_file, onnx_int8
+from builder.exporters.arguments import named, require_numpys
+from builder.exporters.axes import exported
 from builder.exporters.half import in_precision
 from builder.exporters.memory import weights_released
 from builder.exporters.quiet import quiet, tell_nobody
 from builder.exporters.scripted import refuse_scripted
-from builder.triton.signature import NETWORK_INPUT, NETWORK_OUTPUT
-from builder.types import ExportRequest, Predict, Target
+from builder.types import ExportRequest, Predict, Target, Tensors
 
 if TYPE_CHECKING:
     import torch
+    from pydantic import BaseModel
     from torch import nn
+
+    from builder.triton.signature import Signature
 
 FILENAME = "model.onnx"
 BACKEND = "onnxruntime"
@@ -24,6 +28,8 @@ PLATFORM = ""
 PER_GPU = False
 # ONNX Runtime has no bfloat16 convolutions, and its CUDA provider runs Q/DQ graphs unfused, slower than fp32.
 PRECISIONS: dict[str, tuple[str, ...]] = {"cpu": ("fp32", "fp16", "int8"), "gpu": ("fp32", "fp16")}
+NAMES_TENSORS = True
+OPTIONS: type[BaseModel] | None = None
 VERSIONED: tuple[str, ...] = ("torch", "onnx", "onnxruntime")
 
 # What the exporter's operators are written in; newer sets would only be converted up from it.
@@ -31,15 +37,20 @@ OPSET = 18
 CUDA = "CUDAExecutionProvider"
 
 
+def objection(options: BaseModel | None, max_batch_size: int) -> tuple[str, str] | None:
+    return None
+
+
 def refusal(target: Target) -> str:
     return ""
 
 
 def export(request: ExportRequest) -> dict[str, str]:
+    require_numpys(request.signature)
     tell_nobody()
     with tempfile.TemporaryDirectory(dir=request.path.parent, prefix=".onnx-") as folder:
         graph = Path(folder, FILENAME)
-        write_graph(in_precision(request.module, request.target.precision), request.example, graph)
+        write_graph(in_precision(request.module, request.target.precision), request, graph)
         if request.target.precision == "int8":
             assert request.calibration is not None  # the plan holds it for int8
             graph = onnx_int8.quantize(graph, request.calibration, onnx_int8.FOR_CPUS)
@@ -47,18 +58,16 @@ def export(request: ExportRequest) -> dict[str, str]:
     return {"opset": str(OPSET)}
 
 
-def write_graph(module: nn.Module, example: torch.Tensor, path: Path) -> None:
-    """Write the ONNX graph of a classifier, its weights in a second file beside it; it has none afterwards."""
+def write_graph(module: nn.Module, request: ExportRequest, path: Path) -> None:
+    """Write the ONNX graph of a head, its weights in a second file beside it; it has none afterwards."""
     import torch
 
     refuse_scripted(module)
     with quiet(), weights_released(module), torch.no_grad():
         program = torch.onnx.export(
-            module,
-            (example,),
-            input_names=[NETWORK_INPUT],
-            output_names=[NETWORK_OUTPUT],
-            dynamic_shapes=({0: torch.export.Dim("batch", min=1)},),
+            exported(module, request),
+            input_names=[tensor.name for tensor in request.signature.inputs],
+            output_names=[tensor.name for tensor in request.signature.outputs],
             opset_version=OPSET,
             dynamo=True,
             verbose=False,
@@ -68,7 +77,7 @@ def write_graph(module: nn.Module, example: torch.Tensor, path: Path) -> None:
         del program
 
 
-def load(path: Path, target: Target) -> Predict:
+def load(path: Path, target: Target, signature: Signature) -> Predict:
     tell_nobody()
     import onnxruntime
     import torch
@@ -79,9 +88,11 @@ def load(path: Path, target: Target) -> Predict:
     providers = [CUDA, "CPUExecutionProvider"] if has_cuda else ["CPUExecutionProvider"]
     session = onnxruntime.InferenceSession(str(path), options, providers=providers)
 
-    def predict(batch: torch.Tensor) -> torch.Tensor:
-        (outputs,) = session.run([NETWORK_OUTPUT], {NETWORK_INPUT: batch.numpy()})
-        return torch.from_numpy(outputs)
+    names = [tensor.name for tensor in signature.outputs]
+
+    def predict(tensors: Tensors) -> dict[str, torch.Tensor]:
+        outputs = session.run(names, {tensor.name: tensors[tensor.name].numpy() for tensor in signature.inputs})
+        return {name: torch.as_tensor(output) for name, output in named(signature, outputs).items()}
 
     return predict
 

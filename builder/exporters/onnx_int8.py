@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from builder.exporters.quiet import quiet, tell_nobody
-from builder.triton.signature import NETWORK_INPUT
-
-if TYPE_CHECKING:
-    import torch
+from builder.types import Calibration
 
 
 @dataclass(frozen=True)
@@ -44,7 +40,7 @@ FOR_TENSORRT = Scheme(
 )
 
 
-def quantize(graph: Path, images: Iterable[torch.Tensor], scheme: Scheme) -> Path:
+def quantize(graph: Path, calibration: Calibration, scheme: Scheme) -> Path:
     """A quantised graph beside `graph`, whose weights are in a file of their own."""
     import onnx
 
@@ -53,7 +49,7 @@ def quantize(graph: Path, images: Iterable[torch.Tensor], scheme: Scheme) -> Pat
         inferred = graph.with_name("inferred.onnx")
         onnx.shape_inference.infer_shapes_path(str(graph), str(inferred))
         operators = scheme.operators or _operators()
-        ranges = _ranges(inferred, images, operators)
+        ranges = _ranges(inferred, calibration, operators)
         return _quantized(inferred, ranges, operators, scheme)
 
 
@@ -64,21 +60,21 @@ def _operators() -> tuple[str, ...]:
     return tuple(sorted({*QDQRegistry, *QLinearOpsRegistry} - {"Softmax"}))
 
 
-def _ranges(graph: Path, images: Iterable[torch.Tensor], operators: tuple[str, ...]) -> Any:
-    """The least and greatest value of each activation over the images."""
+def _ranges(graph: Path, calibration: Calibration, operators: tuple[str, ...]) -> Any:
+    """The least and greatest value of each activation over the calibration."""
     import onnx
     from onnxruntime.quantization.calibrate import CalibrationDataReader, MinMaxCalibrater
 
     class Reader(CalibrationDataReader):  # type: ignore[misc]
         def __init__(self) -> None:
-            self.images = iter(images)
+            self.batches = iter(calibration)
 
         def get_next(self) -> Any:
-            image = next(self.images, None)
-            return None if image is None else {NETWORK_INPUT: image.numpy()}
+            batch = next(self.batches, None)
+            return batch and {name: tensor.numpy() for name, tensor in batch.items()}
 
     augmented = graph.with_name("augmented.onnx")
-    # Its max_intermediate_outputs forgets what it held; two numbers a tensor and image are little to hold.
+    # Its max_intermediate_outputs forgets what it held; two numbers a tensor and batch are little to hold.
     calibrator = MinMaxCalibrater(graph, operators, str(augmented))
     # In the place of the same graph with its weights in memory; the session reads them from their file.
     calibrator.model = onnx.load(str(graph), load_external_data=False)

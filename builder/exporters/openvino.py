@@ -11,15 +11,18 @@ from typing import TYPE_CHECKING, Any
 
 from builder.errors import ExportError
 from builder.exporters import torchscript
+from builder.exporters.arguments import in_order, require_numpys
 from builder.exporters.memory import page_out_file
 from builder.exporters.quiet import quiet
 from builder.machine.hardware import cpu_computes
-from builder.triton.signature import NETWORK_INPUT, NETWORK_OUTPUT
-from builder.types import ExportRequest, Images, Predict, Target
+from builder.types import Calibration, ExportRequest, Predict, Target, Tensors
 from builder.util.reasons import reason
 
 if TYPE_CHECKING:
     import torch
+    from pydantic import BaseModel
+
+    from builder.triton.signature import Signature
 
 FILENAME = "model.xml"
 BACKEND = "openvino"
@@ -27,10 +30,16 @@ PLATFORM = ""
 PER_GPU = False
 # fp16 is that of the weights, half the size; CPUs compute them in fp32. Its GPUs are Intel's alone.
 PRECISIONS: dict[str, tuple[str, ...]] = {"cpu": ("fp32", "fp16", "bf16", "int8"), "gpu": ()}
+NAMES_TENSORS = True
+OPTIONS: type[BaseModel] | None = None
 VERSIONED: tuple[str, ...] = ("torch", "openvino")
 
 # Of what the CPU could do it takes bf16 unasked where there is AMX, and fp32 has to be asked for.
 INFERENCE_PRECISIONS = {"fp32": "f32", "fp16": "f32", "bf16": "bf16", "int8": "f32"}
+
+
+def objection(options: BaseModel | None, max_batch_size: int) -> tuple[str, str] | None:
+    return None
 
 
 def refusal(target: Target) -> str:
@@ -40,13 +49,13 @@ def refusal(target: Target) -> str:
 
 
 def export(request: ExportRequest) -> dict[str, str]:
+    require_numpys(request.signature)
     openvino = _imported("openvino")
+    examples = in_order(request.signature, request.examples)
     with quiet():
-        traced = torchscript.trace(request.module, request.example)
-        model = openvino.convert_model(traced, example_input=request.example)
-    model.inputs[0].get_tensor().set_names({NETWORK_INPUT})
-    model.outputs[0].get_tensor().set_names({NETWORK_OUTPUT})
-    model.reshape([-1, *request.example.shape[1:]])
+        traced = torchscript.trace(request.module, examples)
+        model = openvino.convert_model(traced, example_input=examples)
+    _sign(model, request.signature)
     facts = {}
     if request.target.precision == "int8":
         assert request.calibration is not None  # the plan holds it for int8
@@ -58,6 +67,22 @@ def export(request: ExportRequest) -> dict[str, str]:
     graph = request.path.read_text(encoding="utf-8")
     request.path.write_text(re.sub(r'<net name="\w+"', '<net name="network"', graph, count=1), encoding="utf-8")
     return facts
+
+
+def _sign(model: Any, signature: Signature) -> None:
+    """The signature's names, and its shapes. Raises ExportError where OpenVINO has left out what computes nothing."""
+    if len(model.inputs) != len(signature.inputs):
+        raise ExportError(
+            f"OpenVINO has {len(model.inputs)} of its {len(signature.inputs)} inputs: forward() makes no use of the "
+            "others; leave them out"
+        )
+    ports = list(zip((*model.inputs, *model.outputs), signature, strict=True))
+    for port, _ in ports:
+        port.get_tensor().set_names(set())
+    for port, tensor in ports:  # two may be one tensor, which then has both names
+        port.get_tensor().add_names({tensor.name})
+    batch = [-1] * signature.batched
+    model.reshape({port: [*batch, *tensor.shape] for port, tensor in ports[: len(signature.inputs)]})
 
 
 def _save(model: Any, request: ExportRequest) -> None:
@@ -75,10 +100,11 @@ def _name_by_place(model: Any) -> None:
             operation.friendly_name = f"{operation.get_type_name()}_{number}"
 
 
-def _quantized(model: Any, images: Images) -> Any:
+def _quantized(model: Any, calibration: Calibration) -> Any:
     nncf = _imported("nncf")
     with quiet():
-        return nncf.quantize(model, nncf.Dataset(images, lambda image: image.numpy()), subset_size=len(images))
+        dataset = nncf.Dataset(calibration, lambda batch: {name: tensor.numpy() for name, tensor in batch.items()})
+        return nncf.quantize(model, dataset, subset_size=len(calibration))
 
 
 def _imported(package: str) -> Any:
@@ -91,8 +117,7 @@ def _imported(package: str) -> Any:
         raise ExportError(f"{package} is not installed; run: pip install 'triton-build-repo[openvino]'") from None
 
 
-def load(path: Path, target: Target) -> Predict:
-    import numpy
+def load(path: Path, target: Target, signature: Signature) -> Predict:
     import torch
 
     properties = parameters(target) | {"ENABLE_CPU_PINNING": "NO"}
@@ -100,18 +125,20 @@ def load(path: Path, target: Target) -> Predict:
         properties.pop(of_the_backend, None)
     compiled = _imported("openvino").Core().compile_model(str(path), "CPU", properties)
     request = compiled.create_infer_request()
-    # From the first inference on the kernels have the weights in layouts of their own.
-    request.infer([numpy.zeros(_one_image(compiled), numpy.float32)])
-    page_out_file(path.with_suffix(".bin"))
+    mapped = [path.with_suffix(".bin")]
 
-    def predict(batch: torch.Tensor) -> torch.Tensor:
-        return torch.from_numpy(request.infer([batch.numpy()], share_inputs=True)[0])
+    def predict(tensors: Tensors) -> dict[str, torch.Tensor]:
+        given = {tensor.name: tensors[tensor.name].numpy() for tensor in signature.inputs}
+        # Not infer(): with one thread it says nothing of sizes that do not fit.
+        request.start_async(given, share_inputs=True)
+        request.wait()
+        while mapped:  # from the first inference on the kernels have the weights in layouts of their own
+            page_out_file(mapped.pop())
+        return {
+            tensor.name: torch.from_numpy(request.get_tensor(tensor.name).data.copy()) for tensor in signature.outputs
+        }
 
     return predict
-
-
-def _one_image(compiled: Any) -> list[int]:
-    return [1, *(dimension.get_length() for dimension in list(compiled.inputs[0].partial_shape)[1:])]
 
 
 def parameters(target: Target) -> dict[str, str]:

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from builder.errors import ExportError
-from builder.triton.signature import NETWORK_INPUT, NETWORK_OUTPUT
-from builder.types import Predict
+from builder.exporters.profiles import Profile
+from builder.triton.signature import Signature, torch_type
+from builder.types import Predict, Tensors
 
 if TYPE_CHECKING:
     import torch
@@ -27,18 +28,11 @@ class Order:
     """An ONNX file, in a folder that the builder may write to."""
     plan: Path
     """To be written, in the same folder."""
-    shape: tuple[int, ...]
-    """Of one image: C, H, W."""
-    optimum: int
-    largest: int
-    """Batch sizes. The least is 1."""
+    profiles: tuple[Profile, ...]
+    """One for each input; none where all sizes are fixed."""
     workspace_mib: int
     gpu: str
     """Its name, for that of the timing cache."""
-
-    def shapes(self) -> tuple[tuple[int, ...], ...]:
-        """Least, optimum and largest, with the batch."""
-        return tuple((batch, *self.shape) for batch in (1, self.optimum, self.largest))
 
 
 def build(order: Order, trt: Any) -> str:
@@ -73,11 +67,17 @@ def _config(builder: Any, order: Order, trt: Any) -> Any:
     config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, order.workspace_mib * MIB)
     # Else float32 would be computed with 10 bits of mantissa; what may be rounded, the graph says.
     config.clear_flag(trt.BuilderFlag.TF32)
-    profile = builder.create_optimization_profile()
-    profile.set_shape(NETWORK_INPUT, *order.shapes())
-    if config.add_optimization_profile(profile) < 0:
-        raise ExportError(f"TensorRT {trt.__version__} refuses batches of {order.optimum} up to {order.largest}")
+    if order.profiles:
+        _add_profile(builder, config, order, trt)
     return config
+
+
+def _add_profile(builder: Any, config: Any, order: Order, trt: Any) -> None:
+    profile = builder.create_optimization_profile()
+    for each in order.profiles:
+        profile.set_shape(each.name, *each.shapes)
+    if config.add_optimization_profile(profile) < 0:
+        raise ExportError(f"TensorRT {trt.__version__} refuses {'; '.join(map(str, order.profiles))}")
 
 
 def _use_cache(config: Any, file: Path) -> None:
@@ -113,7 +113,7 @@ def save_cache(file: Path, content: bytes | memoryview) -> None:
         return
 
 
-def load(path: Path, trt: Any) -> Predict:
+def load(path: Path, trt: Any, signature: Signature) -> Predict:
     """A plan as a function of tensors on the CPU, run on the GPU. Raises ExportError."""
     import torch
 
@@ -124,30 +124,44 @@ def load(path: Path, trt: Any) -> Predict:
         raise ExportError(f"TensorRT {trt.__version__} cannot load the plan: {log.told()}")
     context = engine.create_execution_context()
 
-    def predict(batch: torch.Tensor) -> torch.Tensor:
+    def predict(tensors: Tensors) -> dict[str, torch.Tensor]:
         # On the default stream TensorRT adds synchronisations of its own.
         stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         with torch.cuda.stream(stream):
-            outputs = execute(context, batch.to("cuda"), stream.cuda_stream)
+            given = {tensor.name: tensors[tensor.name].to("cuda") for tensor in signature.inputs}
+            outputs = execute(context, given, signature, stream.cuda_stream)
             stream.synchronize()
-        return outputs.cpu()
+        return {name: output.cpu() for name, output in outputs.items()}
 
     return predict
 
 
-def execute(context: Any, batch: torch.Tensor, stream: int) -> torch.Tensor:
-    """Start a plan's execution context on a batch; the outputs are there once the stream has been synchronised."""
+def execute(context: Any, tensors: Tensors, signature: Signature, stream: int) -> dict[str, torch.Tensor]:
+    """Start a plan's execution context; the outputs are there once the stream has been synchronised."""
+    given = {name: tensor.contiguous() for name, tensor in tensors.items()}
+    for name, tensor in given.items():
+        if not context.set_input_shape(name, tuple(tensor.shape)):
+            raise ExportError(f"the plan takes no `{name}` of {list(tensor.shape)}")
+    outputs = _outputs(context, signature, next(iter(given.values())).device)
+    for name, tensor in (given | outputs).items():
+        context.set_tensor_address(name, tensor.data_ptr())
+    if not context.execute_async_v3(stream):
+        shapes = ", ".join(f"`{name}` of {list(tensor.shape)}" for name, tensor in given.items())
+        raise ExportError(f"the plan failed on {shapes}")
+    return outputs
+
+
+def _outputs(context: Any, signature: Signature, device: torch.device) -> dict[str, torch.Tensor]:
+    """Room for them. Raises ExportError where their sizes are known only when they are computed."""
     import torch
 
-    batch = batch.contiguous()
-    if not context.set_input_shape(NETWORK_INPUT, tuple(batch.shape)):
-        raise ExportError(f"the plan takes no batch of {len(batch)}")
-    outputs = torch.empty(tuple(context.get_tensor_shape(NETWORK_OUTPUT)), device=batch.device)
-    context.set_tensor_address(NETWORK_INPUT, batch.data_ptr())
-    context.set_tensor_address(NETWORK_OUTPUT, outputs.data_ptr())
-    if not context.execute_async_v3(stream):
-        raise ExportError(f"the plan failed on a batch of {len(batch)}")
-    return outputs
+    found = {}
+    for tensor in signature.outputs:
+        shape = tuple(context.get_tensor_shape(tensor.name))
+        if any(size < 0 for size in shape):
+            raise ExportError(f"the sizes of `{tensor.name}` depend on what is computed, which plans cannot serve here")
+        found[tensor.name] = torch.empty(shape, dtype=torch_type(tensor.data_type), device=device)
+    return found
 
 
 def _error_log(trt: Any) -> Any:

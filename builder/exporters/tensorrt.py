@@ -7,21 +7,28 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from builder.errors import ExportError
-from builder.exporters import onnx, onnx_file, onnx_int8, plans, trtexec
+from builder.exporters import onnx, onnx_file, onnx_int8, plans, profiles, trtexec
 from builder.exporters.half import in_precision
 from builder.exporters.settings import PlanSettings
 from builder.machine import hardware
 from builder.triton import releases
 from builder.types import ExportRequest, Predict, Target
 
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+    from builder.triton.signature import Signature
+
 FILENAME = "model.plan"
 BACKEND = "tensorrt"
 PLATFORM = ""
 PER_GPU = True
 PRECISIONS: dict[str, tuple[str, ...]] = {"cpu": (), "gpu": ("fp32", "fp16", "bf16", "int8")}
+NAMES_TENSORS = True
+OPTIONS: type[BaseModel] | None = PlanSettings
 VERSIONED: tuple[str, ...] = ("torch", "onnx")
 
 WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
@@ -47,6 +54,13 @@ class Tools:
 
 
 HERE = Tools()
+
+
+def objection(options: BaseModel | None, max_batch_size: int) -> tuple[str, str] | None:
+    optimum = options.optimum_batch_size if isinstance(options, PlanSettings) else None
+    if optimum and optimum > max(1, max_batch_size):
+        return f"the largest batch is {max_batch_size}, see max_batch_size", "optimum_batch_size"
+    return None
 
 
 def refusal(target: Target, tools: Tools = HERE) -> str:
@@ -91,26 +105,31 @@ def _image(settings: PlanSettings) -> str:
 def export(request: ExportRequest, tools: Tools = HERE) -> dict[str, str]:
     settings = _settings(request.target)
     gpu = _require_gpu(request.target, tools)
+    sizes = profiles.of(request, settings)
     with tempfile.TemporaryDirectory(dir=request.path.parent, prefix=".tensorrt-") as folder:
         graph = write_graph(request, Path(folder))
         order = plans.Order(
             graph=graph,
             plan=graph.with_name(FILENAME),
-            shape=tuple(request.example.shape[1:]),
-            optimum=settings.optimum_batch_size or request.target.max_batch_size,
-            largest=request.target.max_batch_size,
+            profiles=sizes,
             workspace_mib=settings.workspace_mib,
             gpu=gpu.name,
         )
         facts = _build(order, settings, gpu, tools)
         shutil.move(order.plan, request.path)
-    return facts | {
+    facts |= {
         "gpu": gpu.name,
         "compute_capability": gpu.compute_capability,
         "driver": gpu.driver,
-        "optimum_batch_size": str(order.optimum),
         "opset": str(onnx.OPSET),
     }
+    return facts | _optimum(request, settings)
+
+
+def _optimum(request: ExportRequest, settings: PlanSettings) -> dict[str, str]:
+    if not request.signature.batched:
+        return {}
+    return {"optimum_batch_size": str(profiles.optimum_batch(request.target, settings))}
 
 
 def _require_gpu(target: Target, tools: Tools) -> hardware.Gpu:
@@ -131,7 +150,7 @@ def _build(order: plans.Order, settings: PlanSettings, gpu: hardware.Gpu, tools:
 def write_graph(request: ExportRequest, folder: Path) -> Path:
     """The ONNX graph that a plan is built from, with the precision in it; needs no GPU."""
     precision, first, graph = request.target.precision, folder / "exported.onnx", folder / onnx.FILENAME
-    onnx.write_graph(in_precision(request.module, precision), request.example, first)
+    onnx.write_graph(in_precision(request.module, precision), request, first)
     if precision == "int8":
         assert request.calibration is not None  # the plan holds it for int8
         first = onnx_int8.quantize(first, request.calibration, onnx_int8.FOR_TENSORRT)
@@ -160,12 +179,13 @@ def _round_folded(graph: Path) -> None:
     onnx_package.save(model, str(graph), save_as_external_data=True, location=location)
 
 
-def load(path: Path, target: Target, tools: Tools = HERE) -> Predict:
+def load(path: Path, target: Target, signature: Signature, tools: Tools = HERE) -> Predict:
     gpu = _require_gpu(target, tools)
     settings = _settings(target)
     if _builder(settings, tools) == "python":
-        return plans.load(path, tools.tensorrt())
-    return trtexec.load(path, _image(settings), gpu.uuid, tools.docker)
+        return plans.load(path, tools.tensorrt(), signature)
+    image = trtexec.Image(_image(settings), gpu.uuid, tools.docker)
+    return trtexec.load(path, image, signature)
 
 
 def parameters(target: Target) -> dict[str, str]:

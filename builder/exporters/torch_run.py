@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from builder.types import Predict, Target
+from builder.exporters.arguments import in_order, named
+from builder.triton.signature import Signature
+from builder.types import Predict, Target, Tensors
 
 if TYPE_CHECKING:
     import torch
@@ -27,13 +29,13 @@ def set_mantissa(target: Target) -> None:
     torch.backends.cudnn.allow_tf32 = target.precision != "fp32"
 
 
-def as_predict(run: Callable[[torch.Tensor], Any], device: str) -> Predict:
-    """Batches to the device, answers back from it."""
+def as_predict(run: Callable[..., Any], device: str, signature: Signature) -> Predict:
+    """Named tensors to the device, in the signature's order, and answers back from it."""
     import torch
 
-    def predict(batch: torch.Tensor) -> torch.Tensor:
+    def predict(tensors: Tensors) -> dict[str, torch.Tensor]:
         with torch.inference_mode():
-            outputs: torch.Tensor = run(batch.to(device)).cpu()
-        return outputs
+            result = run(*(tensor.to(device) for tensor in in_order(signature, tensors)))
+            return {name: output.cpu() for name, output in named(signature, result).items()}
 
     return predict

@@ -7,7 +7,7 @@ import os
 import re
 import secrets
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +17,8 @@ from builder.errors import ExportError
 from builder.exporters.plans import Order, cache_file, read_cache, save_cache
 from builder.machine import docker
 from builder.triton import releases
-from builder.triton.signature import NETWORK_INPUT, NETWORK_OUTPUT
-from builder.types import Predict
+from builder.triton.signature import ANY_SIZE, Signature, torch_type
+from builder.types import Predict, Tensors
 
 if TYPE_CHECKING:
     import torch
@@ -61,29 +61,48 @@ def build(order: Order, image: str, gpu: str, connect: Callable[[], Any]) -> str
 
 
 def build_command(order: Order) -> list[str]:
-    least, optimum, largest = ("x".join(map(str, shape)) for shape in order.shapes())
     return [
         TRTEXEC,
         f"--onnx={FOLDER}/{order.graph.name}",
         f"--saveEngine={FOLDER}/{order.plan.name}",
         "--stronglyTyped",  # TensorRT 11 knows nothing else, and ignores it
         "--noTF32",  # float32 means float32; what may be rounded, the graph says
-        f"--minShapes={NETWORK_INPUT}:{least}",
-        f"--optShapes={NETWORK_INPUT}:{optimum}",
-        f"--maxShapes={NETWORK_INPUT}:{largest}",
+        *_shape_options(order),
         f"--memPoolSize=workspace:{order.workspace_mib}",
         f"--timingCacheFile={FOLDER}/{CACHE}",
         "--skipInference",
     ]
 
 
-def run_command(plan: str, pixels: str, outputs: str, shape: tuple[int, ...]) -> list[str]:
-    """One inference: `pixels` holds raw float32 of `shape`, `outputs` is written as JSON."""
+def _shape_options(order: Order) -> list[str]:
+    kinds = {"min": "least", "opt": "optimum", "max": "largest"} if order.profiles else {}
+    return [
+        f"--{kind}Shapes={_listed({each.name: _size(getattr(each, key)) for each in order.profiles})}"
+        for kind, key in kinds.items()
+    ]
+
+
+def _listed(values: Mapping[str, str]) -> str:
+    """As trtexec reads what is said of several tensors; a name with its own separators in it stands in quotes."""
+    return ",".join(f"{_quoted(name)}:{value}" for name, value in values.items())
+
+
+def _quoted(name: str) -> str:
+    return name if re.fullmatch(r"[\w./]+", name) else f"'{name}'"
+
+
+def _size(shape: Sequence[int]) -> str:
+    """A tensor without axes is, to trtexec, a scalar."""
+    return "x".join(map(str, shape)) or "scalar"
+
+
+def run_command(plan: str, shapes: Mapping[str, Sequence[int]], files: Mapping[str, str], outputs: str) -> list[str]:
+    """One inference: `files` hold each input's raw values, `outputs` is written as JSON."""
     return [
         TRTEXEC,
         f"--loadEngine={FOLDER}/{plan}",
-        f"--shapes={NETWORK_INPUT}:{'x'.join(map(str, shape))}",
-        f"--loadInputs={NETWORK_INPUT}:{FOLDER}/{pixels}",
+        *([f"--shapes={_listed({name: _size(shape) for name, shape in shapes.items()})}"] if shapes else []),
+        f"--loadInputs={_listed({name: f'{FOLDER}/{file}' for name, file in files.items()})}",
         f"--exportOutput={FOLDER}/{outputs}",
         "--iterations=1",
         "--duration=0",
@@ -155,25 +174,55 @@ def version_of(log: str, image: str) -> str:
     return known.tensorrt if known else "unknown"
 
 
-def load(path: Path, image: str, gpu: str, connect: Callable[[], Any]) -> Predict:
+@dataclass(frozen=True)
+class Image:
+    """Where the plan is run."""
+
+    reference: str
+    gpu: str
+    """The UUID of the one GPU."""
+    connect: Callable[[], Any]
+
+
+def load(path: Path, image: Image, signature: Signature) -> Predict:
     """A plan as a function, each call a run of the image's trtexec, which may raise ExportError."""
 
-    def predict(batch: torch.Tensor) -> torch.Tensor:
+    def predict(tensors: Tensors) -> dict[str, torch.Tensor]:
         with tempfile.TemporaryDirectory(dir=path.parent, prefix=".trtexec-") as name:
             folder = Path(name)
             os.link(path, folder / path.name)
-            batch.numpy().tofile(folder / "pixels")
-            command = run_command(path.name, "pixels", OUTPUTS, tuple(batch.shape))
-            run(Container(image, command, folder, gpu), connect)
-            return _read_outputs(folder / OUTPUTS)
+            given = {tensor.name: tensors[tensor.name] for tensor in signature.inputs}
+            command = run_command(path.name, _shapes(given, signature), _write_inputs(folder, given), OUTPUTS)
+            run(Container(image.reference, command, folder, image.gpu), image.connect)
+            return _read_outputs(folder / OUTPUTS, signature)
 
     return predict
 
 
-def _read_outputs(file: Path) -> torch.Tensor:
+def _shapes(given: Tensors, signature: Signature) -> dict[str, tuple[int, ...]]:
+    """Those of inputs that may have others: trtexec takes none for a plan whose sizes are fixed."""
+    open_ = [tensor.name for tensor in signature.inputs if signature.batched or ANY_SIZE in tensor.shape]
+    return {name: tuple(given[name].shape) for name in open_}
+
+
+def _write_inputs(folder: Path, given: Tensors) -> dict[str, str]:
+    """By input, the file of its raw values. Their names are numbers: an input's may be anything."""
     import torch
 
-    tensors = {tensor["name"]: tensor for tensor in json.loads(file.read_text(encoding="utf-8"))}
-    outputs = tensors[NETWORK_OUTPUT]
-    shape = [int(size) for size in outputs["dimensions"].split("x")]
-    return torch.tensor(outputs["values"], dtype=torch.float32).reshape(shape)
+    files = {name: f"input-{number}" for number, name in enumerate(given)}
+    for name, tensor in given.items():
+        raw = tensor.contiguous().reshape(-1).view(torch.uint8)  # NumPy has not all types
+        raw.numpy().tofile(folder / files[name])
+    return files
+
+
+def _read_outputs(file: Path, signature: Signature) -> dict[str, torch.Tensor]:
+    import torch
+
+    found = {tensor["name"]: tensor for tensor in json.loads(file.read_text(encoding="utf-8"))}
+    outputs = {}
+    for tensor in signature.outputs:
+        shape = [int(size) for size in re.findall(r"\d+", found[tensor.name]["dimensions"])]
+        values = torch.tensor(found[tensor.name]["values"], dtype=torch_type(tensor.data_type))
+        outputs[tensor.name] = values.reshape(shape)
+    return outputs

@@ -23,6 +23,8 @@ from builder.repository import lock
 from builder.triton import model_config
 
 RUNTIMES = Path(__file__).parent.parent / "runtimes"
+SHARED_CODE = "named_tensors.py"
+"""That the backends' models import from beside them."""
 CONFIG = "config.pbtxt"
 PYTHON_BACKEND = "python"
 BACKENDS_VARIABLE = "BUILD_REPO_BACKENDS"
@@ -123,7 +125,8 @@ def lay_out_backends(backends: Path) -> Path:
     for runtime in RUNTIMES.iterdir():
         if (runtime / "model.py").exists():
             (backends / runtime.name).mkdir()
-            shutil.copy(runtime / "model.py", backends / runtime.name / "model.py")
+            for code in (runtime / "model.py", RUNTIMES / SHARED_CODE):
+                shutil.copy(code, backends / runtime.name / code.name)
     return backends
 
 

@@ -16,6 +16,8 @@ from builder.repository import layout
 from builder.repository.staging import StagedStep
 from builder.steps import Step
 from builder.triton import model_config
+from builder.triton.signature import Signature
+from builder.triton.warmup import WarmUp, WarmUpInput
 
 # A step is shared, so its batches must be as large as those of any model that it may feed.
 MAX_BATCH_SIZE = 1024
@@ -46,10 +48,16 @@ def _values(step: Step, settings: BaseModel, threads: int) -> dict[str, Any]:
         "max_batch_size": MAX_BATCH_SIZE,
         "inputs": signature.inputs,
         "outputs": signature.outputs,
+        "labels": {},
         "queue": model_config.QueuePolicy(),
-        "warmup": {"name": WARMUP_FILE, "batch_size": threads, "file": WARMUP_FILE},
+        "warmups": [WarmUp(WARMUP_FILE, (_warmup(signature),), threads)],
         "parameters": _parameters(step, settings, threads),
     }
+
+
+def _warmup(signature: Signature) -> WarmUpInput:
+    first = signature.inputs[0]
+    return WarmUpInput(first.name, first.data_type, first.shape, WARMUP_FILE)
 
 
 def _parameters(step: Step, settings: BaseModel, threads: int) -> Mapping[str, str]:

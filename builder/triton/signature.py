@@ -84,6 +84,14 @@ def data_type_of(dtype: Any) -> str:
     raise ValueError(f"Triton has no data type for {name}")
 
 
+def raw_bytes(tensor: torch.Tensor) -> bytes:
+    """A tensor as Triton reads it of a file; NumPy has no bfloat16."""
+    import torch
+
+    whole = tensor.detach().cpu().contiguous()
+    return bytes(whole.reshape(-1).view(torch.uint8).numpy().tobytes()) if whole.numel() else b""
+
+
 def torch_type(data_type: str) -> torch.dtype:
     import torch
 

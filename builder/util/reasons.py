@@ -34,7 +34,7 @@ FIXED_BATCH = (
     "forward() makes a number of the batch size, such as int(x.shape[0]), len(x) or a loop over the images; use -1, "
     "flatten(1), or x.shape[0] as it is"
 )
-OF_CONTENT = "forward() makes a Python value of the image's content; compute with tensors instead, such as torch.where"
+OF_CONTENT = "forward() makes a Python value of its input's content; compute with tensors instead, such as torch.where"
 MEANINGS = (
     (re.compile(r"your code specialized it to be a constant(?: \(\d+\))?"), FIXED_BATCH),
     (re.compile(r"Eq\(s\d+, \d+\) is inconsistent"), FIXED_BATCH),

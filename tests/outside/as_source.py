@@ -22,7 +22,7 @@ OPTIONS = None
 VERSIONED: tuple[str, ...] = ()
 SUFFIXES: tuple[str, ...] = ()
 
-SOURCE = '''
+SOURCE = """
 import json
 
 import numpy as np
@@ -39,14 +39,14 @@ class TritonPythonModel:
         given = pb_utils.get_input_tensor_by_name(request, FACTS["input"]).as_numpy()
         answer = given @ np.array(FACTS["weight"], np.float32).T + np.array(FACTS["bias"], np.float32)
         return pb_utils.Tensor(FACTS["output"], answer.astype(np.float32))
-'''
+"""
 
 
 def refusal(target: Target) -> str:
     return ""
 
 
-def objection(target: Target) -> tuple[str, str] | None:
+def objection(options: object, max_batch_size: int) -> tuple[str, str] | None:
     return None
 
 

@@ -13,13 +13,15 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # it would report its use t
 import numpy as np
 import onnxruntime
 import triton_python_backend_utils as pb_utils
+from named_tensors import Given, NamedTensorsModel, refuse_types
 
 
-class TritonPythonModel:
+class TritonPythonModel(NamedTensorsModel):
     def initialize(self, args: dict[str, str]) -> None:
         config = json.loads(args["model_config"])
-        self._input = config["input"][0]["name"]
-        self._output = config["output"][0]["name"]
+        self.take_names(config)
+        refuse_types(self, {"BF16"}, "ONNX Runtime's Python side has no such arrays")
+        self._names = list(self.outputs)
         filename = config["default_model_filename"] or "model.onnx"
         path = os.path.join(args["model_repository"], args["model_version"], filename)
         self._session = onnxruntime.InferenceSession(
@@ -47,13 +49,26 @@ class TritonPythonModel:
         device = {"device_id": int(args["model_instance_device_id"])}
         return [("CUDAExecutionProvider", device), "CPUExecutionProvider"]
 
-    def execute(self, requests: list[Any]) -> list[Any]:
-        tensors = [pb_utils.get_input_tensor_by_name(r, self._input) for r in requests]
-        parts = [np.from_dlpack(tensor) for tensor in tensors]
-        batch = parts[0] if len(parts) == 1 else np.concatenate(parts)
-        (outputs,) = self._session.run([self._output], {self._input: batch})
-        splits = np.cumsum([len(part) for part in parts])[:-1]
-        return [self._response(rows) for rows in np.split(outputs, splits)]
+    def read(self, tensor: Any, data_type: str) -> Any:
+        if data_type == "STRING":
+            return as_texts(tensor.as_numpy())
+        return tensor.as_numpy() if data_type == "BOOL" else np.from_dlpack(tensor)
 
-    def _response(self, rows: Any) -> Any:
-        return pb_utils.InferenceResponse([pb_utils.Tensor(self._output, rows)])
+    def join(self, arrays: list[Any]) -> Any:
+        return np.concatenate(arrays)
+
+    def compute(self, given: Given) -> list[Any]:
+        outputs = self._session.run(self._names, given)
+        for name, output in zip(self._names, outputs, strict=True):
+            if not isinstance(output, np.ndarray):
+                raise ValueError(f"{name} is no tensor but a {type(output).__name__}")
+        return outputs  # type: ignore[no-any-return]
+
+    def write(self, name: str, array: Any) -> Any:
+        return pb_utils.Tensor(name, array)
+
+
+def as_texts(array: Any) -> Any:
+    """ONNX Runtime would take bytes for the way that Python prints them."""
+    texts = [value.decode() if isinstance(value, bytes) else value for value in array.flat]
+    return np.array(texts, object).reshape(array.shape)

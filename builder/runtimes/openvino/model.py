@@ -13,22 +13,33 @@ from typing import Any
 import numpy as np
 import openvino
 import triton_python_backend_utils as pb_utils
+from named_tensors import Given, NamedTensorsModel, refuse_types
 
 PROPERTIES = ("INFERENCE_NUM_THREADS", "NUM_STREAMS", "PERFORMANCE_HINT", "INFERENCE_PRECISION_HINT")
 
 
-class TritonPythonModel:
+class TritonPythonModel(NamedTensorsModel):
+    OVERWRITES = True
+
     def initialize(self, args: dict[str, str]) -> None:
         if args["model_instance_kind"] == "GPU":
             raise pb_utils.TritonModelException("the openvino backend runs on CPUs alone; use KIND_CPU")
         config = json.loads(args["model_config"])
-        self._input = config["input"][0]["name"]
-        self._output = config["output"][0]["name"]
+        self.take_names(config)
+        refuse_types(self, {"BF16", "STRING"}, "OpenVINO's Python side has no such arrays")
+        self._is_open = any(int(size) < 0 for tensor in config["input"] for size in tensor["dims"])
         filename = config["default_model_filename"] or "model.xml"
         path = os.path.join(args["model_repository"], args["model_version"], filename)
-        compiled = openvino.Core().compile_model(path, "CPU", self._properties(config["parameters"]))
-        self._request = compiled.create_infer_request()
-        self._index = [output.get_any_name() for output in compiled.outputs].index(self._output)
+        self._compiled = openvino.Core().compile_model(path, "CPU", self._properties(config["parameters"]))
+        self._request = self._compiled.create_infer_request()
+        self._indices = [self._index(self._compiled.outputs, name) for name in self.outputs]
+
+    @staticmethod
+    def _index(outputs: list[Any], name: str) -> int:
+        for index, output in enumerate(outputs):
+            if name in output.get_names():
+                return index
+        raise pb_utils.TritonModelException(f"the model has no output {name}")
 
     @staticmethod
     def _properties(parameters: dict[str, dict[str, str]]) -> dict[str, str]:
@@ -38,14 +49,28 @@ class TritonPythonModel:
         # Each instance would pin its threads to the first cores, all of them to the same.
         return given | {"ENABLE_CPU_PINNING": "NO"}
 
-    def execute(self, requests: list[Any]) -> list[Any]:
-        tensors = [pb_utils.get_input_tensor_by_name(r, self._input) for r in requests]
-        parts = [np.from_dlpack(tensor) for tensor in tensors]
-        batch = parts[0] if len(parts) == 1 else np.concatenate(parts)
-        # Both are shared, not copied: the answers below are written out before the next call.
-        outputs = self._request.infer({self._input: batch}, share_inputs=True, share_outputs=True)[self._index]
-        splits = np.cumsum([len(part) for part in parts])[:-1]
-        return [self._response(rows) for rows in np.split(outputs, splits)]
+    def read(self, tensor: Any, data_type: str) -> Any:
+        return tensor.as_numpy() if data_type == "BOOL" else np.from_dlpack(tensor)
 
-    def _response(self, rows: Any) -> Any:
-        return pb_utils.InferenceResponse([pb_utils.Tensor(self._output, rows)])
+    def join(self, arrays: list[Any]) -> Any:
+        return np.concatenate(arrays)
+
+    def compute(self, given: Given) -> list[Any]:
+        if self._is_open:
+            self._infer_safely(given)
+        else:
+            self._request.infer(given, share_inputs=True, share_outputs=True)
+        # Shared, not copied: the answers are written out before the next call.
+        return [self._request.get_output_tensor(index).data for index in self._indices]
+
+    def _infer_safely(self, given: Given) -> None:
+        """With one thread, infer() says nothing of sizes that do not fit, and leaves the last request's answers."""
+        try:
+            self._request.start_async(given, share_inputs=True)
+            self._request.wait()
+        except Exception:
+            self._request = self._compiled.create_infer_request()  # what has failed once goes on failing
+            raise
+
+    def write(self, name: str, array: Any) -> Any:
+        return pb_utils.Tensor(name, array)

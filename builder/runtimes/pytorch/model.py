@@ -12,14 +12,21 @@ from typing import Any
 import torch
 import torch.utils.dlpack
 import triton_python_backend_utils as pb_utils
+from named_tensors import Given, NamedTensorsModel, by_place, refuse_types
 
 
-class TritonPythonModel:
+def axes(text: str) -> list[list[tuple[str, int]]]:
+    """`ids.1=mask.1 ...`: groups of axes, each a tensor's name and the axis' number."""
+    groups = [[place.rpartition(".") for place in group.split("=")] for group in text.split()]
+    return [[(name, int(axis)) for name, _, axis in group] for group in groups]
+
+
+class TritonPythonModel(NamedTensorsModel):
     def initialize(self, args: dict[str, str]) -> None:
         config = json.loads(args["model_config"])
         self._set_threads(config["parameters"])
-        self._input = config["input"][0]["name"]
-        self._output = config["output"][0]["name"]
+        self.take_names(config)
+        refuse_types(self, {"STRING"}, "PyTorch has no tensors of text")
         on_gpu = args["model_instance_kind"] == "GPU"
         self._device = torch.device(f"cuda:{args['model_instance_device_id']}" if on_gpu else "cpu")
         filename = config["default_model_filename"] or "model.pt"
@@ -31,6 +38,8 @@ class TritonPythonModel:
             import torchvision  # noqa: F401  # its import is what registers the operators
 
         self._module = self._load(path)
+        self._arguments = by_place(self.inputs, self._known())
+        self._equal = axes(config["parameters"].get("equal_sizes", {}).get("string_value", ""))
 
     def _load(self, path: str) -> Any:
         if path.endswith(".pt2"):
@@ -40,6 +49,13 @@ class TritonPythonModel:
         warnings.simplefilter("ignore", FutureWarning)  # TorchScript is deprecated; the log need not say so
         return torch.jit.load(path, map_location=self._device).eval()  # type: ignore[no-untyped-call]
 
+    def _known(self) -> list[str]:
+        """The names of forward()'s arguments, where the file says them."""
+        if not isinstance(self._module, torch.jit.ScriptModule):
+            return []
+        forward: Any = self._module.forward
+        return [argument.name for argument in forward.schema.arguments[1:]]
+
     @staticmethod
     def _set_threads(parameters: dict[str, dict[str, str]]) -> None:
         # Process-wide in PyTorch; safe here because each instance is a process of its own.
@@ -48,14 +64,43 @@ class TritonPythonModel:
         if threads := parameters.get("INTER_OP_THREAD_COUNT"):
             torch.set_num_interop_threads(int(threads["string_value"]))
 
-    def execute(self, requests: list[Any]) -> list[Any]:
-        tensors = [pb_utils.get_input_tensor_by_name(r, self._input) for r in requests]
-        parts = [torch.utils.dlpack.from_dlpack(tensor) for tensor in tensors]
-        batch = parts[0] if len(parts) == 1 else torch.cat(parts)
-        with torch.inference_mode():
-            outputs = self._module(batch.to(self._device)).cpu()
-        return [self._response(rows) for rows in outputs.split([len(part) for part in parts])]
+    def read(self, tensor: Any, data_type: str) -> Any:
+        if data_type == "BOOL":
+            return torch.from_numpy(tensor.as_numpy())
+        return torch.utils.dlpack.from_dlpack(tensor)
 
-    def _response(self, rows: torch.Tensor) -> Any:
-        tensor = pb_utils.Tensor.from_dlpack(self._output, rows.contiguous())
-        return pb_utils.InferenceResponse([tensor])
+    def join(self, arrays: list[Any]) -> Any:
+        return torch.cat(arrays)
+
+    def compute(self, given: Given) -> list[Any]:
+        self._require_equal(given)
+        arguments = [given[name].to(self._device) if name in given else None for name in self._arguments]
+        while arguments and arguments[-1] is None:  # what forward() has a default for
+            arguments.pop()
+        with torch.inference_mode():
+            return [output.cpu() for output in self._in_order(self._module(*arguments))]
+
+    def _require_equal(self, given: Given) -> None:
+        """Compiled packages do not look, and would read what lies behind the smaller one."""
+        for group in self._equal:
+            sizes = {f"{name}.{axis}": given[name].shape[axis] for name, axis in group}
+            if len(set(sizes.values())) > 1:
+                told = ", ".join(f"{axis} is {size}" for axis, size in sizes.items())
+                raise ValueError(f"these sizes, named by tensor and axis, must be equal: {told}")
+
+    def _in_order(self, result: Any) -> list[Any]:
+        """The outputs as the config names them: by name where the module names its own, else by place."""
+        if isinstance(result, dict) and set(self.outputs) <= set(result):
+            return [result[name] for name in self.outputs]
+        results = list(result.values()) if isinstance(result, dict) else result
+        results = results if isinstance(results, list | tuple) else [results]
+        places = by_place(self.outputs, [])
+        if len(results) < len(places):
+            raise ValueError(f"the module gives {len(results)} tensors, and the config names {', '.join(self.outputs)}")
+        found = dict(zip(places, results, strict=False))
+        return [found[name] for name in self.outputs]
+
+    def write(self, name: str, array: Any) -> Any:
+        if array.dtype == torch.bool:
+            return pb_utils.Tensor(name, array.numpy())
+        return pb_utils.Tensor.from_dlpack(name, array.contiguous())

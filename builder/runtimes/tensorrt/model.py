@@ -12,6 +12,19 @@ import tensorrt
 import torch
 import torch.utils.dlpack
 import triton_python_backend_utils as pb_utils
+from named_tensors import Given, NamedTensorsModel
+
+TYPES = {
+    "BOOL": torch.bool,
+    "UINT8": torch.uint8,
+    "INT8": torch.int8,
+    "INT32": torch.int32,
+    "INT64": torch.int64,
+    "FP16": torch.float16,
+    "BF16": torch.bfloat16,
+    "FP32": torch.float32,
+}
+"""What plans can give."""
 
 
 def plan_filename(config: dict[str, Any], capability: str) -> str:
@@ -25,13 +38,12 @@ def plan_filename(config: dict[str, Any], capability: str) -> str:
     return filenames[capability]
 
 
-class TritonPythonModel:
+class TritonPythonModel(NamedTensorsModel):
     def initialize(self, args: dict[str, str]) -> None:
         if args["model_instance_kind"] != "GPU":
             raise pb_utils.TritonModelException("TensorRT plans run on GPUs alone; KIND_GPU is needed")
         config = json.loads(args["model_config"])
-        self._input = config["input"][0]["name"]
-        self._output = config["output"][0]["name"]
+        self.take_names(config)
         self._device = torch.device(f"cuda:{args['model_instance_device_id']}")
         major, minor = torch.cuda.get_device_capability(self._device)
         filename = plan_filename(config, f"{major}.{minor}")
@@ -49,25 +61,35 @@ class TritonPythonModel:
             )
         self._context = self._engine.create_execution_context()
 
-    def execute(self, requests: list[Any]) -> list[Any]:
-        tensors = [pb_utils.get_input_tensor_by_name(r, self._input) for r in requests]
-        parts = [torch.utils.dlpack.from_dlpack(tensor) for tensor in tensors]
-        batch = parts[0] if len(parts) == 1 else torch.cat(parts)
+    def read(self, tensor: Any, data_type: str) -> Any:
+        if data_type == "BOOL":
+            return torch.from_numpy(tensor.as_numpy())
+        return torch.utils.dlpack.from_dlpack(tensor)
+
+    def join(self, arrays: list[Any]) -> Any:
+        return torch.cat(arrays)
+
+    def compute(self, given: Given) -> list[Any]:
+        """Starts the plan; the copies to the CPU, on the same stream, wait for it."""
         with torch.inference_mode(), torch.cuda.stream(self._stream):
-            outputs = self._run(batch.to(self._device).contiguous()).cpu()
-        return [self._response(rows) for rows in outputs.split([len(part) for part in parts])]
+            tensors = {name: tensor.to(self._device).contiguous() for name, tensor in given.items()}
+            for name, tensor in tensors.items():
+                if not self._context.set_input_shape(name, tuple(tensor.shape)):
+                    raise ValueError(f"the plan takes no {name} of {list(tensor.shape)}")
+            outputs = {name: self._room(name) for name in self.outputs}
+            for name, tensor in (tensors | outputs).items():
+                self._context.set_tensor_address(name, tensor.data_ptr())
+            if not self._context.execute_async_v3(self._stream.cuda_stream):
+                raise ValueError(f"the plan failed on {', '.join(f'{n} of {list(t.shape)}' for n, t in given.items())}")
+            return [output.cpu() for output in outputs.values()]
 
-    def _run(self, batch: torch.Tensor) -> Any:
-        """Starts the plan; the copy to the CPU, on the same stream, waits for it."""
-        if not self._context.set_input_shape(self._input, tuple(batch.shape)):
-            raise pb_utils.TritonModelException(f"the plan takes no batch of {len(batch)}")
-        outputs = torch.empty(tuple(self._context.get_tensor_shape(self._output)), device=batch.device)
-        self._context.set_tensor_address(self._input, batch.data_ptr())
-        self._context.set_tensor_address(self._output, outputs.data_ptr())
-        if not self._context.execute_async_v3(self._stream.cuda_stream):
-            raise pb_utils.TritonModelException(f"the plan failed on a batch of {len(batch)}")
-        return outputs
+    def _room(self, name: str) -> torch.Tensor:
+        shape = tuple(self._context.get_tensor_shape(name))
+        if any(size < 0 for size in shape):
+            raise ValueError(f"the sizes of {name} depend on what is computed")
+        return torch.empty(shape, dtype=TYPES[self.outputs[name]], device=self._device)
 
-    def _response(self, rows: torch.Tensor) -> Any:
-        tensor = pb_utils.Tensor.from_dlpack(self._output, rows.contiguous())
-        return pb_utils.InferenceResponse([tensor])
+    def write(self, name: str, array: Any) -> Any:
+        if array.dtype == torch.bool:
+            return pb_utils.Tensor(name, array.numpy())
+        return pb_utils.Tensor.from_dlpack(name, array.contiguous())
