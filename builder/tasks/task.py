@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from builder.errors import ManifestError
+from builder.exporters import Exporter
 from builder.networks.card import Card
 from builder.repository.staging import StagedStep
 from builder.tasks.spec import ModelSpec
@@ -27,8 +28,6 @@ from builder.types import (
 
 if TYPE_CHECKING:
     from torch import nn
-
-    from builder.exporters import Exporter
 
 
 class Entry(Protocol):
