@@ -1,186 +1,170 @@
-"""The real server: named tensors of every type, and several labels at once."""
+"""Networks with several named inputs and outputs, in each format that a CPU runs, on the real server.
+
+Minutes on a busy machine: each format converts one network of two inputs of any length, most of it AOTInductor's
+compiler; so what does not batch is converted to the others alone.
+"""
 
 from __future__ import annotations
 
-import re
-import shlex
-import subprocess
-import sys
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from conftest import ANY_PORTS
+import torch
+import tritonclient.grpc as triton
+from conftest import ANY_PORTS, VARIANTS, build
 
 from builder.launchers import LAUNCHERS
-from builder.types import Endpoints
-from client import Client, InvalidInput, to_bf16
-from client.cli import app
-from client.tasks.arrays import DTYPES
+from builder.util.usercode.modules import import_file
 
-ECHO = """
-import json
-import triton_python_backend_utils as pb_utils
+# Exporters, published configs and runtimes take named tensors; without them there is nothing to ask.
+IS_WHOLE = True
+FORMATS = [name for name, precision in VARIANTS if precision == "fp32"] if IS_WHOLE else []
+WHOLE = [name for name in FORMATS if name != "aoti"]
 
-class TritonPythonModel:
-    def initialize(self, args):
-        self.names = [one["name"] for one in json.loads(args["model_config"])["input"]]
+NETWORKS = """
+import torch
+from torch import nn
 
-    def execute(self, requests):
-        return [pb_utils.InferenceResponse(self.echoed(request)) for request in requests]
 
-    def echoed(self, request):
-        given = {name: pb_utils.get_input_tensor_by_name(request, name) for name in self.names}
-        return [self.tensor(f"{name}_out", tensor) for name, tensor in given.items() if tensor is not None]
+class Encoder(nn.Module):
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.embedding, self.query = nn.Embedding(50, 8), nn.Linear(8, 8)
 
-    def tensor(self, name, tensor):
-        if name == "bf16_out":  # which NumPy has not
-            return pb_utils.Tensor.from_dlpack(name, tensor.to_dlpack())
-        return pb_utils.Tensor(name, tensor.as_numpy())
+    def forward(self, ids, mask):
+        hidden = self.embedding(ids)
+        scores = self.query(hidden) @ hidden.transpose(1, 2)
+        found = scores.masked_fill(mask[:, None] == 0, -1e4).softmax(-1) @ hidden
+        weights = mask.unsqueeze(-1).to(found.dtype)
+        pooled = (found * weights).sum(1) / weights.sum(1)
+        return {"last hidden": found, "pooled": pooled, "label": pooled.argmax(1), "attentions": None}
+
+
+class Cloud(nn.Module):
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.layer = nn.Linear(3, 4)
+
+    def forward(self, points, scale):
+        each = self.layer(points * scale).relu()
+        return each, each.amax(0)
+
+
+encoder, cloud = Encoder, Cloud
 """
-SCORES = """
+
+
+def _encoder(name: str) -> str:
+    return f"""
+  encoder_{name}:
+    task: tensors
+    network: nets.py:encoder
+    weights: included
+    samples: [short.npz, long.npz]
+    outputs: {{last hidden: last hidden, pooled: pooled, label: label}}
+    max_batch_size: 4
+    format: {name}
+"""
+
+
+def _cloud(name: str) -> str:
+    return f"""
+  cloud_{name}:
+    task: tensors
+    network: nets.py:cloud
+    weights: included
+    samples: nets_samples.py:clouds
+    outputs: [features, whole]
+    max_batch_size: 0
+    format: {name}
+"""
+
+
+SAMPLES = """
 import numpy as np
-import triton_python_backend_utils as pb_utils
 
-class TritonPythonModel:
-    def execute(self, requests):
-        rows = [len(pb_utils.get_input_tensor_by_name(request, "IMAGE").as_numpy()) for request in requests]
-        scores = [np.float32([SCORES] * count) for count in rows]
-        return [pb_utils.InferenceResponse([pb_utils.Tensor("PROBABILITIES", one)]) for one in scores]
+
+def clouds():
+    draw = np.random.default_rng(0)
+    for count in (5, 9, 5, 6):
+        yield {"points": draw.standard_normal((count, 3)).astype("float32"), "scale": np.float32([1 + count])}
 """
-ENCODER = """
-import numpy as np
-import triton_python_backend_utils as pb_utils
-
-class TritonPythonModel:
-    def execute(self, requests):
-        return [pb_utils.InferenceResponse(self.encoded(request)) for request in requests]
-
-    def encoded(self, request):
-        ids, mask = (pb_utils.get_input_tensor_by_name(request, name).as_numpy() for name in ("ids", "mask"))
-        hidden = np.float32((ids * mask)[..., None] + np.arange(4))
-        outputs = {"last_hidden": hidden, "pooled": hidden.mean(1)}
-        return [pb_utils.Tensor(name, array) for name, array in outputs.items()]
-"""
-ENCODERS = (
-    'input { name: "ids" data_type: TYPE_INT64 dims: -1 } input { name: "mask" data_type: TYPE_INT64 dims: -1 }\n'
-    'output { name: "last_hidden" data_type: TYPE_FP32 dims: [-1, 4] }\n'
-    'output { name: "pooled" data_type: TYPE_FP32 dims: 4 }\n'
-)
-PAGE = (Path(__file__).parent.parent / "docs" / "clients.md").read_text(encoding="utf-8")
-COMMANDS = re.compile(r"^    (repo-client .*)$", re.MULTILINE)
-PROGRAMS = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-KINDS = {**{name: name for name in DTYPES}, "BYTES": "STRING", "BF16": "BF16"}
-COMMON = 'backend: "python" instance_group {{ kind: KIND_CPU count: 1 }} name: "{name}" max_batch_size: {most}\n'
-
-
-def add(repository: Path, name: str, code: str, config: str, most: int, **parameters: str) -> None:
-    (repository / name / "1").mkdir(parents=True)
-    (repository / name / "1" / "model.py").write_text(code)
-    said = [f'parameters {{ key: "{key}" value {{ string_value: "{value}" }} }}' for key, value in parameters.items()]
-    text = COMMON.format(name=name, most=most) + config + "\n".join(said)
-    (repository / name / "config.pbtxt").write_text(text)
-
-
-def echo(repository: Path, name: str, tensors: dict[str, tuple[str, str]], most: int) -> None:
-    """Its outputs are named as its inputs, with _out; without rows, each may be left out."""
-    lines = [
-        f'input {{ name: "{one}" data_type: TYPE_{kind} dims: {dims} {"" if most else "optional: true"} }}\n'
-        f'output {{ name: "{one}_out" data_type: TYPE_{kind} dims: {dims} }}\n'
-        for one, (kind, dims) in tensors.items()
-    ]
-    add(repository, name, ECHO, "".join(lines), most, task="tensors")
-
-
-def tagger(repository: Path, name: str, scores: list[float], labels: list[str], activation: str = "sigmoid") -> None:
-    (repository / name).mkdir(parents=True)
-    (repository / name / "labels.txt").write_text("".join(f"{label}\n" for label in labels))
-    config = (
-        'input { name: "IMAGE" data_type: TYPE_STRING dims: 1 }\n'
-        f'output {{ name: "PROBABILITIES" data_type: TYPE_FP32 dims: {len(scores)} label_filename: "labels.txt" }}\n'
-    )
-    code = SCORES.replace("SCORES", str(scores))
-    add(repository, name, code, config, 8, task="classification", activation=activation)
 
 
 @pytest.fixture(scope="module")
-def hand_written(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Endpoints]:
-    repository = tmp_path_factory.mktemp("by hand") / "repository"
-    echo(repository, "whole", {kind.lower(): (triton, "-1") for kind, triton in KINDS.items()}, 0)
-    echo(repository, "rows", {"ids": ("INT64", "-1"), "boxes": ("FP32", "[-1, 4]")}, 8)
-    tagger(repository, "tagger", [0.25, 0.875, 0.5], ["cat", "dog: large", "red"])
-    tagger(repository, "single", [0.75], ["yes"])
-    tagger(repository, "digits", [0.3, 0.6, 0.1], ["0", "1", "2"], "softmax")
-    add(repository, "encoder", ENCODER, ENCODERS, 8, task="tensors")
-    running = LAUNCHERS["embedded"].launch(repository, replace(ANY_PORTS, check=False))
-    yield running.endpoints
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the models are built, by the networks and samples beside the manifest."""
+    folder = tmp_path_factory.mktemp("tensors")
+    (folder / "nets.py").write_text(NETWORKS)
+    (folder / "nets_samples.py").write_text(SAMPLES)
+    draw = np.random.default_rng(0)
+    for name, shape in {"short": (5, 6), "long": (3, 11)}.items():
+        mask = np.arange(shape[1]) < draw.integers(2, shape[1] + 1, (shape[0], 1))
+        np.savez(folder / f"{name}.npz", ids=draw.integers(0, 50, shape), mask=mask.astype("int64"))
+    build(folder, "models:" + "".join([*map(_encoder, FORMATS), *map(_cloud, WHOLE)]))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def server(folder: Path) -> Iterator[triton.InferenceServerClient]:
+    running = LAUNCHERS["embedded"].launch(folder / "repository", ANY_PORTS)
+    with triton.InferenceServerClient(running.endpoints.grpc) as client:
+        yield client
     running.stop()
 
 
-def example(kind: str) -> Any:
-    if kind == "BYTES":
-        return np.array([b"a\0b\xff", "é".encode(), b""], object)
-    numbers = np.array([0, 1, 1, 0, 1]) if kind == "BOOL" else np.arange(5) * 1.5
-    return to_bf16(numbers) if kind == "BF16" else numbers.astype(DTYPES[kind])
+def asked(client: Any, model: str, outputs: list[str], **inputs: np.ndarray[Any, Any]) -> dict[str, Any]:
+    given = []
+    for name, array in inputs.items():
+        given.append(triton.InferInput(name, list(array.shape), triton.np_to_triton_dtype(array.dtype)))
+        given[-1].set_data_from_numpy(array)
+    answer = client.infer(model, given)
+    return {name: answer.as_numpy(name) for name in outputs}
 
 
-@pytest.mark.parametrize("protocol", ["grpc", "http"])
-def test_the_server_takes_what_the_client_sends(protocol: str, hand_written: Endpoints) -> None:
-    """Every type, with shared memory and without, whole and by rows. One server is started for all of it."""
-    url = hand_written.grpc if protocol == "grpc" else f"http://{hand_written.http.removeprefix('http://')}"
-    for shared in (False, True):
-        with Client(url, shared_memory=shared) as client:
-            assert client.model("whole").optional == tuple(kind.lower() for kind in KINDS)
-            for kind in KINDS:
-                (answer,) = client.infer("whole", {kind.lower(): example(kind)}, [f"{kind.lower()}_out"]).values()
-                assert answer.tolist() == example(kind).tolist(), kind
-            inputs = {"ids": np.arange(40).reshape(20, 2), "boxes": np.ones((20, 3, 4), np.float32)}
-            with pytest.raises(InvalidInput, match="at most 8 rows"):
-                client.infer("rows", inputs)
-            assert client.infer("rows", inputs, split=True)["ids_out"].tolist() == inputs["ids"].tolist()
-            assert [(one.label, one.probability) for one in client.classify(b"x", "tagger")] == [
-                ("dog: large", 0.875),
-                ("red", 0.5),
-            ]
-            assert [one.class_id for one in client.classify(b"x", "tagger", threshold=0)] == [1, 2, 0]
-            assert client.classify(b"x", "single")[0].label == "yes"
-            assert client.classify(b"x", "single", threshold=0.8) == ()
+@pytest.mark.parametrize("name", FORMATS)
+def test_served_batches_of_any_length_are_the_networks_own(name: str, folder: Path, server: Any) -> None:
+    """Lengths and batch sizes that were among the samples, and others; the same names in all formats."""
+    network = import_file(folder / "nets.py", folder).encoder()
+    draw = np.random.default_rng(1)
+    for shape in ((1, 6), (4, 11), (3, 8), (2, 2)):
+        ids, mask = draw.integers(0, 50, shape), np.ones(shape, "int64")
+        with torch.inference_mode():
+            expected = network(torch.from_numpy(ids), torch.from_numpy(mask))
+        found = asked(server, f"encoder_{name}", ["last hidden", "pooled", "label"], ids=ids, mask=mask)
+        for output, array in found.items():
+            wanted = expected[output].numpy().reshape(array.shape)  # one number a sample has an axis to clients
+            np.testing.assert_allclose(array, wanted, rtol=1e-4, atol=1e-5)
+        assert (found["label"].dtype, found["label"].shape) == (np.int64, (shape[0], 1))
 
 
-def test_the_page_on_clients_is_true(
-    hand_written: Endpoints, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Its commands and programs, in their order, in a folder with the files that they name."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("REPO_CLIENT_URL", hand_written.grpc)
-    prepare(tmp_path)
-    for line in COMMANDS.findall(PAGE):
-        words = shlex.split(line)
-        if "<" in words:
-            bin_folder = Path(sys.executable).parent
-            subprocess.run(f"{bin_folder / line}", shell=True, check=True, capture_output=True, timeout=120)
-        else:
-            app(words[1:], standalone_mode=False)
-    for text in PROGRAMS.findall(PAGE):
-        exec(compile(text.replace("localhost:8001", hand_written.grpc), "docs/clients.md", "exec"), {})
-    told = capsys.readouterr().out
-    assert "float32, and INT64 is wanted" in told
-    assert Path("tags.csv").read_text().splitlines() == [
-        "path,error,count,labels,classes,probabilities",
-        "photos/a.png,,2,dog: large;red,1;2,0.875;0.5",
-    ]
-    assert np.load("many-answers.npz")["pooled"].shape == (20, 4)
+@pytest.mark.parametrize("name", WHOLE)
+def test_networks_that_do_not_batch_are_served_whole(name: str, folder: Path, server: Any) -> None:
+    network = import_file(folder / "nets.py", folder).cloud()
+    for count in (5, 12):
+        points, scale = np.random.default_rng(2).standard_normal((count, 3)).astype("float32"), np.float32([2])
+        with torch.inference_mode():
+            expected = network(torch.from_numpy(points), torch.from_numpy(scale))
+        found = asked(server, f"cloud_{name}", ["features", "whole"], points=points, scale=scale)
+        for array, tensor in zip(found.values(), expected, strict=True):
+            np.testing.assert_allclose(array, tensor.numpy(), rtol=1e-4, atol=1e-5)
 
 
-def prepare(folder: Path) -> None:
-    (folder / "photos").mkdir()
-    for name in ("photo.png", "photos/a.png"):
-        (folder / name).write_bytes(b"png")
-    ids = np.array([[101, 7592, 102]])
-    np.save("ids.npy", ids)
-    np.save("mask.npy", np.ones_like(ids))
-    np.savez("both.npz", ids=ids, mask=np.ones_like(ids))
-    np.savez("many.npz", ids=ids.repeat(20, 0), mask=np.ones((20, 3), int))
+@pytest.mark.parametrize("name", FORMATS)
+def test_the_served_model_says_what_it_takes(name: str, server: Any) -> None:
+    config = server.get_model_config(f"encoder_{name}", as_json=True)["config"]
+    assert config["parameters"]["task"]["string_value"] == "tensors"
+    assert {(one["name"], one["data_type"], tuple(one["dims"])) for one in config["input"]} == {
+        ("ids", "TYPE_INT64", ("-1",)),
+        ("mask", "TYPE_INT64", ("-1",)),
+    }
+    assert {one["name"]: (one["data_type"], one["dims"]) for one in config["output"]} == {
+        "last hidden": ("TYPE_FP32", ["-1", "8"]),
+        "pooled": ("TYPE_FP32", ["8"]),
+        "label": ("TYPE_INT64", ["1"]),
+    }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from builder.tasks import classification
+from builder.tasks import classification, tensors
 from builder.tasks.task import Task
 
-TASKS: dict[str, Task] = {"classification": classification}
+TASKS: dict[str, Task] = {"classification": classification, "tensors": tensors}
