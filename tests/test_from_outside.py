@@ -70,7 +70,7 @@ def test_they_build_and_serve(format_name: str, tmp_path: Path) -> None:
 def test_its_keys_are_known_and_its_mistakes_told_by_line(tmp_path: Path) -> None:
     (tmp_path / "nets.py").write_text(NETWORK)
     text = MANIFEST.format(format="as_source")
-    with pytest.raises(ManifestError, match=r"models\.yaml:10: models\.price\.lines: all lines must"):
+    with pytest.raises(ManifestError, match=r"models\.yaml:8: models\.price\.lines: all lines must"):
         build(tmp_path, text.replace('"0, 0, 0"', '"0, 0"').replace("    lines:", "    lines:"))
     with pytest.raises(ManifestError, match="unknown key; did you mean 'scale'"):
         build(tmp_path, text.replace("scale:", "scael:"))

@@ -77,7 +77,8 @@ def measure(item: Entry, artifact: Path | None, reference: Reference) -> tuple[f
 
 
 def _batch_size(item: Entry) -> int:
-    return max(1, min(BATCH, item.spec.max_batch_size))
+    most: int = item.spec.max_batch_size
+    return max(1, min(BATCH, most))
 
 
 def _size(batch: Tensors) -> int:
