@@ -19,14 +19,13 @@ from typing import TYPE_CHECKING
 from builder.errors import LaunchError
 from builder.triton import advisories
 from builder.triton.advisories import Advisory, Exposure, Judgement
+from builder.triton.control import GRPC_HEADER, HEADER, RESTRICTED, grpc_headers, http_headers, secret_arguments
 
 if TYPE_CHECKING:
     from builder.launchers.options import LaunchOptions, ServerTls
 
-# Triton's names for groups of endpoints, the same for gRPC and HTTP. The repository's covers its index, too.
-RESTRICTED = ("model-repository", "shared-memory", "logging", "trace")
-HEADER = "build-repo-admin-key"
-GRPC_HEADER = f"triton-grpc-protocol-{HEADER}"
+__all__ = ["GRPC_HEADER", "HEADER", "RESTRICTED", "grpc_headers", "http_headers", "secret_arguments"]
+
 ENVIRONMENT = "BUILD_REPO_ADMIN_KEY"
 LOOPBACK = "127.0.0.1"
 SHORTEST_KEY = 16
@@ -153,22 +152,6 @@ def public_arguments(where: Addresses, tls: ServerTls | None = None) -> list[str
     kind = "--grpc-use-ssl-mutual" if tls.client_ca else "--grpc-use-ssl"
     arguments += [f"{kind}=true", f"--grpc-server-cert={tls.certificate}", f"--grpc-server-key={tls.key}"]
     return arguments + ([f"--grpc-root-cert={tls.client_ca}"] if tls.client_ca else [])
-
-
-def secret_arguments(key: str | None) -> list[str]:
-    """tritonserver's arguments that hold the key; `hidden.start` keeps them out of /proc."""
-    if key is None:
-        return []
-    value = f"{','.join(RESTRICTED)}:{HEADER}={key}"
-    return [f"--grpc-restricted-protocol={value}", f"--http-restricted-api={value}"]
-
-
-def http_headers(key: str | None) -> dict[str, str]:
-    return {} if key is None else {HEADER: key}
-
-
-def grpc_headers(key: str | None) -> dict[str, str]:
-    return {} if key is None else {GRPC_HEADER: key}
 
 
 def read_key(file: Path | None, environment: Mapping[str, str] = os.environ) -> str | None:

@@ -1,10 +1,12 @@
-"""What a launcher is told."""
+"""What every launcher is told of the server to start. What one takes beside it is its own OPTIONS."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict
 
 
 @dataclass(frozen=True)
@@ -16,24 +18,16 @@ class ServerTls:
     client_ca: Path | None = None
 
 
-@dataclass(frozen=True)
-class ContainerOptions:
-    """What a container takes beside what every server does."""
+class NoOptions(BaseModel):
+    """Of a launcher that takes nothing beside what every server does."""
 
-    image: str | None = None
-    """None: NVIDIA's that fits the repository, with what its preprocessing needs."""
-    name: str | None = None
-    detach: bool = False
-    """Whether it goes on when its launcher ends."""
-    memory: str | None = None
-    """Such as 4g."""
-    cpus: float | None = None
-    steps: Callable[[str], None] = lambda _: None
-    """Told what is done to have the image on this machine."""
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 @dataclass(frozen=True)
 class LaunchOptions:
+    """Addresses are host names or IP addresses; a port of 0 is any free one."""
+
     host: str = "127.0.0.1"
     http_port: int = 8000
     grpc_port: int = 8001
@@ -47,13 +41,14 @@ class LaunchOptions:
     """None: beyond loopback, or where there is a key."""
     metrics_host: str | None = None
     """None: where HTTP is."""
-    check: bool = True
-    """Whether the repository must be what its lock records."""
+    verify_integrity: bool = True
+    """Whether every file of the repository must have the digest that its lock records."""
     http_host: str | None = None
     """None: `host`, but loopback beside TLS, and where the server has published holes. See `access.addresses`."""
     triton: str | None = None
     """The server's version, which its launcher knows; None: not known."""
-    container: ContainerOptions = ContainerOptions()
+    progress: Callable[[str], None] = lambda _: None
+    """Told what is done before the server can start, `WHAT: STEP`, such as having an image on this machine."""
     report: Callable[[str], None] = lambda _: None
     """Told what the user should know before the server starts."""
     warn: Callable[[str], None] = lambda _: None
