@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 import typer
@@ -19,86 +20,110 @@ from builder.errors import BuilderError
 
 OPTIONS, GIVEN = "builder.own_options", "builder.given_own_options"
 Models = Mapping[str, type[BaseModel]]
-"""What each module of the registry declares, by its name there."""
+"""What each module of a registry declares, by its name there; the first is the one that is chosen by default."""
 
 
-def command(models: Callable[[], Models]) -> type[TyperCommand]:
-    """The class of a command that takes the modules' options, too, and gets them by `chosen`."""
+@dataclass(frozen=True)
+class Choice:
+    """Of one of a registry's modules, by an option."""
+
+    selector: str
+    """The option's name, such as `launcher`."""
+    help: str
+    """Of that option; the names follow it."""
+    models: Callable[[], Models]
+    error: type[BuilderError]
+    """What a wrong choice raises."""
+
+
+def command(choice: Choice) -> type[TyperCommand]:
+    """The class of a command that takes the selector and the modules' options, too; `chosen` gives it what they say."""
 
     class Command(TyperCommand):
         def get_params(self, ctx: Any) -> list[Any]:
             *declared, asks_for_help = super().get_params(ctx)
-            return [*declared, *_options(ctx, models), asks_for_help]
+            return [*declared, *_options(ctx, choice), asks_for_help]
 
         def invoke(self, ctx: Any) -> Any:
             """The command's function does not know them by name, so they travel in the context."""
-            ctx.meta[GIVEN] = {option.name: ctx.params.pop(option.name) for option in _options(ctx, models)}
+            ctx.meta[GIVEN] = {option.name: ctx.params.pop(option.name) for option in _options(ctx, choice)}
             return super().invoke(ctx)
 
     return Command
 
 
-def chosen(context: typer.Context, name: str, models: Models, selector: str, error: type[BuilderError]) -> BaseModel:
-    """What was given, as the model of the module that was chosen by the option `selector`.
-
-    Raises `error` for an option that only other modules have.
-    """
+def chosen(context: typer.Context, choice: Choice) -> tuple[str, BaseModel]:
+    """The module's name, and what was given of its options. Raises the choice's error, for those of others, too."""
+    models = choice.models()
     given = {key: value for key, value in context.meta[GIVEN].items() if value is not None}
+    name = given.pop(choice.selector, next(iter(models)))
+    if name not in models:
+        raise choice.error(f"there is no {choice.selector} {name!r}; choose {', '.join(models)}")
     for key in given:
         if key not in models[name].model_fields:
             owner = _owners(models)[key][0]
-            raise error(f"--{_spelt(key)} is for {selector} {owner}; add that, or leave it out")
+            raise choice.error(f"--{_spelt(key)} is for --{choice.selector} {owner}; add that, or leave it out")
     try:
-        return models[name](**given)
+        return name, models[name](**given)
     except ValidationError as invalid:
         first = invalid.errors()[0]
-        raise error(f"--{_spelt(str(first['loc'][0]))}: {first['msg']}") from None
+        raise choice.error(f"--{_spelt(str(first['loc'][0]))}: {first['msg']}") from None
 
 
-def _options(context: Any, models: Callable[[], Models]) -> list[Any]:
+def _options(context: Any, choice: Choice) -> list[Any]:
     """Typer's parameters, the same objects however often they are asked for: it tells them apart by identity."""
     if OPTIONS not in context.meta:
-        context.meta[OPTIONS] = declared(models())
+        context.meta[OPTIONS] = _parameters(_annotations(choice))
     found: list[Any] = context.meta[OPTIONS]
     return found
 
 
-def declared(models: Models) -> list[Any]:
-    """Typer's parameters for the fields of all models; a field of several is one option."""
-    fields = {key: field for model in models.values() for key, field in model.model_fields.items()}
-    owners = _owners(models)
-    annotations = {key: _annotation(key, field, owners[key]) for key, field in fields.items()}
+def _parameters(annotations: dict[str, Any]) -> list[Any]:
+    """As Typer makes them of a function that has them as keywords."""
 
     def function(**_: Any) -> None:
         pass
 
     keyword = inspect.Parameter.KEYWORD_ONLY
-    parameters = [inspect.Parameter(key, keyword, default=None, annotation=kind) for key, kind in annotations.items()]
-    function.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    keywords = [inspect.Parameter(key, keyword, default=None, annotation=kind) for key, kind in annotations.items()]
+    function.__signature__ = inspect.Signature(keywords)  # type: ignore[attr-defined]
     function.__annotations__ = annotations
     app = typer.Typer(add_completion=False)
     app.command()(function)
     return list(typer.main.get_command(app).params)
 
 
-def _owners(models: Models) -> dict[str, list[str]]:
-    keys = dict.fromkeys(key for model in models.values() for key in model.model_fields)
-    return {key: [name for name, model in models.items() if key in model.model_fields] for key in keys}
+def _annotations(choice: Choice) -> dict[str, Any]:
+    """Of the selector, and of the fields of all models; a field of several is one option, as the first declares it."""
+    models = choice.models()
+    names = f"{choice.help}: {', '.join(models)}. Default: {next(iter(models))}."
+    found: dict[str, Any] = {choice.selector: Annotated[str | None, typer.Option(help=names, show_default=False)]}
+    for key, owners in _owners(models).items():
+        found[key] = _annotation(key, models[owners[0]].model_fields[key], owners)
+    return found
 
 
 def _annotation(key: str, field: FieldInfo, owners: list[str]) -> Any:
-    """None is what was not given, whatever the field's default is: only that is refused with another module."""
+    """None is what was not given, whatever the field's default is: only what was given is another module's mistake."""
     extra = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
     names = [f"--{_spelt(key)}", *([f"-{extra['letter']}"] if "letter" in extra else [])]
-    least = next((bound.ge for bound in field.metadata if hasattr(bound, "ge")), None)
     option = typer.Option(
         *names,
         help=f"{', '.join(owners)}: {field.description}",
         metavar=str(extra["metavar"]) if "metavar" in extra else None,
-        min=least,
+        min=next((bound.ge for bound in field.metadata if hasattr(bound, "ge")), None),
         show_default=False,
     )
     return Annotated[field.annotation | None, option]  # type: ignore[operator]
+
+
+def _owners(models: Models) -> dict[str, list[str]]:
+    """By field, the modules that have it."""
+    owners: dict[str, list[str]] = {}
+    for name, model in models.items():
+        for key in model.model_fields:
+            owners.setdefault(key, []).append(name)
+    return owners
 
 
 def _spelt(key: str) -> str:

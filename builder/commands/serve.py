@@ -25,20 +25,20 @@ if TYPE_CHECKING:
     from builder.launchers.options import LaunchOptions, ServerTls
 
 
-def _launchers_options() -> own_options.Models:
+def _models() -> own_options.Models:
     from builder.launchers import LAUNCHERS
 
     return {name: launcher.OPTIONS for name, launcher in LAUNCHERS.items()}
 
 
-ServeCommand = own_options.command(_launchers_options)
-"""`serve`, with the options that the launchers bring."""
+LAUNCHER = own_options.Choice("launcher", "How the server is run", _models, LaunchError)
+ServeCommand = own_options.command(LAUNCHER)
+"""`serve`, with --launcher and the options that the launchers bring."""
 
 
 def serve(
     context: typer.Context,
     repository: Repository = Path("model_repository"),
-    launcher: Annotated[str, typer.Option(help="How the server is run: embedded or docker.")] = "embedded",
     host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 opens it to other machines.")] = "127.0.0.1",
     http_port: Port = 8000,
     grpc_port: Port = 8001,
@@ -75,7 +75,7 @@ def serve(
 
     if until_input_closes:
         threading.Thread(target=_end_with_input, daemon=True).start()
-    own = _own(context, launcher)
+    launcher, own = own_options.chosen(context, LAUNCHER)
     with progress(1) as steps:
         options = LaunchOptions(
             host,
@@ -96,14 +96,6 @@ def serve(
         served = _published(repository)
         server = _launch(repository, launcher, options, own, as_json)
     _attend(server, repository, served, as_json, linger)
-
-
-def _own(context: typer.Context, launcher: str) -> BaseModel:
-    """What the launcher's own options say. Raises LaunchError."""
-    models = _launchers_options()
-    if launcher not in models:
-        raise LaunchError(f"there is no launcher {launcher!r}; choose {', '.join(models)}")
-    return own_options.chosen(context, launcher, models, "--launcher", LaunchError)
 
 
 def _published(repository: Path) -> Published:
