@@ -19,7 +19,7 @@ from builder.errors import BuilderError
 from builder.manifest.models import load_manifest
 from builder.schemas import SCHEMAS
 from builder.training import datasets
-from builder.training.config import load_run
+from builder.training.spec import load_run
 
 TESTS = ROOT / "tests"
 PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md"))]
@@ -63,8 +63,8 @@ def load(kind: str, path: Path) -> None:
         return
     run = load_run(path, {})
     try:
-        networks.find(run.config.network)
-        datasets.find(run.config.data.set)
+        networks.find(run.spec.network)
+        datasets.find(run.spec.data.set)
     except BuilderError as error:
         raise run.error(str(error), "network") from None
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def train(
-    config: Annotated[Path | None, typer.Argument(help="What to train, and how.", metavar="[CONFIG.yaml]")] = None,
+    file: Annotated[Path | None, typer.Argument(help="What to train, and how.", metavar="[CONFIG.yaml]")] = None,
     network: Annotated[str | None, typer.Option(help="As in `build-repo networks`, or path/file.py:callable.")] = None,
     data: Annotated[str | None, typer.Option(help="digits, fashion_mnist, image_folder, or your own.")] = None,
     root: Annotated[Path | None, typer.Option(help="Folder of the data.", metavar="DIR")] = None,
@@ -42,7 +42,7 @@ def train(
 ) -> None:
     """Train a network, or go on where a run was cut off; the weights come with a card that builds follow."""
     from builder.training import run as training
-    from builder.training.config import load_run
+    from builder.training.spec import load_run
 
     given = {
         "network": network, "data.set": data, "data.root": root and str(root.absolute()), "weights": weights,
@@ -50,9 +50,9 @@ def train(
         "out": out and str(out.absolute()),
     }  # fmt: skip
     changes = {key: value for key, value in given.items() if value is not None} | _settings(settings or [])
-    run = load_run(config, changes)
+    run = load_run(file, changes)
     try:
-        with _watched(progress, run.config.epochs, as_json) as watcher:
+        with _watched(progress, run.spec.epochs, as_json) as watcher:
             result = training.train(run, fresh, watcher)
     except training.Stopped as stop:
         say(f"stopped; the same command goes on from the checkpoint in {run.out}")

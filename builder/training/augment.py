@@ -1,4 +1,4 @@
-"""The pictures' chance, as torchvision's transforms, around the recipe that serving keeps to."""
+"""Random changes to training images, by torchvision's transforms, around the recipe that serving keeps to."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from builder.data.recipe import PreprocessRecipe
-from builder.training.config import Augment
+from builder.training.spec import Augment
 
 if TYPE_CHECKING:
     import torch

@@ -1,4 +1,4 @@
-"""What a run leaves for people: the table of its epochs, TensorBoard's events, and pictures."""
+"""What a run leaves for people: the table of its epochs, TensorBoard's events, and charts."""
 
 from __future__ import annotations
 

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Protocol
 
 from builder.errors import ManifestError
-from builder.training.config import Data
 from builder.training.data import Split
 from builder.training.datasets import callables, digits, fashion_mnist, image_folder
+from builder.training.spec import Data
 from builder.util.usercode import is_callable_name
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from builder.data.images import images_below
 from builder.data.labels import is_text
 from builder.errors import DataError
-from builder.training.config import Data
-from builder.training.data import Pictures, Split, from_file, stratified
+from builder.training.data import LabelledImages, Split, from_file, stratified
+from builder.training.spec import Data
 
 TRAIN = "train"
 HELDOUT = ("val", "valid", "validation", "heldout", "test")
@@ -33,7 +33,7 @@ def load(data: Data, base: Path, seed: int) -> Split:
     return Split("image_folder", train, heldout, labels, _digest(root, (train, heldout)), {"root": root.name})
 
 
-def _read(root: Path, known: Sequence[str] | None = None) -> tuple[Pictures, tuple[str, ...]]:
+def _read(root: Path, known: Sequence[str] | None = None) -> tuple[LabelledImages, tuple[str, ...]]:
     folders = sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
     unreadable = [path.name for path in folders if not is_text(path.name)]
     if unreadable:
@@ -55,10 +55,10 @@ def _read(root: Path, known: Sequence[str] | None = None) -> tuple[Pictures, tup
     if not items:
         raise DataError(f"there are no images in {root}")
     classes = [number for number, label in enumerate(labels) for _ in files[label]]
-    return Pictures(items, classes, from_file, are_files=True), labels
+    return LabelledImages(items, classes, from_file, are_files=True), labels
 
 
-def _digest(root: Path, parts: Sequence[Pictures]) -> str:
+def _digest(root: Path, parts: Sequence[LabelledImages]) -> str:
     """Of names and sizes: reading all would take as long as an epoch."""
     lines = [f"{path.relative_to(root).as_posix()} {path.stat().st_size}\n" for part in parts for path in part.items]
     return hashlib.sha256("".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
