@@ -13,6 +13,7 @@ from builder.commands.options import Json
 from builder.commands.output import print_json, say
 from builder.commands.progress import Shown, watching
 from builder.errors import ManifestError
+from builder.training.datasets import own_names
 
 if TYPE_CHECKING:
     from builder.training.run import Result, Watcher
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 def train(
     file: Annotated[Path | None, typer.Argument(help="What to train, and how.", metavar="[CONFIG.yaml]")] = None,
     network: Annotated[str | None, typer.Option(help="As in `build-repo networks`, or path/file.py:callable.")] = None,
-    data: Annotated[str | None, typer.Option(help="digits, fashion_mnist, image_folder, or your own.")] = None,
+    data: Annotated[str | None, typer.Option(help=f"{', '.join(own_names())}, or your own.")] = None,
     root: Annotated[Path | None, typer.Option(help="Folder of the data.", metavar="DIR")] = None,
     weights: Annotated[str | None, typer.Option(help="Where to start: random, DEFAULT, a file, or included.")] = None,
     epochs: Annotated[int | None, typer.Option()] = None,
