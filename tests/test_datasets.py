@@ -49,7 +49,7 @@ def test_a_data_set_of_somebody_elses_is_trained_with(squares: Squares, tmp_path
     done = CliRunner().invoke(app, list(map(str, arguments)))
     assert done.exit_code == 0, done.output
     assert [(data.set, seed) for data, _, seed in squares.asked] == [("squares", 3)]
-    card: dict[str, Any] = json.loads((tmp_path / "run" / "best.json").read_text())
+    card: dict[str, Any] = json.loads((tmp_path / "run" / "best.card.json").read_text())
     assert card["labels"] == ["dark", "bright"]
     assert card["data"] == {"name": "squares", "train": 12, "heldout": 4, "sha256": "a digest"}
 
@@ -58,7 +58,7 @@ def test_a_data_set_of_somebody_elses_is_trained_with(squares: Squares, tmp_path
 def test_its_name_is_known_wherever_names_are() -> None:
     with pytest.raises(ManifestError, match=r"no data set 'circles'; choose .*squares, or your own"):
         datasets.find("circles")
-    assert "squares" in json.dumps(schemas.training.schema()["$defs"]["Data"]["properties"]["set"])
+    assert "squares" in json.dumps(schemas.SCHEMAS["training"]()["$defs"]["Data"]["properties"]["set"])
 
 
 def test_help_names_those_that_there_are() -> None:
