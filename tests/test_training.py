@@ -39,7 +39,8 @@ from builder.networks.card import Card
 from builder.networks.weights import file_sha256
 from builder.training import augment, data, datasets, loop, trainable
 from builder.training.data import Batches, Examples, LabelledImages, as_mode, stratified
-from builder.training.run import Result, Watcher, is_better, train
+from builder.training.epochs import is_better
+from builder.training.run import Result, Watcher, train
 from builder.training.spec import Augment, Data, TrainingSpec, load_run
 from builder.types import NetworkRequest, WeightsSource
 
