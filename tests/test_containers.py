@@ -72,7 +72,7 @@ def test_choice(case: str, tmp_path: Path) -> None:
     for publisher in publishers:
         publisher(tmp_path)
     chosen = choice.choose(read_repository(tmp_path), H100)
-    assert chosen.image.tag == tag
+    assert chosen.release.tag == tag
     assert chosen.reasons
     assert any("loses wake-ups" in warning for warning in chosen.warnings) == (tag < releases.SOUND_BATCHER)
     told = [warning for warning in chosen.warnings if "published holes" in warning]
@@ -110,19 +110,19 @@ def test_no_image_fits(case: str, tmp_path: Path) -> None:
     with pytest.raises(ImageError) as caught:
         choice.choose(read_repository(tmp_path), gpu)
     assert message in str(caught.value)
-    assert all(image.tag in str(caught.value) for image in releases.IMAGES)
+    assert all(image.tag in str(caught.value) for image in releases.RELEASES)
     assert "--image" in str(caught.value)
 
 
 def test_long_term_drivers_will_do_on_data_centre_gpus(tmp_path: Path) -> None:
     publish_plan(tmp_path, facts={"tensorrt_version": "11.2.1"})
     old = Gpu("NVIDIA H100", "9.0", "570.86.15")
-    assert choice.choose(read_repository(tmp_path), old).image.tag == "26.08"
+    assert choice.choose(read_repository(tmp_path), old).release.tag == "26.08"
 
 
 def test_a_gpu_matters_only_to_models_that_need_one(tmp_path: Path) -> None:
     onnx(tmp_path)
-    assert choice.choose(read_repository(tmp_path), Gpu("Quadro", "5.0", "390.1")).image == NEWEST
+    assert choice.choose(read_repository(tmp_path), Gpu("Quadro", "5.0", "390.1")).release == NEWEST
 
 
 def test_default_kinds(tmp_path: Path) -> None:
@@ -349,7 +349,7 @@ def test_an_image_that_cannot_be_named(tag: str, tmp_path: Path) -> None:
 def test_facts_that_were_edited_end_no_choice(version: str, tmp_path: Path) -> None:
     torchscript(version)(tmp_path)
     publish_model(tmp_path, "o", backend="onnxruntime", filename="m", facts={"opset": version}, device="cpu")
-    assert choice.choose(read_repository(tmp_path)).image == NEWEST
+    assert choice.choose(read_repository(tmp_path)).release == NEWEST
 
 
 @pytest.mark.parametrize("time", ["yesterday", "", "9999-12-31T23:59:59+00:00", "0001-01-01T00:00:00"])

@@ -24,7 +24,7 @@ Models = Mapping[str, type[BaseModel]]
 
 
 @dataclass(frozen=True)
-class Choice:
+class Selection:
     """Of one of a registry's modules, by an option."""
 
     selector: str
@@ -33,47 +33,47 @@ class Choice:
     """Of that option; the names follow it."""
     models: Callable[[], Models]
     error: type[BuilderError]
-    """What a wrong choice raises."""
+    """What a wrong selection raises."""
 
 
-def command(choice: Choice) -> type[TyperCommand]:
+def command(selection: Selection) -> type[TyperCommand]:
     """The class of a command that takes the selector and the modules' options, too; `chosen` gives it what they say."""
 
     class Command(TyperCommand):
         def get_params(self, ctx: Any) -> list[Any]:
             *declared, asks_for_help = super().get_params(ctx)
-            return [*declared, *_options(ctx, choice), asks_for_help]
+            return [*declared, *_options(ctx, selection), asks_for_help]
 
         def invoke(self, ctx: Any) -> Any:
             """The command's function does not know them by name, so they travel in the context."""
-            ctx.meta[GIVEN] = {option.name: ctx.params.pop(option.name) for option in _options(ctx, choice)}
+            ctx.meta[GIVEN] = {option.name: ctx.params.pop(option.name) for option in _options(ctx, selection)}
             return super().invoke(ctx)
 
     return Command
 
 
-def chosen(context: typer.Context, choice: Choice) -> tuple[str, BaseModel]:
-    """The module's name, and what was given of its options. Raises the choice's error, for those of others, too."""
-    models = choice.models()
+def chosen(context: typer.Context, selection: Selection) -> tuple[str, BaseModel]:
+    """The module's name, and what was given of its options. Raises the selection's error, for those of others, too."""
+    models = selection.models()
     given = {key: value for key, value in context.meta[GIVEN].items() if value is not None}
-    name = given.pop(choice.selector, next(iter(models)))
+    name = given.pop(selection.selector, next(iter(models)))
     if name not in models:
-        raise choice.error(f"there is no {choice.selector} {name!r}; choose {', '.join(models)}")
+        raise selection.error(f"there is no {selection.selector} {name!r}; choose {', '.join(models)}")
     for key in given:
         if key not in models[name].model_fields:
             owner = _owners(models)[key][0]
-            raise choice.error(f"--{_spelt(key)} is for --{choice.selector} {owner}; add that, or leave it out")
+            raise selection.error(f"--{_spelt(key)} is for --{selection.selector} {owner}; add that, or leave it out")
     try:
         return name, models[name](**given)
     except ValidationError as invalid:
         first = invalid.errors()[0]
-        raise choice.error(f"--{_spelt(str(first['loc'][0]))}: {first['msg']}") from None
+        raise selection.error(f"--{_spelt(str(first['loc'][0]))}: {first['msg']}") from None
 
 
-def _options(context: Any, choice: Choice) -> list[Any]:
+def _options(context: Any, selection: Selection) -> list[Any]:
     """Typer's parameters, the same objects however often they are asked for: it tells them apart by identity."""
     if OPTIONS not in context.meta:
-        context.meta[OPTIONS] = _parameters(_annotations(choice))
+        context.meta[OPTIONS] = _parameters(_annotations(selection))
     found: list[Any] = context.meta[OPTIONS]
     return found
 
@@ -93,11 +93,11 @@ def _parameters(annotations: dict[str, Any]) -> list[Any]:
     return list(typer.main.get_command(app).params)
 
 
-def _annotations(choice: Choice) -> dict[str, Any]:
+def _annotations(selection: Selection) -> dict[str, Any]:
     """Of the selector, and of the fields of all models; a field of several is one option, as the first declares it."""
-    models = choice.models()
-    names = f"{choice.help}: {', '.join(models)}. Default: {next(iter(models))}."
-    found: dict[str, Any] = {choice.selector: Annotated[str | None, typer.Option(help=names, show_default=False)]}
+    models = selection.models()
+    names = f"{selection.help}: {', '.join(models)}. Default: {next(iter(models))}."
+    found: dict[str, Any] = {selection.selector: Annotated[str | None, typer.Option(help=names, show_default=False)]}
     for key, owners in _owners(models).items():
         found[key] = _annotation(key, models[owners[0]].model_fields[key], owners)
     return found

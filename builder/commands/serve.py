@@ -31,7 +31,7 @@ def _models() -> own_options.Models:
     return {name: launcher.OPTIONS for name, launcher in LAUNCHERS.items()}
 
 
-LAUNCHER = own_options.Choice("launcher", "How the server is run", _models, LaunchError)
+LAUNCHER = own_options.Selection("launcher", "How the server is run", _models, LaunchError)
 ServeCommand = own_options.command(LAUNCHER)
 """`serve`, with --launcher and the options that the launchers bring."""
 
@@ -60,7 +60,7 @@ def serve(
         ),
     ] = None,
     unrestricted: Annotated[bool, typer.Option("--unrestricted", help="Let everybody use those.")] = False,
-    check: Annotated[
+    verify_integrity: Annotated[
         bool,
         typer.Option("--check/--no-check", help="First compare every file with what was recorded when it was built."),
     ] = True,
@@ -87,7 +87,7 @@ def serve(
             admin_key=_admin_key(admin_key_file, unrestricted),
             restrict=False if unrestricted else None,
             metrics_host=metrics_host,
-            verify_integrity=check,
+            verify_integrity=verify_integrity,
             http_host=http_host,
             progress=steps,
             report=(lambda _: None) if as_json else say,

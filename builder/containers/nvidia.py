@@ -31,7 +31,7 @@ def refusal(models: Sequence[Served]) -> str:
 
 
 def base(models: Sequence[Served]) -> str:
-    return choice.choose(models).image.reference()
+    return choice.choose(models).release.reference()
 
 
 def fingerprint(base_id: str, models: Sequence[Served]) -> str:

@@ -27,7 +27,9 @@ if TYPE_CHECKING:
 __all__ = ["GRPC_HEADER", "HEADER", "RESTRICTED", "grpc_headers", "http_headers", "secret_arguments"]
 
 ENVIRONMENT = "BUILD_REPO_ADMIN_KEY"
+# Where nobody else can reach it: what a server may serve in plain text, and with holes.
 LOOPBACK = "127.0.0.1"
+# Nothing slows down whoever tries one key after the other.
 SHORTEST_KEY = 16
 UNKNOWN = (
     "which Triton the image has is told neither by its name nor by its labels, so that nobody can tell what published "
@@ -94,6 +96,7 @@ def open_advisories(options: LaunchOptions) -> tuple[Advisory, ...]:
 def is_loopback(host: str) -> bool:
     """Whether all that a name or an address stands for is this machine's own; a name unknown is not."""
     try:
+        # An empty one is taken for every address, as socket.bind takes it.
         entries = socket.getaddrinfo(host.strip("[]") or "0.0.0.0", None)
     except OSError:
         return False
@@ -101,7 +104,8 @@ def is_loopback(host: str) -> bool:
 
 
 def _is_loopback(text: str) -> bool:
-    address = ipaddress.ip_address(text.partition("%")[0])
+    address = ipaddress.ip_address(text.partition("%")[0])  # behind it is the interface of a link-local one
+    # ::ffff:127.0.0.1 reaches IPv4's loopback, and Python 3.11 says of it that it is none.
     mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
     return (mapped or address).is_loopback
 
@@ -126,8 +130,9 @@ def key_of(options: LaunchOptions) -> str | None:
     if not is_restricted(options):
         return None
     if options.admin_key is None:
+        # 256 bits, of an alphabet that command lines and headers take as it is.
         return secrets.token_urlsafe(32)
-    return _checked(options.admin_key, "the administrator's key")
+    return _usable(options.admin_key, "the administrator's key")
 
 
 def notice(options: LaunchOptions) -> str | None:
@@ -158,19 +163,21 @@ def read_key(file: Path | None, environment: Mapping[str, str] = os.environ) -> 
     """The administrator's key, of a file or of the environment. Raises LaunchError."""
     if file is None:
         key = environment.get(ENVIRONMENT)
-        return None if key is None else _checked(key.strip(), ENVIRONMENT)
+        return None if key is None else _usable(key.strip(), ENVIRONMENT)
     try:
         with file.open(encoding="utf-8-sig") as opened:
+            # Of the file that was opened: its name may lead to another one by now.
             if os.fstat(opened.fileno()).st_mode & (stat.S_IROTH | stat.S_IWOTH):
                 raise LaunchError(
                     f"every user of this machine can open {file}, which holds a key; run: chmod 600 {file}"
                 )
-            return _checked(opened.read().strip("\r\n"), str(file))
+            # Spaces stay, and are refused: whoever typed them would have to send them, which HTTP does not.
+            return _usable(opened.read().strip("\r\n"), str(file))
     except (OSError, UnicodeDecodeError) as error:
         raise LaunchError(f"no key can be read from {file}: {getattr(error, 'strerror', None) or error}") from None
 
 
-def _checked(key: str, source: str) -> str:
+def _usable(key: str, source: str) -> str:
     remedy = "make one: (umask 077; openssl rand -hex 32 > FILE)"
     if len(key) < SHORTEST_KEY:
         found = f"of {len(key)} characters can be guessed" if key else "is empty"

@@ -63,15 +63,7 @@ def launch(repository: Path, options: LaunchOptions, own: ContainerOptions | Non
     if options.tls:
         require_usable(options.tls)
     require_sense(own)
-    client = docker.connect()
-    try:
-        image = _image(client, models, options, own)
-        options = access.judged(options, image.triton)
-        wanted = Wanted(secrets.token_hex(8), models, image, options, own, ports.choose(options))
-        server = ContainerServer(client, wanted)
-    except BaseException:
-        client.close()
-        raise
+    server = _chosen(models, options, own)
     try:
         server.start()
         server.wait_until_ready()
@@ -79,6 +71,18 @@ def launch(repository: Path, options: LaunchOptions, own: ContainerOptions | Non
         server.discard()
         raise
     return server
+
+
+def _chosen(models: list[Served], options: LaunchOptions, own: ContainerOptions) -> ContainerServer:
+    """A container that is not created yet, of an image that is on this machine."""
+    client = docker.connect()
+    try:
+        image = _image(client, models, options, own)
+        options = access.judged(options, image.triton)
+        return ContainerServer(client, Wanted(secrets.token_hex(8), models, image, options, own, ports.choose(options)))
+    except BaseException:
+        client.close()
+        raise
 
 
 def _image(client: Any, models: list[Served], options: LaunchOptions, own: ContainerOptions) -> Resolved:
@@ -90,6 +94,7 @@ def _image(client: Any, models: list[Served], options: LaunchOptions, own: Conta
 
 
 def _require_local(client: Any) -> None:
+    # An engine mounts folders of the machine that it runs on.
     if "unix" not in str(client.api.base_url) and "localhost" not in str(client.api.base_url):
         raise LaunchError(
             "the Docker engine is on another machine, which does not see this repository; bake it into an image with "
@@ -125,8 +130,9 @@ class ContainerServer:
 
         try:
             container = self._created()
-            if not self.is_detached:
+            if not self.is_detached:  # held open until this process ends, however it does
                 self._input = self._client.api.attach_socket(container.id, {"stdin": 1, "stream": 1})
+            # All is in place before it starts: one that ends at once is missed by whoever looks later.
             self._log = container.attach(stdout=True, stderr=True, stream=True, logs=True)
             self._follow(lambda: self._read(self._log))
             self._follow(lambda: self._status.append(container.wait(condition="next-exit")["StatusCode"]))
@@ -173,7 +179,7 @@ class ContainerServer:
         try:
             own = {"label": f"{LAUNCH_LABEL}={self._wanted.launch}"}
             for container in self._client.containers.list(all=True, ignore_removed=True, filters=own):
-                stop_container(self._client, container.id)
+                stop_container(self._client, container.id)  # by its id: the name may be another one's
             for thread in self._threads:
                 thread.join(2)
         finally:
@@ -243,7 +249,7 @@ def stop_container(client: Any, name: str) -> bool:
     try:
         container.stop(timeout=STOP_SECONDS)
         with suppress(APIError):  # it may be going by itself
-            container.remove(force=True)
+            container.remove(force=True)  # a detached one stays when it has stopped
         _wait_until_gone(client, container.id)
     except NotFound:
         pass  # gone by itself meanwhile

@@ -296,6 +296,7 @@ def _require_models(repository: Path) -> None:
 
 
 def has_gpu() -> bool:
+    """Whether the driver is there; asking a library would load CUDA into this process."""
     return Path("/dev/nvidiactl").exists()
 
 
@@ -304,8 +305,8 @@ def _command(runtime: Runtime, options: LaunchOptions, chosen: dict[str, int]) -
         str(runtime.binary),
         f"--model-repository={runtime.snapshot.folder}",
         f"--backend-directory={runtime.backends}",
-        "--disable-auto-complete-config",
-        "--model-control-mode=poll",
+        "--disable-auto-complete-config",  # the configs are complete, and stay what was verified
+        "--model-control-mode=poll",  # a model goes and comes with its folder, which is this launcher's
         "--repository-poll-secs=1",
         "--exit-on-error=false",  # the reasons are read from the repository index, then it is stopped
         f"--exit-timeout-secs={GRACE_SECONDS}",

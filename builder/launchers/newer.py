@@ -63,7 +63,7 @@ def _look(
     said, read, before = served, Stamps(), _stamps(repository)
     while not ended.wait(seconds):
         now = _stamps(repository)
-        if now == before != read:
+        if now == before != read:  # nothing has changed since the last look, but something since it was read
             read, there = now, published(repository)
             if there not in (said, served):
                 tell(f"published meanwhile: {_difference(served, there)}; {RESTART}")
@@ -95,5 +95,6 @@ def _stamps(repository: Path) -> Stamps:
             told = path.stat()
         except OSError:
             continue
+        # A build renames a new file into place: the inode differs even within one tick of the clock.
         found[path.parent.name] = (told.st_ino, told.st_mtime_ns)
     return found

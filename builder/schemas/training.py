@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from builder import networks
 from builder.schemas.parts import GIVEN, OWN_CALLABLE, Schema, of_model, said, when, whole_recipe
-from builder.training.spec import TrainingSpec
 from builder.training.datasets import own_names
+from builder.training.spec import TrainingSpec
 
 GROUPS = (("data", "Data"), ("optimizer", "Optimizer"), ("schedule", "Schedule"))
 """Keys whose first may stand for all, and what pydantic calls them."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import partial
 from importlib.metadata import version as package_version
@@ -47,10 +48,6 @@ def keep(run: Run, split: Split, network: TrainableNetwork, module: nn.Module, b
 def make_card(
     run: Run, split: Split, network: TrainableNetwork, weights: Path, best: dict[str, Any], digest: str
 ) -> Card:
-    classes = {
-        label: {key: round(best[key][number], 6) for key in ("precision", "recall", "f1")}
-        for number, label in enumerate(split.labels)
-    }
     return Card(
         weights=weights.name,
         sha256=digest,
@@ -60,14 +57,24 @@ def make_card(
         labels=split.labels,
         data=_readable(split.described()),
         training=_readable(run.spec.model_dump(mode="json", exclude={"out", "arguments", "network", "labels"})),
-        metrics={key: round(best[key], 6) for key in ("epoch", "accuracy", "top5", "loss")} | {"classes": classes},
-        software={
-            "build-repo": __version__,
-            "python": platform.python_version(),
-            **{name: package_version(name) for name in ("torch", "torchvision", "torchmetrics", "pillow")},
-        },
+        metrics=_metrics(best, split.labels),
+        software=_software(),
         made_at=datetime.now(UTC).isoformat(timespec="seconds"),
     )
+
+
+def _metrics(best: dict[str, Any], labels: Sequence[str]) -> dict[str, Any]:
+    """Of the best epoch, on the held-out images: all together, and by class."""
+    classes = {
+        label: {key: round(best[key][number], 6) for key in ("precision", "recall", "f1")}
+        for number, label in enumerate(labels)
+    }
+    return {key: round(best[key], 6) for key in ("epoch", "accuracy", "top5", "loss")} | {"classes": classes}
+
+
+def _software() -> dict[str, str]:
+    packages = {name: package_version(name) for name in ("torch", "torchvision", "torchmetrics", "pillow")}
+    return {"build-repo": __version__, "python": platform.python_version()} | packages
 
 
 def _readable(tree: Any) -> Any:

@@ -44,8 +44,8 @@ class Data(Group):
 
     set: Text = Field(
         "image_folder",
-        description="One of those that `build-repo train --help` lists, or path/file.py:callable that returns a dataset, "
-        "or one to train with and one to hold out.",
+        description="One of those that `build-repo train --help` lists, or path/file.py:callable that returns a "
+        "dataset, or one to train with and one to hold out.",
     )
     root: UserPath | None = Field(None, description="Folder of the files.")
     download: StrictBool = Field(True, description="Whether what is missing may be fetched.")

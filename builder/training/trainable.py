@@ -41,7 +41,7 @@ class TrainableNetwork:
 
 
 def make(run: Run, classes: int) -> TrainableNetwork:
-    """Raises ManifestError, NetworkError, WeightsError."""
+    """As the run's spec says, with that many classes. Raises ManifestError, NetworkError, WeightsError."""
     spec = run.spec
     try:
         family = networks.find(spec.network)
@@ -50,17 +50,23 @@ def make(run: Run, classes: int) -> TrainableNetwork:
     _refuse_unknown_arguments(run, family.arguments(spec.network))
     source = parse_weights(spec.weights, run.base, spec.seed)
     request = NetworkRequest(spec.network, source, spec.arguments, run.base)
+    # The network that the weights were made for may have other classes: its last layer stays behind.
     start = family.make(request) if source.kind in ("named", "file") else None
     arguments = {**(start.arguments if start else {}), **spec.arguments, **_classes_argument(run, classes)}
     kind = "included" if source.kind == "included" else "random"
-    fresh = family.make(NetworkRequest(spec.network, WeightsSource(kind, kind, seed=spec.seed), arguments, run.base))
+    own = WeightsSource(kind, kind, seed=spec.seed)
+    fresh = family.make(NetworkRequest(spec.network, own, arguments, run.base))
     recipe = _recipe(run, start or fresh)
     module = settled(fresh.module, recipe.shape, spec.seed, spec.network)
-    network = TrainableNetwork(module, recipe, arguments, source.name)
+    return _started(TrainableNetwork(module, recipe, arguments, source.name), start, spec.network)
+
+
+def _started(network: TrainableNetwork, start: Network | None, name: str) -> TrainableNetwork:
+    """With the weights of another, where there is one."""
     if start:
-        network.head = _take_over(fresh.module, start.module.state_dict(), spec.network)
+        network.head = _take_over(network.module, start.module.state_dict(), name)
         network.note = start.provenance.get(networks.weights.READ_AS, "")
-    network.head = network.head or last_layer(fresh.module)
+    network.head = network.head or last_layer(network.module)
     return network
 
 

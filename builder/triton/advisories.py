@@ -42,7 +42,7 @@ SERVERS = {
     "25.07": "2.59.1",
     "26.05": "2.69",
     "26.06": "2.70",
-} | {image.tag: image.triton for image in releases.IMAGES}
+} | {release.tag: release.triton for release in releases.RELEASES}
 
 
 @dataclass(frozen=True)

@@ -50,12 +50,12 @@ def key(options: argparse.Namespace) -> str | None:
     if options.unrestricted:
         return None
     if options.admin_key_file:
-        return _checked(options.admin_key_file.read_bytes().decode(errors="replace").strip(), options.admin_key_file)
+        return _usable(options.admin_key_file.read_bytes().decode(errors="replace").strip(), options.admin_key_file)
     given = os.environ.get(KEY_VARIABLE)
-    return secrets.token_urlsafe(32) if given is None else _checked(given.strip(), KEY_VARIABLE)
+    return secrets.token_urlsafe(32) if given is None else _usable(given.strip(), KEY_VARIABLE)
 
 
-def _checked(key: str, source: object) -> str:
+def _usable(key: str, source: object) -> str:
     """Raises OSError, which holds no word of the key."""
     if len(key) < SHORTEST_KEY or not all("!" <= character <= "~" for character in key):
         raise OSError(f"{source} holds no key: one line of at least {SHORTEST_KEY} ASCII characters without spaces")

@@ -92,7 +92,7 @@ def main() -> int:
     try:
         key = command_line.key(options)
         taken = _snapshot(options)
-        server = Server(_started(options, key), options.verbose)
+        server = Process(_started(options, key), options.verbose)
     except (OSError, hidden.NotHidden) as error:
         _forget(taken)
         _say(f"{error}; --unrestricted does without a key" if isinstance(error, hidden.NotHidden) else str(error))
@@ -150,7 +150,7 @@ def _wait_for_end_of_input(stopping: Stop) -> None:
     stopping.set()
 
 
-class Server:
+class Process:
     """tritonserver, whose log this passes on and reads."""
 
     def __init__(self, process: subprocess.Popen[bytes], verbose: bool) -> None:
@@ -211,7 +211,7 @@ class Care:
             raise workers.NotRevived(str(error)) from None
 
 
-def _run(started: Server, admin: Any, stopping: Stop, linger: float) -> int:
+def _run(started: Process, admin: Any, stopping: Stop, linger: float) -> int:
     server, care = started.process, None
     reasons: list[str] = []
     while server.poll() is None and not reasons and not stopping.wait(POLL_SECONDS):
@@ -233,7 +233,7 @@ def _run(started: Server, admin: Any, stopping: Stop, linger: float) -> int:
     return 0
 
 
-def _finish(started: Server, admin: Any, care: Care | None, linger: float) -> None:
+def _finish(started: Process, admin: Any, care: Care | None, linger: float) -> None:
     """Answer what is in flight, and end the server."""
     if care:
         time.sleep(linger)  # balancers go on sending until they have noticed
@@ -252,7 +252,7 @@ def _say_reasons(failed: list[dict[str, str]]) -> None:
     _say("\n".join(lines))
 
 
-def _drain(server: Server, admin: Any) -> None:
+def _drain(server: Process, admin: Any) -> None:
     try:
         names = set(admin.ensembles())
         server.quiet()

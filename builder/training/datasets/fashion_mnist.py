@@ -67,7 +67,7 @@ def _read(root: Path, name: str, dimensions: int, download: bool) -> tuple[Any, 
             "another folder with `root:` or --root"
         )
     try:
-        content = gzip.decompress(_checked(path)) if path.suffix == ".gz" else path.read_bytes()
+        content = gzip.decompress(_intact(path)) if path.suffix == ".gz" else path.read_bytes()
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{path} cannot be read: {error}; delete it, and fetch it again") from None
     return _parsed(content, dimensions, path), hashlib.sha256(content).hexdigest()
@@ -94,7 +94,7 @@ def _downloaded(root: Path, name: str) -> Path | None:
     return _found(root, name)
 
 
-def _checked(path: Path) -> bytes:
+def _intact(path: Path) -> bytes:
     """The bytes of a compressed file, if they are those that were published."""
     from torchvision.datasets import FashionMNIST
 

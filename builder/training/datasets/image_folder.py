@@ -34,6 +34,21 @@ def load(data: Data, base: Path, seed: int) -> Split:
 
 
 def _read(root: Path, known: Sequence[str] | None = None) -> tuple[LabelledImages, tuple[str, ...]]:
+    """The images of every class, and the labels; those that are `known` may have no images here. Raises DataError."""
+    labels = _labels(root, known)
+    files = {label: images_below(root / label) if (root / label).is_dir() else [] for label in labels}
+    empty = [label for label in labels if not files[label]]
+    if empty and known is None:
+        raise DataError(f"{root} has classes without images: {', '.join(empty)}; put some there, or remove the folders")
+    items = [file for label in labels for file in files[label]]
+    if not items:
+        raise DataError(f"there are no images in {root}")
+    classes = [number for number, label in enumerate(labels) for _ in files[label]]
+    return LabelledImages(items, classes, from_file, are_files=True), labels
+
+
+def _labels(root: Path, known: Sequence[str] | None) -> tuple[str, ...]:
+    """The names of the folders, sorted, or those that are known already. Raises DataError."""
     folders = sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
     unreadable = [path.name for path in folders if not is_text(path.name)]
     if unreadable:
@@ -47,15 +62,7 @@ def _read(root: Path, known: Sequence[str] | None = None) -> tuple[LabelledImage
         raise DataError(f"{root} has classes that are not trained: {', '.join(strange)}; take them away, or train them")
     if len(labels) < 2:
         raise DataError(f"{root} has {len(labels)} folders; it needs one for each of two classes or more")
-    files = {label: images_below(root / label) if (root / label).is_dir() else [] for label in labels}
-    empty = [label for label in labels if not files[label]]
-    if empty and known is None:
-        raise DataError(f"{root} has classes without images: {', '.join(empty)}; put some there, or remove the folders")
-    items = [file for label in labels for file in files[label]]
-    if not items:
-        raise DataError(f"there are no images in {root}")
-    classes = [number for number, label in enumerate(labels) for _ in files[label]]
-    return LabelledImages(items, classes, from_file, are_files=True), labels
+    return labels
 
 
 def _digest(root: Path, parts: Sequence[LabelledImages]) -> str:
