@@ -106,7 +106,7 @@ class Clipping:
         (Blind(orientation="stored"), "a PNG of orientation 2"),
         (Blind(background="stored"), "a PNG with alpha"),
         (Blind(background="black"), "a PNG with alpha"),
-        (Blind(frames="first"), "a PNG of two pictures"),
+        (Blind(frames="first"), "a PNG of two images"),
         (Blind(channel_order="bgr"), "a PNG of orientation 1"),
     ],
 )

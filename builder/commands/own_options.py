@@ -25,12 +25,12 @@ Models = Mapping[str, type[BaseModel]]
 
 @dataclass(frozen=True)
 class Selection:
-    """Of one of a registry's modules, by an option."""
+    """How an option of a command selects one of a registry's modules."""
 
     selector: str
     """The option's name, such as `launcher`."""
     help: str
-    """Of that option; the names follow it."""
+    """Help of that option; the modules' names follow it."""
     models: Callable[[], Models]
     error: type[BuilderError]
     """What a wrong selection raises."""
@@ -79,7 +79,7 @@ def _options(context: Any, selection: Selection) -> list[Any]:
 
 
 def _parameters(annotations: dict[str, Any]) -> list[Any]:
-    """As Typer makes them of a function that has them as keywords."""
+    """Typer's parameters of a function that has these annotated keywords."""
 
     def function(**_: Any) -> None:
         pass
@@ -118,7 +118,7 @@ def _annotation(key: str, field: FieldInfo, owners: list[str]) -> Any:
 
 
 def _owners(models: Models) -> dict[str, list[str]]:
-    """By field, the modules that have it."""
+    """The names of the modules that have a field, by field."""
     owners: dict[str, list[str]] = {}
     for name, model in models.items():
         for key in model.model_fields:

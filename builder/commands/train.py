@@ -78,7 +78,7 @@ def _settings(items: list[str]) -> dict[str, Any]:
 
 
 def _is_first() -> bool:
-    """Of the processes that torchrun started, one speaks."""
+    """Whether this is the process that speaks, of those that torchrun started."""
     return os.environ.get("RANK", "0") == "0"
 
 

@@ -18,7 +18,7 @@ __all__ = ["LAUNCHERS", "LaunchOptions", "Launcher", "Server", "ServerTls"]
 class Server(Protocol):
     endpoints: Endpoints
     name: str
-    """By which a detached one is stopped; empty where there is none."""
+    """The name that `build-repo stop --name` takes for a detached server; empty where there is none."""
     is_detached: bool
     """Whether it goes on when the process that launched it ends."""
     is_restricted: bool

@@ -117,7 +117,7 @@ def is_restricted(options: LaunchOptions) -> bool:
 
 
 def _is_all_loopback(options: LaunchOptions) -> bool:
-    """Of the two ports that have something to restrict."""
+    """Whether HTTP and gRPC, which have endpoints to restrict, both listen on loopback alone; the metrics have none."""
     where = addresses(options)
     return is_loopback(where.http) and is_loopback(where.grpc)
 

@@ -45,7 +45,7 @@ class Cabinet:
         return entry
 
     def mounts(self, user: str) -> list[Any]:
-        """For the container of a user; none if nothing was put in."""
+        """Docker's mount of the folder, readable by `user` (UID:GID); an empty list if nothing was put in."""
         from docker.types import Mount
 
         if not self._folder.exists():

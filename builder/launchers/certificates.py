@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from builder.launchers.options import ServerTls
 
 ROUNDS = 4
-"""In which both sides have had their say, twice over."""
+"""Turns of each side. A TLS handshake takes two at most; the rest is to spare."""
 
 
 def require_usable(tls: ServerTls) -> None:
@@ -59,7 +59,7 @@ def _server_context(tls: ServerTls) -> ssl.SSLContext:
 
 
 def _shake_hands(server: ssl.SSLContext, client: ssl.SSLContext) -> None:
-    """In memory. Raises ssl.SSLError."""
+    """A TLS handshake of the two, in memory: no port is opened. Raises ssl.SSLError."""
     to_client, to_server = ssl.MemoryBIO(), ssl.MemoryBIO()
     sides = (client.wrap_bio(to_client, to_server), server.wrap_bio(to_server, to_client, server_side=True))
     for _ in range(ROUNDS):

@@ -29,7 +29,7 @@ def _torch_version() -> str | None:
 
 
 def _tensorrt_version() -> str | None:
-    """None where it does not import: it may be there without its libraries."""
+    """The version of the Python package tensorrt; None where it does not import, as without its libraries."""
     try:
         import tensorrt
     except (ImportError, OSError):
@@ -142,5 +142,5 @@ def _gpu_reasons(needed: str, gpu: hardware.Gpu | None) -> Iterator[str]:
 
 
 def _public(version: str) -> str:
-    """Without the local part, which tells builds of one version apart."""
+    """A version without its local part, such as +cu130, which tells builds of one version apart."""
     return version.partition("+")[0]

@@ -108,7 +108,7 @@ class ContainerServer:
     is_restricted: bool
 
     def __init__(self, client: Any, wanted: Wanted) -> None:
-        """It is not created yet: see `start`."""
+        """A container that is not created yet: `start` does."""
         self._client, self._wanted = client, wanted
         self.name, self.is_detached = wanted.name, wanted.own.detach
         self.is_restricted = wanted.options.restrict is not False  # the bridge that it is in has other containers, too

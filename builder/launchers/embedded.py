@@ -79,7 +79,7 @@ def launch(repository: Path, options: LaunchOptions, own: BaseModel | None = Non
 
 
 def stop(repository: Path | None, name: str | None) -> list[str]:
-    """None: each ends with the process that launched it."""
+    """Nothing to stop: each server ends with the process that launched it."""
     del repository, name
     return []
 

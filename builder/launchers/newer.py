@@ -26,7 +26,7 @@ def published(repository: Path) -> Published:
 
 
 def _versions(path: Path) -> tuple[int, ...]:
-    """None of a model that another one asks, and of what is no model of ours."""
+    """The served versions of a model that clients ask; empty for a step or network, and for a model of others."""
     try:
         if b'"ensemble"' not in path.read_bytes():  # most are not, and parsing takes a millisecond
             return ()
@@ -72,7 +72,7 @@ def _look(
 
 
 def _difference(served: Published, there: Published) -> str:
-    """Such as `digits 2 (served: 1), new: alexnet, gone: vgg16`."""
+    """What changed, in words such as `digits 2 (served: 1), new: alexnet, gone: vgg16`."""
     changed = [
         f"{name} {_numbers(there[name])} (served: {_numbers(served[name])})"
         for name in there

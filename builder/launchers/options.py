@@ -19,7 +19,7 @@ class ServerTls:
 
 
 class NoOptions(BaseModel):
-    """Of a launcher that takes nothing beside what every server does."""
+    """The OPTIONS of a launcher that takes nothing beside what every server does."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -34,13 +34,13 @@ class LaunchOptions:
     metrics_port: int = 8002
     verbose: bool = False
     tls: ServerTls | None = None
-    """Of gRPC. Triton's HTTP has none, and then stays on loopback."""
+    """Certificates for gRPC. Triton's HTTP has no TLS, and stays on loopback beside it."""
     admin_key: str | None = field(default=None, repr=False)
     """What opens the restricted endpoints, see `access`."""
     restrict: bool | None = None
-    """None: beyond loopback, or where there is a key."""
+    """Whether the restricted endpoints are closed; None: beyond loopback, or where there is a key."""
     metrics_host: str | None = None
-    """None: where HTTP is."""
+    """Address of the metrics; None: where HTTP is."""
     verify_integrity: bool = True
     """Whether every file of the repository must have the digest that its lock records."""
     http_host: str | None = None
@@ -48,8 +48,8 @@ class LaunchOptions:
     triton: str | None = None
     """The server's version, which its launcher knows; None: not known."""
     progress: Callable[[str], None] = lambda _: None
-    """Told what is done before the server can start, `WHAT: STEP`, such as having an image on this machine."""
+    """Called with what is done before the server can start, `WHAT: STEP`, such as having an image on this machine."""
     report: Callable[[str], None] = lambda _: None
-    """Told what the user should know before the server starts."""
+    """Called with what the user should know before the server starts."""
     warn: Callable[[str], None] = lambda _: None
-    """Told what is open in it to attackers."""
+    """Called with what is open in the server to attackers."""

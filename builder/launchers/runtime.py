@@ -46,11 +46,11 @@ class Runtime:
     binary: Path
     """tritonserver itself, in the wheel."""
     snapshot: Snapshot
-    """Of the repository, with configs that this server runs well."""
+    """The repository of one moment, with configs that this server runs well."""
     backends: Path
     """A folder a backend, as tritonserver's --backend-directory takes it."""
     environment: dict[str, str]
-    """Without the secrets of this process."""
+    """Environment variables for the server, without the secrets of this process."""
 
 
 def make_runtime(repository: Path, verify_integrity: bool = True) -> Runtime:

@@ -34,7 +34,7 @@ class ServerLog:
         self.lines: collections.deque[str] = collections.deque(maxlen=KEPT_LINES)
         """The last of those that are worth telling."""
         self._told: list[tuple[str, str, str]] = []
-        """Of models that come and go: what happened, the model's name, and why."""
+        """Models that came and went, in order: what happened, the model's name, and why."""
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
 
@@ -43,7 +43,7 @@ class ServerLog:
         self._reader.join(1)
 
     def pass_on(self, wanted: bool) -> None:
-        """With --verbose it is passed on whatever is wanted."""
+        """From here on pass the log on, or not; with --verbose it is passed on in any case."""
         self.is_passed_on = wanted or self._verbose
 
     def position(self) -> int:

@@ -26,7 +26,7 @@ HINT = (
 
 
 def free(folder: Path = FOLDER) -> int | None:
-    """Bytes; None where nothing limits them, or nothing tells."""
+    """Free bytes of /dev/shm; None where nothing limits them, or nothing tells."""
     try:
         room = os.statvfs(folder)
     except OSError:
@@ -46,7 +46,7 @@ def is_scarce(workers: int, room: int | None) -> bool:
 
 
 def grow_by(begun: int) -> int:
-    """Bytes at a time; small steps where there is little room to waste."""
+    """Bytes by which a region grows at a time; small steps where there is little room to waste."""
     return MOST_BYTES if begun == MOST_BYTES else LEAST_BYTES
 
 

@@ -52,7 +52,7 @@ class Snapshot:
             time.sleep(PAUSE_SECONDS)
 
     def close(self) -> None:
-        """By any thread, and as often as one likes."""
+        """Let go of the files. Any thread may, and more than once."""
         opened, self._open = self._open, []
         for descriptor in opened:
             os.close(descriptor)

@@ -20,7 +20,7 @@ SERVER = "tritonserver"
 STUB = "triton_python_backend_stub"
 LOOK_SECONDS = 0.5
 MOST_DEATHS = 3
-"""Of one model, within DEATHS_SECONDS. One that dies more often dies again."""
+"""Deaths of one model's workers within DEATHS_SECONDS, after which it is given up: it would die again."""
 DEATHS_SECONDS = 300.0
 ABSENT_SECONDS = 30.0
 """How long a model that is loaded anew may be without a worker: the old one's end, and the start of a process."""

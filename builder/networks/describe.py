@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 Shape = tuple[int, ...]
-"""Without the batch."""
+"""Axes of a tensor without the batch's."""
 
 
 @dataclass(frozen=True)
@@ -129,7 +129,7 @@ class _Tracer:
 
 
 def _shape(values: Sequence[Any]) -> Shape:
-    """Of the first tensor, without the batch."""
+    """Shape of the first tensor among the values, without the batch; empty if there is none."""
     import torch
 
     first = next((value for value in values if isinstance(value, torch.Tensor)), None)

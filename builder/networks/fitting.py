@@ -169,7 +169,7 @@ class Own:
         return Difference(list(result.missing_keys), list(result.unexpected_keys))
 
     def _compared(self, state: Mapping[str, Any], error: Exception) -> Difference:
-        """By the keys: torch's own message is a line a tensor."""
+        """What differs, found by keys and shapes: torch's own message is a line a tensor."""
         wrong = [
             f"{key} is {list(state[key].shape)} in the file and {list(shape)} in the network"
             for key, shape in self.shapes.items()
@@ -182,7 +182,7 @@ class Own:
 
 
 def _shape(value: Any) -> torch.Size | None:
-    """None of extra state, and of a lazy parameter, which takes any."""
+    """Shape of an item of a state dict; None for extra state, and for a lazy parameter, which takes any."""
     import torch
 
     is_sized = isinstance(value, torch.Tensor) and not torch.nn.parameter.is_lazy(value)

@@ -20,7 +20,7 @@ class Difference:
     missing: list[str] = field(default_factory=list)
     unknown: list[str] = field(default_factory=list)
     wrong: list[str] = field(default_factory=list)
-    """Shapes."""
+    """Tensors of another shape than the network's, each in words."""
     failure: str = ""
     """What the module's own loading raised."""
 

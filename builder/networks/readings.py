@@ -11,7 +11,7 @@ WRAPPERS = frozenset({"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoin
 # What profilers (thop) and AveragedModel count in buffers of their own.
 COUNTERS = frozenset({"total_ops", "total_params", "n_averaged"})
 TRACKED = "num_batches_tracked"
-"""Of batch normalisation: nothing at inference, and missing in old files."""
+"""Last part of a key: a counter of batch normalisation, without effect at inference, and missing in old files."""
 MOST_READINGS = 20
 Rename = Callable[[str], str | None]
 """The network's name of a key of the file; None: not the network's."""
@@ -28,7 +28,7 @@ class Reading:
 
 
 def unwrapped(key: str) -> str:
-    """Without the marks of wrappers."""
+    """A key without the marks of wrappers."""
     return ".".join(part for part in key.split(".") if part not in WRAPPERS)
 
 

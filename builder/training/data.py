@@ -60,15 +60,15 @@ class Split:
     heldout: LabelledImages
     labels: tuple[str, ...]
     digest: str
-    """Of the whole set: another one cannot go on with the run."""
+    """SHA-256 that stands for the whole set: a run is not resumed with another one."""
     facts: dict[str, Any] = field(default_factory=dict)
 
     def parts(self) -> tuple[tuple[str, LabelledImages], ...]:
-        """Both, by name."""
+        """The images to train with and those held out, by the names of the fields."""
         return (("train", self.train), ("heldout", self.heldout))
 
     def described(self) -> dict[str, Any]:
-        """For the card."""
+        """The set as the weights' card records it."""
         return {
             "name": self.name, "train": len(self.train), "heldout": len(self.heldout), "sha256": self.digest,
         } | self.facts  # fmt: skip

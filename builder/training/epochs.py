@@ -20,10 +20,10 @@ from builder.training.trainable import TrainableNetwork
 
 
 class Watcher:
-    """Told how a run gets on; this one is told in vain."""
+    """What is called as a run gets on. This one does nothing; subclasses show it."""
 
     def stage(self, text: str, total: int = 0) -> None:
-        """Another thing is begun, of `total` parts."""
+        """A stage begins, such as an epoch; it has `total` parts, 0 if that is not known."""
 
     def advance(self, done: int) -> None:
         """So many of the stage's parts are done."""
@@ -32,7 +32,7 @@ class Watcher:
         """An epoch is over."""
 
     def say(self, text: str) -> None:
-        """Something that one should know."""
+        """A remark for the user, in one line."""
 
 
 class Stopped(Exception):
@@ -146,7 +146,7 @@ def _state(setup: Setup, progress: Progress, sums: Sums, around: Around) -> dict
 
 
 def is_better(record: dict[str, float], best: dict[str, Any], by: str) -> bool:
-    """By accuracy, and among equals by loss; or by loss alone."""
+    """Whether an epoch's record beats the best so far: `by` accuracy, among equals by loss; or by loss alone."""
 
     def rank(item: dict[str, Any]) -> tuple[float, ...]:
         return (item["accuracy"], -item["loss"]) if by == "accuracy" else (-item["loss"],)

@@ -27,7 +27,7 @@ STEPS_BETWEEN_LOOKS = 50
 
 @dataclass
 class Sums:
-    """Of the epoch so far, on the device."""
+    """Loss, right answers and number of images of an epoch so far: tensors of no dimension, on the device."""
 
     loss: torch.Tensor
     correct: torch.Tensor
@@ -65,7 +65,7 @@ class Progress:
     step: int = 0
     """Steps of it that are done."""
     seconds: float = 0
-    """That it has taken."""
+    """Seconds that the epoch has taken, before it was resumed included."""
     history: list[dict[str, float]] = field(default_factory=list)
     """A record an epoch."""
     best: dict[str, Any] = field(default_factory=dict)

@@ -37,7 +37,7 @@ class Placement:
 
     @property
     def layout(self) -> torch.memory_format:
-        """Of images and of the weights that meet them."""
+        """Memory format of images, and of the weights that are applied to them."""
         import torch
 
         return torch.channels_last if self.channels_last else torch.contiguous_format

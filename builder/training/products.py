@@ -64,7 +64,7 @@ def make_card(
 
 
 def _metrics(best: dict[str, Any], labels: Sequence[str]) -> dict[str, Any]:
-    """Of the best epoch, on the held-out images: all together, and by class."""
+    """The card's metrics: of the best epoch, on the held-out images, over all and by class."""
     classes = {
         label: {key: round(best[key][number], 6) for key in ("precision", "recall", "f1")}
         for number, label in enumerate(labels)
@@ -78,7 +78,7 @@ def _software() -> dict[str, str]:
 
 
 def _readable(tree: Any) -> Any:
-    """With names of files that are in no UTF-8 as text, for people."""
+    """The same tree, with bytes of file names that are no UTF-8 written as escapes."""
     if isinstance(tree, dict):
         return {key: _readable(value) for key, value in tree.items()}
     return tree.encode(errors="backslashreplace").decode() if isinstance(tree, str) else tree

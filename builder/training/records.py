@@ -31,7 +31,7 @@ def write_log(folder: Path, history: Sequence[dict[str, float]]) -> None:
 
 
 class Events:
-    """For `tensorboard --logdir`."""
+    """Writes what `tensorboard --logdir` shows."""
 
     def __init__(self, folder: Path, next_epoch: int) -> None:
         from torch.utils.tensorboard import SummaryWriter

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 AUXILIARY_SHARE = 0.3
-"""Of auxiliary classifiers in the loss, as GoogLeNet's paper has it."""
+"""Weight of each auxiliary classifier's loss, as GoogLeNet's paper has it."""
 MAIN = ("logits", "scores", "out")
 """Names under which a network may give its own scores."""
 PROBED = 2
@@ -37,7 +37,7 @@ class Setup:
     train: Any
     """A DataLoader of images float32 [B, C, H, W] and classes int64 [B]; its batches are `batches`."""
     heldout: Any
-    """Another one."""
+    """A DataLoader of the held-out images, as `train` gives them, in their own order."""
     batches: Batches
     criterion: nn.Module
     optimizer: torch.optim.Optimizer
@@ -48,7 +48,7 @@ class Setup:
     """The module, as all processes share it."""
     scaler: Any = None
     say: Callable[[str], None] = lambda _: None
-    """Told what one should know of the network."""
+    """Called with what a user should know of the network, in one line."""
     _is_told: bool = False
 
     def __post_init__(self) -> None:
@@ -82,7 +82,7 @@ class Setup:
 
     @property
     def steps(self) -> int:
-        """Of an epoch."""
+        """Steps of a whole epoch."""
         return self.batches.total
 
 

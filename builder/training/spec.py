@@ -59,7 +59,7 @@ class Data(Group):
 
 
 class Colour(Group):
-    """By how much an image may change, as torchvision's ColorJitter takes it."""
+    """Random changes of colour, each by at most its share, as torchvision's ColorJitter takes them."""
 
     brightness: Annotated[StrictFloat, Field(ge=0)] = 0
     contrast: Annotated[StrictFloat, Field(ge=0)] = 0

@@ -32,7 +32,7 @@ class TrainableNetwork:
     module: nn.Module
     recipe: PreprocessRecipe
     arguments: dict[str, Any]
-    """Of its constructor, so that serving makes the same."""
+    """Keyword arguments of its constructor, for the card: serving makes the same network."""
     origin: str
     head: set[str] = field(default_factory=set)
     """Parameters that no weights were found for."""
@@ -62,7 +62,7 @@ def make(run: Run, classes: int) -> TrainableNetwork:
 
 
 def _started(network: TrainableNetwork, start: Network | None, name: str) -> TrainableNetwork:
-    """With the weights of another, where there is one."""
+    """The network, with the weights of `start` where there is one."""
     if start:
         network.head = _take_over(network.module, start.module.state_dict(), name)
         network.note = start.provenance.get(networks.weights.READ_AS, "")

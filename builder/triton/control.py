@@ -17,9 +17,9 @@ HEADER = "build-repo-admin-key"
 GRPC_HEADER = f"triton-grpc-protocol-{HEADER}"
 ANSWER_SECONDS = 10.0
 GRACE_SECONDS = 30
-"""In which a server that is to end answers what is in flight."""
+"""Time in which a server that is to end answers what is in flight."""
 UNLOAD_SECONDS = 20
-"""For a model whose worker has died, and which has nothing to answer any more."""
+"""Time for the unloading of a model whose worker has died, and which has nothing to answer any more."""
 # Importing PyTorch from a cold disk takes a minute on small machines.
 STUB_TIMEOUT_SECONDS = 300
 # A proxy that the environment names is for the world outside, not for this machine's own server.

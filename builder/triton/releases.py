@@ -20,9 +20,9 @@ class Release:
     tensorrt: str
     cuda: str
     onnxruntime: str | None
-    """None where its release notes do not say."""
+    """Version of ONNX Runtime; None where the release notes do not say."""
     python: str = "3.12"
-    """Of the python backend, for which the packages of preprocessing steps are."""
+    """Version of Python in the python backend, for which the packages of steps are chosen."""
 
     def reference(self, registry: str | None = None) -> str:
         """What `docker pull` is given. Without a registry: that of the environment, else a local name."""
@@ -54,7 +54,7 @@ HEALTH = (
     "from urllib.request import ProxyHandler, build_opener;"
     " build_opener(ProxyHandler({})).open('http://127.0.0.1:8000/v2/health/ready', timeout=4)",
 )
-"""In a container of ours, whether its server is ready: exit code 0."""
+"""Command in a container of ours that ends with exit code 0 if the server is ready."""
 
 # From the release notes, oldest first.
 RELEASES = (

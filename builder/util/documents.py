@@ -18,7 +18,7 @@ Parsed = TypeVar("Parsed", bound=BaseModel)
 
 
 MOST_MISTAKES = 20
-"""That are told at once."""
+"""Mistakes that one message tells."""
 
 
 @dataclass(frozen=True)

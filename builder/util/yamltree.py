@@ -75,7 +75,7 @@ class Node:
     line: int
     scalar: Any = None
     parts: dict[str | int, Entry] | None = None
-    """Of a mapping, or, by number, of a list; None: a scalar."""
+    """Values of a mapping by key, or of a list by number; None: a scalar."""
     is_list: bool = False
     size: int = 1
     """Values in it, itself included, with all that aliases bring."""
@@ -98,7 +98,7 @@ def read(text: str) -> Node:
 
 
 def plain(node: Node) -> Any:
-    """As Python's own values."""
+    """The tree as Python's own dicts, lists and scalars."""
     if node.parts is None:
         return node.scalar
     if node.is_list:

@@ -20,10 +20,10 @@ BINARY = "/opt/tritonserver/bin/tritonserver"
 KEY_VARIABLE = "BUILD_REPO_ADMIN_KEY"
 SHORTEST_KEY = 16
 LINGER_SECONDS = 1.0
-"""For requests that are on their way when the signal comes."""
+"""Time to serve on when the signal comes, for requests that are on their way."""
 PYTHON = re.compile(r'^backend: "python"', re.MULTILINE)
 SOME_WORKERS = 4
-"""Where that cannot be told."""
+"""Workers that are reckoned with where the repository does not tell."""
 
 
 def options() -> argparse.Namespace:

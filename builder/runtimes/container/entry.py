@@ -65,7 +65,7 @@ class Stop:
         self._is_set = True
 
     def set(self) -> None:
-        """By a thread."""
+        """Ask for the end, from another thread."""
         self._is_set = True
         with suppress(BlockingIOError):
             os.write(self._writer, b"!")
@@ -182,7 +182,7 @@ class Process:
 
 
 class Care:
-    """Of the models whose worker process dies, from when all are ready."""
+    """Looks after models whose worker process dies, from when all are ready."""
 
     def __init__(self, server: int, admin: Any, give_up: Callable[[str, bool], None]) -> None:
         self._control, self._ensembles = admin, admin.ensembles()

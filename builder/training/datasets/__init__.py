@@ -1,4 +1,4 @@
-"""Where images come from. A set is a module with what `Dataset` lists."""
+"""Data sets to train with. A set is a module with what `Dataset` lists."""
 
 from __future__ import annotations
 

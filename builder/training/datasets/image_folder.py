@@ -66,6 +66,6 @@ def _labels(root: Path, known: Sequence[str] | None) -> tuple[str, ...]:
 
 
 def _digest(root: Path, parts: Sequence[LabelledImages]) -> str:
-    """Of names and sizes: reading all would take as long as an epoch."""
+    """SHA-256 of the files' names and sizes: reading all contents would take as long as an epoch."""
     lines = [f"{path.relative_to(root).as_posix()} {path.stat().st_size}\n" for part in parts for path in part.items]
     return hashlib.sha256("".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
