@@ -36,38 +36,43 @@ ServeCommand = own_options.command(LAUNCHER)
 """`serve`, with --launcher and the options that the launchers bring."""
 
 
+Host = Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 opens it to other machines.")]
+MetricsHost = Annotated[str | None, typer.Option(help="Address of the metrics. Default: HTTP's.", show_default=False)]
+Certificate = Annotated[Path | None, typer.Option(help="PEM certificate chain, for gRPC; HTTP then stays on loopback.")]
+CertificateKey = Annotated[Path | None, typer.Option(help="PEM key of that certificate.")]
+ClientCa = Annotated[Path | None, typer.Option(help="PEM authorities of which gRPC clients must show a certificate.")]
+AdminKeyFile = Annotated[
+    Path | None,
+    typer.Option(
+        help="File with the key to model control, shared memory, logging and trace; or set BUILD_REPO_ADMIN_KEY."
+    ),
+]
+Unrestricted = Annotated[bool, typer.Option("--unrestricted", help="Let everybody use those.")]
+VerifyIntegrity = Annotated[
+    bool,
+    typer.Option("--check/--no-check", help="First compare every file with what was recorded when it was built."),
+]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show the server's whole log.")]
+
+
 def serve(
     context: typer.Context,
     repository: Repository = Path("model_repository"),
-    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 opens it to other machines.")] = "127.0.0.1",
+    host: Host = "127.0.0.1",
     http_port: Port = 8000,
     grpc_port: Port = 8001,
     metrics_port: Port = 8002,
-    metrics_host: Annotated[
-        str | None, typer.Option(help="Address of the metrics. Default: HTTP's.", show_default=False)
-    ] = None,
-    tls_cert: Annotated[
-        Path | None, typer.Option(help="PEM certificate chain, for gRPC; HTTP then stays on loopback.")
-    ] = None,
-    tls_key: Annotated[Path | None, typer.Option(help="PEM key of that certificate.")] = None,
-    tls_client_ca: Annotated[
-        Path | None, typer.Option(help="PEM authorities of which gRPC clients must show a certificate.")
-    ] = None,
-    admin_key_file: Annotated[
-        Path | None,
-        typer.Option(
-            help="File with the key to model control, shared memory, logging and trace; or set BUILD_REPO_ADMIN_KEY."
-        ),
-    ] = None,
-    unrestricted: Annotated[bool, typer.Option("--unrestricted", help="Let everybody use those.")] = False,
-    verify_integrity: Annotated[
-        bool,
-        typer.Option("--check/--no-check", help="First compare every file with what was recorded when it was built."),
-    ] = True,
+    metrics_host: MetricsHost = None,
+    tls_cert: Certificate = None,
+    tls_key: CertificateKey = None,
+    tls_client_ca: ClientCa = None,
+    admin_key_file: AdminKeyFile = None,
+    unrestricted: Unrestricted = False,
+    verify_integrity: VerifyIntegrity = True,
     http_host: HttpHost = None,
     linger: Linger = 1,
     until_input_closes: UntilInputCloses = False,
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show the server's whole log.")] = False,
+    verbose: Verbose = False,
     as_json: Json = False,
 ) -> None:
     """Serve a repository in the foreground until Ctrl-C or SIGTERM."""

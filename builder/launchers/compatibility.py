@@ -93,7 +93,7 @@ def _plan_reasons(model: Any, facts: dict[str, str], machine: Machine) -> Iterat
             f"its plans are for GPUs of compute capability {have}, and this {gpu.name} has {gpu.compute_capability}; "
             "build it on this machine too, and bring both together with build-repo merge"
         )
-    # A plan is read by the very version that wrote it.
+    # A plan is for the version of TensorRT that wrote it.
     built, installed = facts.get("tensorrt_version", ""), machine.tensorrt_version()
     if installed is None:
         yield f"the Python package tensorrt is not installed, or lacks its libraries; {_tensorrt_remedy(built)}"
