@@ -20,7 +20,7 @@ from builder.commands.output import say
 from builder.commands.schema import schema
 from builder.commands.serve import ServeCommand, serve
 from builder.commands.stop import stop
-from builder.commands.train import train
+from builder.commands.train import TrainCommand, train
 from builder.errors import BuilderError
 from builder.machine import cores, signals
 
@@ -63,7 +63,7 @@ def root(
 
 
 app.command()(build)
-app.command()(train)
+app.command(cls=TrainCommand)(train)
 app.command()(networks)
 app.command()(describe)
 app.command()(compare)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
-from pydantic import BaseModel, Field
 from typer.testing import CliRunner
 
 from builder.cli import app
@@ -17,10 +20,11 @@ from builder.launchers import LAUNCHERS, LaunchOptions
 from builder.types import Endpoints
 
 
-class Rocket(BaseModel):
-    fuel: str | None = Field(None, description="what it burns.", json_schema_extra={"metavar": "FUEL", "letter": "f"})
-    stage_count: int = Field(1, ge=1, description="how many.")
-    detach: bool = Field(False, description="go on.")
+@dataclass(frozen=True)
+class Rocket:
+    fuel: str | None = field(default=None, metadata={"help": "what it burns.", "metavar": "FUEL", "letter": "f"})
+    stage_count: int = field(default=1, metadata={"help": "how many.", "min": 1})
+    detach: bool = field(default=False, metadata={"help": "go on."})
 
 
 class RocketServer:
@@ -43,7 +47,7 @@ class RocketServer:
 class RocketLauncher:
     """In the place of a module of somebody else's."""
 
-    OPTIONS: type[BaseModel] = Rocket
+    OPTIONS: type[Any] = Rocket
     LISTED_BY = "rockets --all"
 
     def __init__(self) -> None:
@@ -108,7 +112,7 @@ def test_an_option_of_another_launcher_is_refused(launcher: str, option: str, ow
 
 
 @pytest.mark.usefixtures("rocket")
-def test_what_the_model_refuses_is_a_mistake_of_the_command_line(tmp_path: Path) -> None:
+def test_what_the_metadata_refuses_is_a_mistake_of_the_command_line(tmp_path: Path) -> None:
     assert build_repo("serve", "-r", tmp_path, "--launcher", "rocket", "--stage-count", "0").exit_code == 2
 
 
@@ -117,3 +121,26 @@ def test_stop_asks_every_launcher(rocket: RocketLauncher, monkeypatch: pytest.Mo
     assert build_repo("stop", "--name", "apollo").stdout == "apollo\n"
     missed = build_repo("stop", "--name", "gemini")
     assert str(missed.exception) == f"no container gemini; {rocket.LISTED_BY} lists those that do"
+
+
+ABSENT = ("pydantic", "ruamel", "torch", "onnx", "docker", "PIL")
+"""Not in the slim image, in which `serve` runs."""
+
+
+def test_serve_needs_little_beside_the_server() -> None:
+    code = f"""
+import sys
+class Absent:
+    def find_spec(self, name, *_):
+        if name in {ABSENT!r}:
+            raise ImportError(name)
+sys.meta_path.insert(0, Absent())
+from builder.cli import app
+app(["serve", "--help"])
+"""
+    root = str(Path(__file__).parent.parent)
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=os.environ | {"PYTHONPATH": root}, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    assert "docker: what serves" in done.stdout

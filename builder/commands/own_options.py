@@ -1,6 +1,6 @@
 """Options that a command does not spell itself: those that the modules of a registry bring, such as launchers.
 
-A module declares them as the fields of a pydantic model. They are looked up when the command is run or asked for its
+A module declares them as the fields of a dataclass, with metadata. They are looked up when the command is run or asked for its
 help, not before: what the modules import takes longer than all other commands' help together.
 """
 
@@ -8,18 +8,16 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Annotated, Any
+from dataclasses import Field, dataclass, fields
+from typing import Annotated, Any, get_type_hints
 
 import typer
-from pydantic import BaseModel, ValidationError
-from pydantic.fields import FieldInfo
 from typer.core import TyperCommand
 
 from builder.errors import BuilderError
 
 OPTIONS, GIVEN = "builder.own_options", "builder.given_own_options"
-Models = Mapping[str, type[BaseModel]]
+Models = Mapping[str, type[Any]]
 """What each module of a registry declares, by its name there; the first is the one that is chosen by default."""
 
 
@@ -52,7 +50,7 @@ def command(selection: Selection) -> type[TyperCommand]:
     return Command
 
 
-def chosen(context: typer.Context, selection: Selection) -> tuple[str, BaseModel]:
+def chosen(context: typer.Context, selection: Selection) -> tuple[str, Any]:
     """The module's name, and what was given of its options. Raises the selection's error, for those of others, too."""
     models = selection.models()
     given = {key: value for key, value in context.meta[GIVEN].items() if value is not None}
@@ -60,14 +58,10 @@ def chosen(context: typer.Context, selection: Selection) -> tuple[str, BaseModel
     if name not in models:
         raise selection.error(f"there is no {selection.selector} {name!r}; choose {', '.join(models)}")
     for key in given:
-        if key not in models[name].model_fields:
+        if name not in _owners(models)[key]:
             owner = _owners(models)[key][0]
             raise selection.error(f"--{_spelt(key)} is for --{selection.selector} {owner}; add that, or leave it out")
-    try:
-        return name, models[name](**given)
-    except ValidationError as invalid:
-        first = invalid.errors()[0]
-        raise selection.error(f"--{_spelt(str(first['loc'][0]))}: {first['msg']}") from None
+    return name, models[name](**given)
 
 
 def _options(context: Any, selection: Selection) -> list[Any]:
@@ -99,30 +93,32 @@ def _annotations(selection: Selection) -> dict[str, Any]:
     names = f"{selection.help}: {', '.join(models)}. Default: {next(iter(models))}."
     found: dict[str, Any] = {selection.selector: Annotated[str | None, typer.Option(help=names, show_default=False)]}
     for key, owners in _owners(models).items():
-        found[key] = _annotation(key, models[owners[0]].model_fields[key], owners)
+        model = models[owners[0]]
+        (field,) = (each for each in fields(model) if each.name == key)
+        found[key] = _annotation(field, get_type_hints(model)[key], owners)
     return found
 
 
-def _annotation(key: str, field: FieldInfo, owners: list[str]) -> Any:
+def _annotation(field: Field[Any], kind: Any, owners: list[str]) -> Any:
     """None is what was not given, whatever the field's default is: only what was given is another module's mistake."""
-    extra = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
-    names = [f"--{_spelt(key)}", *([f"-{extra['letter']}"] if "letter" in extra else [])]
+    told = field.metadata
     option = typer.Option(
-        *names,
-        help=f"{', '.join(owners)}: {field.description}",
-        metavar=str(extra["metavar"]) if "metavar" in extra else None,
-        min=next((bound.ge for bound in field.metadata if hasattr(bound, "ge")), None),
+        f"--{_spelt(field.name)}",
+        *([f"-{told['letter']}"] if "letter" in told else []),
+        help=f"{', '.join(owners)}: {told['help']}",
+        metavar=told.get("metavar"),
+        min=told.get("min"),
         show_default=False,
     )
-    return Annotated[field.annotation | None, option]  # type: ignore[operator]
+    return Annotated[kind | None, option]
 
 
 def _owners(models: Models) -> dict[str, list[str]]:
     """The names of the modules that have a field, by field."""
     owners: dict[str, list[str]] = {}
     for name, model in models.items():
-        for key in model.model_fields:
-            owners.setdefault(key, []).append(name)
+        for field in fields(model):
+            owners.setdefault(field.name, []).append(name)
     return owners
 
 

@@ -7,7 +7,7 @@ import signal
 import threading
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
@@ -18,8 +18,6 @@ from builder.errors import LaunchError, ServerEnded
 from builder.machine import signals
 
 if TYPE_CHECKING:
-    from pydantic import BaseModel
-
     from builder.launchers import Server
     from builder.launchers.newer import Published
     from builder.launchers.options import LaunchOptions, ServerTls
@@ -109,7 +107,7 @@ def _published(repository: Path) -> Published:
     return newer.published(repository)
 
 
-def _launch(repository: Path, launcher: str, options: LaunchOptions, own: BaseModel, as_json: bool) -> Server:
+def _launch(repository: Path, launcher: str, options: LaunchOptions, own: Any, as_json: bool) -> Server:
     from builder.launchers import LAUNCHERS, access
     from builder.machine import systemd
 

@@ -8,21 +8,34 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from builder.commands.options import Json
 from builder.commands.output import print_json, say
 from builder.commands.progress import Shown, watching
 from builder.errors import ManifestError
-from builder.training.datasets import own_names
 
 if TYPE_CHECKING:
     from builder.training.run import Result, Watcher
 
 
+class TrainCommand(TyperCommand):
+    """`train`, whose help names the data sets, which are looked up when they are needed."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        from builder.training.datasets import own_names
+
+        params = super().get_params(ctx)
+        for option in params:
+            if option.name == "data":
+                option.help = f"{', '.join(own_names())}, or your own."  # type: ignore[attr-defined]
+        return params
+
+
 def train(
     file: Annotated[Path | None, typer.Argument(help="What to train, and how.", metavar="[CONFIG.yaml]")] = None,
     network: Annotated[str | None, typer.Option(help="As in `build-repo networks`, or path/file.py:callable.")] = None,
-    data: Annotated[str | None, typer.Option(help=f"{', '.join(own_names())}, or your own.")] = None,
+    data: Annotated[str | None, typer.Option(help="Or your own, path/file.py:callable.")] = None,
     root: Annotated[Path | None, typer.Option(help="Folder of the data.", metavar="DIR")] = None,
     weights: Annotated[str | None, typer.Option(help="Where to start: random, DEFAULT, a file, or included.")] = None,
     epochs: Annotated[int | None, typer.Option()] = None,

@@ -5,8 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Protocol
 
-from pydantic import BaseModel
-
 from builder.launchers import docker, embedded
 from builder.launchers.options import LaunchOptions, ServerTls
 from builder.triton.advisories import Advisory
@@ -37,10 +35,12 @@ class Server(Protocol):
 
 
 class Launcher(Protocol):
-    OPTIONS: type[BaseModel]
-    """Frozen; what this launcher takes beside LaunchOptions. `serve` has an option for each field, which it spells by
-    the field's name and describes by its description; `json_schema_extra` may give a `metavar` and a `letter`. A field
-    of two launchers is one option, which is refused with all others.
+    OPTIONS: type[Any]
+    """A frozen dataclass, all of whose fields have defaults: what this launcher takes beside LaunchOptions. `serve` has
+    an option for each, which it spells by the field's name. Its metadata has `help`, and may have `metavar`, `letter`
+    and `min`. A field of two launchers is one option, which is refused with all others.
+
+    No pydantic: `serve` runs in images that have little more than the server.
     """
     LISTED_BY: str
     """The command by which a user finds its detached servers; empty where it has none."""

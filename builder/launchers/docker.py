@@ -38,11 +38,9 @@ from builder.triton.control import GRACE_SECONDS, Control
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from pydantic import BaseModel
-
     from builder.launchers.options import LaunchOptions
 
-OPTIONS: type[BaseModel] = ContainerOptions
+OPTIONS: type[Any] = ContainerOptions
 LISTED_BY = f"docker ps --filter label={REPOSITORY_LABEL}"
 POLL_SECONDS = 0.1
 STOP_SECONDS = 2 * GRACE_SECONDS + 10

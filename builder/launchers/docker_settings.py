@@ -5,11 +5,9 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-from pydantic import BaseModel, ConfigDict, Field
 
 from builder.containers import context
 from builder.containers.order import USER
@@ -40,22 +38,20 @@ SHARED_MEMORY_MIB_A_MODEL = 256
 TEMPORARY = "rw,nosuid,nodev,noexec,size=256m,mode=1777"
 
 
-class ContainerOptions(BaseModel):
+@dataclass(frozen=True)
+class ContainerOptions:
     """What a container takes beside what every server does."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-    image: str | None = Field(
-        None,
-        description="what serves. Default: NVIDIA's that fits the repository.",
-        json_schema_extra={"metavar": "IMAGE"},
+    image: str | None = field(
+        default=None,
+        metadata={"help": "what serves. Default: NVIDIA's that fits the repository.", "metavar": "IMAGE"},
     )
-    name: str | None = Field(None, description="of the container.", json_schema_extra={"metavar": "NAME"})
-    detach: bool = Field(
-        False, description="return when it is ready; see build-repo stop.", json_schema_extra={"letter": "d"}
+    name: str | None = field(default=None, metadata={"help": "of the container.", "metavar": "NAME"})
+    detach: bool = field(
+        default=False, metadata={"help": "return when it is ready; see build-repo stop.", "letter": "d"}
     )
-    memory: str | None = Field(None, description="at most, such as 4g.", json_schema_extra={"metavar": "SIZE"})
-    cpus: float | None = Field(None, ge=0.01, description="at most.")
+    memory: str | None = field(default=None, metadata={"help": "at most, such as 4g.", "metavar": "SIZE"})
+    cpus: float | None = field(default=None, metadata={"help": "at most.", "min": 0.01})
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from builder.errors import LaunchError, ModelLoadError, ServerEnded
 from builder.launchers import access, guard, needs, ports, regions, sharing, workers
@@ -27,11 +27,9 @@ from builder.triton.control import GRACE_SECONDS, STUB_TIMEOUT_SECONDS, UNLOAD_S
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from pydantic import BaseModel
-
     from builder.launchers.options import LaunchOptions
 
-OPTIONS: type[BaseModel] = NoOptions
+OPTIONS: type[Any] = NoOptions
 LISTED_BY = ""
 
 T = TypeVar("T")
@@ -56,7 +54,7 @@ UNHIDDEN_HINT = (
 )
 
 
-def launch(repository: Path, options: LaunchOptions, own: BaseModel | None = None) -> EmbeddedServer:
+def launch(repository: Path, options: LaunchOptions, own: NoOptions | None = None) -> EmbeddedServer:
     """Raises LaunchError, ModelLoadError, RepositoryError."""
     del own  # it has none
     _require_models(repository)

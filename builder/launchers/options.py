@@ -6,8 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict
-
 
 @dataclass(frozen=True)
 class ServerTls:
@@ -18,10 +16,9 @@ class ServerTls:
     client_ca: Path | None = None
 
 
-class NoOptions(BaseModel):
+@dataclass(frozen=True)
+class NoOptions:
     """The OPTIONS of a launcher that takes nothing beside what every server does."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 @dataclass(frozen=True)
