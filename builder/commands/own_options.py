@@ -1,7 +1,7 @@
 """Options that a command does not spell itself: those that the modules of a registry bring, such as launchers.
 
-A module declares them as the fields of a dataclass, with metadata. They are looked up when the command is run or asked for its
-help, not before: what the modules import takes longer than all other commands' help together.
+A module declares them as the fields of a dataclass, with metadata. They are looked up when the command is run or asked
+for its help, not before: what the modules import takes longer than all other commands' help together.
 """
 
 from __future__ import annotations
