@@ -123,7 +123,7 @@ def test_stop_asks_every_launcher(rocket: RocketLauncher, monkeypatch: pytest.Mo
     assert str(missed.exception) == f"no container gemini; {rocket.LISTED_BY} lists those that do"
 
 
-ABSENT = ("pydantic", "ruamel", "torch", "onnx", "docker", "PIL")
+ABSENT = ("ruamel", "torch", "torchvision", "onnx", "docker", "PIL", "sklearn")
 """Not in the slim image, in which `serve` runs."""
 
 

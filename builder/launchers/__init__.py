@@ -39,8 +39,6 @@ class Launcher(Protocol):
     """A frozen dataclass, all of whose fields have defaults: what this launcher takes beside LaunchOptions. `serve` has
     an option for each, which it spells by the field's name. Its metadata has `help`, and may have `metavar`, `letter`
     and `min`. A field of two launchers is one option, which is refused with all others.
-
-    No pydantic: `serve` runs in images that have little more than the server.
     """
     LISTED_BY: str
     """The command by which a user finds its detached servers; empty where it has none."""
