@@ -24,10 +24,10 @@ import numpy as np
 from torch import nn
 
 from builder.machine import cores
-from builder.training import loop, run, student
-from builder.training.config import load_run
+from builder.training import loop, run, setup, trainable
 from builder.training.loop import Job, Progress, Sums
-from builder.training.machine import machine
+from builder.training.placement import placement_of
+from builder.training.spec import load_run
 
 CASES: dict[str, dict[str, Any]] = {
     "lenet 28x28, digits": {"network": "lenet", "data.set": "digits", "batch_size": 64},
@@ -109,10 +109,10 @@ def race(name: str, said: dict[str, Any], rounds: int) -> None:
 @contextmanager
 def job(said: dict[str, Any]) -> Iterator[Job]:
     asked = load_run(None, {key: value for key, value in said.items() if value is not None})
-    with machine(asked.config) as place:
+    with placement_of(asked.spec) as placement:
         split = run.load_data(asked, run.Watcher())
-        made = run.make_job(asked, place, split, student.make(asked, len(split.labels)), run.Watcher())
-        student.set_learning(made.module, made.learning)
+        made = setup.make(asked, placement, split, trainable.make(asked, len(split.labels)))
+        trainable.set_trainable(made.module, made.trainable)
         yield made
 
 
@@ -125,9 +125,9 @@ def timed(epoch: Any, of: Job, number: int) -> float:
 def our_epoch(of: Job, number: int) -> None:
     progress = Progress(epoch=number)
     loop.begin_epoch(of, progress)
-    sums = Sums.none(of.machine)
+    sums = Sums.none(of.placement)
     loop.train_epoch(of, progress, sums, lambda: None)
-    sums.means(of.machine)
+    sums.means(of.placement)
 
 
 def bare_epoch(of: Job, number: int) -> None:
@@ -137,9 +137,9 @@ def bare_epoch(of: Job, number: int) -> None:
     of.module.train()
     loss_sum, right, count = 0.0, 0, 0
     for images, classes in of.train:
-        images = of.machine.placed(images)
-        classes = classes.to(of.machine.device)
-        with of.machine.autocast():
+        images = of.placement.placed(images)
+        classes = classes.to(of.placement.device)
+        with of.placement.autocast():
             scores = of.module(images)
             loss = criterion(scores, classes)
         of.optimizer.zero_grad()

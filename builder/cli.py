@@ -18,9 +18,9 @@ from builder.commands.merge import merge
 from builder.commands.networks import networks
 from builder.commands.output import say
 from builder.commands.schema import schema
-from builder.commands.serve import serve
+from builder.commands.serve import ServeCommand, serve
 from builder.commands.stop import stop
-from builder.commands.train import train
+from builder.commands.train import TrainCommand, train
 from builder.errors import BuilderError
 from builder.machine import cores, signals
 
@@ -63,11 +63,11 @@ def root(
 
 
 app.command()(build)
-app.command()(train)
+app.command(cls=TrainCommand)(train)
 app.command()(networks)
 app.command()(describe)
 app.command()(compare)
-app.command()(serve)
+app.command(cls=ServeCommand)(serve)
 app.command()(stop)
 app.command()(image)
 app.command()(merge)

@@ -24,7 +24,7 @@ from typing import Any
 import pytest
 from processes import carrying, descendants, is_alive, kill_all
 
-from builder.launchers.docker import REPOSITORY_LABEL as SERVED
+from builder.launchers.docker_settings import REPOSITORY_LABEL as SERVED
 
 MARK = "BUILD_REPO_TEST_RUN"
 """A variable: the run's name. A run within a run is named below it."""

@@ -50,6 +50,14 @@ class FakeEntry:
         return self.document.path.parent
 
     @property
+    def artifact(self) -> None:
+        return None
+
+    @property
+    def needs_calibration(self) -> bool:
+        return self.spec.precision == "int8"
+
+    @property
     def exporter(self) -> Any:
         raise NotImplementedError  # the task asks nothing of the format
 
@@ -65,6 +73,8 @@ class FakeEntry:
         try:
             yield
         except ManifestError as error:
+            if error.has_place:
+                raise
             raise self.error(str(error), *keys) from None
 
 

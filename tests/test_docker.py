@@ -38,8 +38,8 @@ from builder.containers.building import BuiltImage
 from builder.data.images import SAMPLES
 from builder.errors import EngineError, ImageError, LaunchError, ModelLoadError, RepositoryError
 from builder.launchers import LAUNCHERS, access, workers
-from builder.launchers.docker import default_name
-from builder.launchers.options import ContainerOptions, LaunchOptions, ServerTls
+from builder.launchers.docker_settings import ContainerOptions, default_name
+from builder.launchers.options import LaunchOptions, ServerTls
 from builder.repository.served import read_repository
 from builder.triton import releases
 from client import Client, ClientError, Tls
@@ -97,9 +97,9 @@ def nvidia(docker: Any) -> str:
     return standin.nvidia_image(docker)
 
 
-def options(image: str | None = None, **changes: Any) -> LaunchOptions:
-    container = ContainerOptions(image, name=f"{OWN}-{time.monotonic_ns()}")
-    return replace(LaunchOptions(http_port=0, grpc_port=0, metrics_port=0, container=container), **changes)
+def options(image: str | None = None, **changes: Any) -> tuple[LaunchOptions, ContainerOptions]:
+    """What every server is told, and what a container takes beside it."""
+    return replace(ANY_PORTS, **changes), ContainerOptions(image=image, name=f"{OWN}-{time.monotonic_ns()}")
 
 
 @pytest.fixture(params=["slim", "nvidia"], scope="module")
@@ -186,7 +186,7 @@ def wait_for(condition: Callable[[], object], container: Any = None, seconds: fl
 
 def test_the_launcher_serves(docker: Any, image: str | None, onnx: Path) -> None:
     told: list[str] = []
-    server = LAUNCHERS["docker"].launch(onnx, options(image, report=told.append))
+    server = LAUNCHERS["docker"].launch(onnx, *options(image, report=told.append))
     try:
         with Client(server.endpoints.grpc) as client, Client(f"http://{server.endpoints.http}") as by_http:
             assert len(client.classify(PHOTO, "onnx")) == 3
@@ -222,7 +222,7 @@ def check_isolation(container: Any, repository: Path) -> None:
 
 def test_the_chosen_image_is_told(nvidia: str, onnx: Path) -> None:
     told: list[str] = []
-    LAUNCHERS["docker"].launch(onnx, options(report=told.append)).stop()
+    LAUNCHERS["docker"].launch(onnx, *options(report=told.append)).stop()
     assert told[0].startswith(f"{nvidia}: ONNX Runtime")
     assert "for opset 18" in told[0]
     assert "with pillow==" in told[1]
@@ -231,12 +231,12 @@ def test_the_chosen_image_is_told(nvidia: str, onnx: Path) -> None:
 @pytest.mark.usefixtures("nvidia")
 def test_an_image_of_ones_own_gets_the_first_process(docker: Any, onnx: Path) -> None:
     """One with all that is needed, and not made by build-repo."""
-    LAUNCHERS["docker"].launch(onnx, options()).stop()  # which makes the image
+    LAUNCHERS["docker"].launch(onnx, *options()).stop()  # which makes the image
     own = docker.containers.create(docker.images.get(derived()).id, name=f"{OWN}-own")
     changes = ["LABEL build-repo.kind=", 'ENTRYPOINT ["/opt/nvidia/nvidia_entrypoint.sh"]']
     own.commit("build-repo-test/own", "1", changes=changes)
     own.remove()
-    server = LAUNCHERS["docker"].launch(onnx, options("build-repo-test/own:1"))
+    server = LAUNCHERS["docker"].launch(onnx, *options("build-repo-test/own:1"))
     try:
         with Client(server.endpoints.grpc) as client:
             assert len(client.classify(PHOTO, "onnx")) == 3
@@ -268,7 +268,7 @@ def test_doors_of_a_container(docker: Any, image: str | None, onnx: Path, tmp_pa
         (tmp_path / f"{name}.pem").write_bytes(b"".join(pem.bytes() for pem in issued.cert_chain_pems))
     key = "a-key-that-is-long-enough-to-be-one"
     tls = ServerTls(tmp_path / "cert.pem", tmp_path / "key.pem", tmp_path / "ca.pem")
-    server = LAUNCHERS["docker"].launch(onnx, options(image, tls=tls, admin_key=key))
+    server = LAUNCHERS["docker"].launch(onnx, *options(image, tls=tls, admin_key=key))
     try:
         container = docker.containers.get(server.name)
         shown = json.dumps(container.attrs) + str(container.top()) + container.logs().decode()
@@ -327,7 +327,7 @@ def test_builds_of_every_kind_beside_containers_under_load(slim: BuiltImage) -> 
         repository = folder / "repository"
         servers = {}
         for kind, image in (("slim", slim.reference), ("nvidia", None)):
-            server = LAUNCHERS["docker"].launch(repository, options(image))
+            server = LAUNCHERS["docker"].launch(repository, *options(image))
             stack.callback(server.stop)
             servers[kind] = server.endpoints
         with rebuilding.asked(servers) as reports:
@@ -336,7 +336,7 @@ def test_builds_of_every_kind_beside_containers_under_load(slim: BuiltImage) -> 
 
 def test_a_killed_worker_is_brought_back(docker: Any, image: str | None, onnx: Path) -> None:
     """As the kernel kills one that takes too much memory: by both first processes."""
-    server = LAUNCHERS["docker"].launch(onnx, options(image))
+    server = LAUNCHERS["docker"].launch(onnx, *options(image))
     try:
         container = docker.containers.get(server.name)
         first = container.attrs["State"]["Pid"]
@@ -378,9 +378,9 @@ def test_detached_and_stopped(docker: Any, slim: BuiltImage, onnx: Path) -> None
     try:
         with Client(ready["grpc"]) as client:
             assert len(client.classify(PHOTO, "onnx")) == 3
-        twice = replace(ANY_PORTS, container=ContainerOptions(slim.reference))
+        twice = ANY_PORTS, ContainerOptions(image=slim.reference)
         with pytest.raises(LaunchError, match=f"there is a container {name} already; stop it with build-repo stop"):
-            LAUNCHERS["docker"].launch(onnx, twice)
+            LAUNCHERS["docker"].launch(onnx, *twice)
         assert name in containers(docker)  # the refusal left the first alone
     finally:
         stop = [sys.executable, "-m", "builder", "stop", "-r", str(onnx)]
@@ -400,8 +400,8 @@ def test_a_model_that_does_not_load_is_told_with_the_servers_reason(
     (tmp_path / "r" / "build-repo.lock.json").unlink(missing_ok=True)
     wanted = options(image)
     with pytest.raises(ModelLoadError, match=r"cannot load onnx_onnx: .*INVALID_PROTOBUF"):
-        LAUNCHERS["docker"].launch(tmp_path / "r", wanted)
-    assert wanted.container.name not in containers(docker)
+        LAUNCHERS["docker"].launch(tmp_path / "r", *wanted)
+    assert wanted[1].name not in containers(docker)
 
 
 def test_what_was_changed_is_served_only_if_that_is_wanted(image: str | None, onnx: Path, tmp_path: Path) -> None:
@@ -409,8 +409,8 @@ def test_what_was_changed_is_served_only_if_that_is_wanted(image: str | None, on
     with (tmp_path / "r" / "onnx_onnx" / "1" / "labels.txt").open("a") as labels:
         labels.write("\n")
     with pytest.raises(RepositoryError, match=r"labels\.txt differs from what was recorded"):
-        LAUNCHERS["docker"].launch(tmp_path / "r", options(image))
-    server = LAUNCHERS["docker"].launch(tmp_path / "r", options(image, check=False))
+        LAUNCHERS["docker"].launch(tmp_path / "r", *options(image))
+    server = LAUNCHERS["docker"].launch(tmp_path / "r", *options(image, verify_integrity=False))
     server.stop()
 
 
@@ -419,15 +419,15 @@ def test_a_launch_that_is_refused_leaves_the_files_of_the_first_alone(
 ) -> None:
     """Both have the same name, and keys of their own."""
     first = options(slim.reference, admin_key="the-key-of-the-first-one")
-    second = replace(first, admin_key="the-key-of-the-second-one")
-    server = LAUNCHERS["docker"].launch(onnx, first)
+    second = replace(first[0], admin_key="the-key-of-the-second-one"), first[1]
+    server = LAUNCHERS["docker"].launch(onnx, *first)
     try:
         (kept,) = files_for_containers()
         with pytest.raises(LaunchError, match="already"):
-            LAUNCHERS["docker"].launch(onnx, second)
+            LAUNCHERS["docker"].launch(onnx, *second)
         assert files_for_containers() == [kept]
         (mount,) = [m for m in docker.containers.get(server.name).attrs["Mounts"] if m["Destination"] != "/models"]
-        assert (Path(mount["Source"]) / "admin-key").read_text() == first.admin_key
+        assert (Path(mount["Source"]) / "admin-key").read_text() == first[0].admin_key
     finally:
         server.stop()
     assert files_for_containers() == []
@@ -484,7 +484,7 @@ def test_an_image_that_is_not_there(onnx: Path) -> None:
     with pytest.raises(
         ImageError, match=r"build-repo-test/absent:1 is not on this machine and cannot be pulled: .*docker pull"
     ):
-        LAUNCHERS["docker"].launch(onnx, options("build-repo-test/absent:1"))
+        LAUNCHERS["docker"].launch(onnx, *options("build-repo-test/absent:1"))
 
 
 def test_an_image_of_nvidias_without_a_registry(monkeypatch: pytest.MonkeyPatch, docker: Any, onnx: Path) -> None:
@@ -492,17 +492,17 @@ def test_an_image_of_nvidias_without_a_registry(monkeypatch: pytest.MonkeyPatch,
     with suppress(ImageNotFound):
         docker.images.remove(derived(), force=True)
     with pytest.raises(ImageError, match="have a registry's name in front, which BUILD_REPO_REGISTRY can hold"):
-        LAUNCHERS["docker"].launch(onnx, options())
+        LAUNCHERS["docker"].launch(onnx, *options())
 
 
 def test_a_port_that_is_taken(docker: Any, slim: BuiltImage, onnx: Path) -> None:
-    server = LAUNCHERS["docker"].launch(onnx, options(slim.reference))
+    server = LAUNCHERS["docker"].launch(onnx, *options(slim.reference))
     try:
         taken = int(server.endpoints.http.rpartition(":")[2])
         wanted = options(slim.reference, http_port=taken)
         with pytest.raises(LaunchError, match=f"{taken}.*choose another with --http-port"):
-            LAUNCHERS["docker"].launch(onnx, wanted)
-        assert wanted.container.name not in containers(docker)
+            LAUNCHERS["docker"].launch(onnx, *wanted)
+        assert wanted[1].name not in containers(docker)
     finally:
         server.stop()
 
@@ -514,15 +514,15 @@ def test_no_gpu_runtime(docker: Any, slim: BuiltImage, tmp_path: Path) -> None:
     publish_model(tmp_path, backend="pytorch", filename="model.pt", facts={"torch_version": "2.14.1"}, device="gpu")
     wanted = options(slim.reference)
     with pytest.raises(LaunchError, match=r"cannot give a container the GPU.*NVIDIA Container Toolkit"):
-        LAUNCHERS["docker"].launch(tmp_path, wanted)
+        LAUNCHERS["docker"].launch(tmp_path, *wanted)
     with pytest.raises(NotFound):
-        docker.containers.get(wanted.container.name)
+        docker.containers.get(wanted[1].name)
 
 
 def test_no_engine(monkeypatch: pytest.MonkeyPatch, onnx: Path, tmp_path: Path) -> None:
     monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/nothing.sock")
     with pytest.raises(EngineError, match="no Docker engine answers"):
-        LAUNCHERS["docker"].launch(onnx, options())
+        LAUNCHERS["docker"].launch(onnx, *options())
 
 
 def test_images_are_reproducible(docker: Any, nvidia: str, onnx: Path) -> None:

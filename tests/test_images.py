@@ -9,8 +9,8 @@ from builder.triton import releases
 NUMBERS = st.integers(0, 99)
 
 
-@given(st.sampled_from(releases.IMAGES), st.text(".0123456789", max_size=4))
-def test_an_image_is_found_by_its_own_tensorrt(image: releases.Image, build: str) -> None:
+@given(st.sampled_from(releases.RELEASES), st.text(".0123456789", max_size=4))
+def test_an_image_is_found_by_its_own_tensorrt(image: releases.Release, build: str) -> None:
     found = releases.with_tensorrt(f"{image.tensorrt}.{build}")
     assert found is not None
     assert releases.same_tensorrt(found.tensorrt, image.tensorrt)
@@ -19,7 +19,7 @@ def test_an_image_is_found_by_its_own_tensorrt(image: releases.Image, build: str
 @given(NUMBERS, NUMBERS, NUMBERS)
 def test_no_image_is_of_another_minor_version(major: int, minor: int, patch: int) -> None:
     found = releases.with_tensorrt(f"{major}.{minor}.{patch}")
-    known = {tuple(image.tensorrt.split(".")[:2]) for image in releases.IMAGES}
+    known = {tuple(image.tensorrt.split(".")[:2]) for image in releases.RELEASES}
     wanted = (str(major), str(minor))
     assert (tuple(found.tensorrt.split(".")[:2]) if found else None) == (wanted if wanted in known else None)
 
@@ -41,9 +41,9 @@ def test_same_tensorrt(one: str, other: str, same: bool) -> None:
 
 
 def test_newest_is_last_in_a_table_that_is_in_order() -> None:
-    tags = [tuple(map(int, image.tag.split("."))) for image in releases.IMAGES]
+    tags = [tuple(map(int, image.tag.split("."))) for image in releases.RELEASES]
     assert tags == sorted(set(tags))
-    assert releases.newest().tag == releases.IMAGES[-1].tag
+    assert releases.newest().tag == releases.RELEASES[-1].tag
 
 
 def test_reference(monkeypatch: pytest.MonkeyPatch) -> None:

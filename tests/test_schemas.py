@@ -20,7 +20,7 @@ from builder.errors import BuilderError
 from builder.manifest.models import load_manifest
 from builder.schemas import SCHEMAS
 from builder.training import datasets
-from builder.training.config import load_run
+from builder.training.spec import load_run
 
 TESTS = ROOT / "tests"
 EXAMPLES = [ROOT / "models.yaml", *sorted(ROOT.glob("examples/*.yaml"))]
@@ -57,8 +57,8 @@ def load(kind: str, path: Path) -> None:
         return
     run = load_run(path, {})
     try:
-        networks.find(run.config.network)
-        datasets.find(run.config.data.set)
+        networks.find(run.spec.network)
+        datasets.find(run.spec.data.set)
     except BuilderError as error:
         raise run.error(str(error), "network") from None
 

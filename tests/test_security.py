@@ -236,7 +236,7 @@ def test_repository_that_was_changed_is_not_served(tiny: Path, tmp_path: Path) -
         code.write("# changed\n")
     with pytest.raises(RepositoryError, match=f"{step.relative_to(changed)} differs from what was recorded"):
         LAUNCHERS["embedded"].launch(changed, options())
-    server = LAUNCHERS["embedded"].launch(changed, options(check=False))
+    server = LAUNCHERS["embedded"].launch(changed, options(verify_integrity=False))
     server.stop()
 
 

@@ -18,7 +18,7 @@ from builder.data.sets import ImageSet
 from builder.errors import DataError, ManifestError
 from builder.steps import STEPS, pillow, proof
 from builder.steps.staging import stage_step
-from builder.training.data import Pictures, as_mode, check, from_file
+from builder.training.data import LabelledImages, as_mode, from_file, require_decodable
 
 HEIGHT, WIDTH = 6, 7
 COLOURS = np.random.default_rng(3).integers(0, 256, (HEIGHT, WIDTH, 3), np.uint8)
@@ -46,7 +46,7 @@ def seen(data: bytes, **keys: Any) -> np.ndarray:
     wanted = recipe(**keys)
     served = pixels(pillow.function(wanted)(data))
     proved = pixels(wanted.reference_transform()(ImageFile("p", lambda: data).decode(wanted)))
-    opened = Pictures([Image.open(io.BytesIO(data))], [0], as_mode).image(0, wanted)
+    opened = LabelledImages([Image.open(io.BytesIO(data))], [0], as_mode).image(0, wanted)
     trained = pixels(wanted.reference_transform()(opened))
     assert served.tobytes() == proved.tobytes() == trained.tobytes()
     return served
@@ -60,7 +60,7 @@ def assert_refused(data: bytes, message: str, folder: Path) -> None:
         ImageFile("p", lambda: data).decode(recipe())
     (folder / "p.bin").write_bytes(data)
     with pytest.raises(DataError, match=rf"1 of 1 images cannot be used.*\n.*p\.bin cannot be decoded: it.*{message}"):
-        check(Pictures([folder / "p.bin"], [0], from_file, are_files=True), recipe())
+        require_decodable(LabelledImages([folder / "p.bin"], [0], from_file, are_files=True), recipe())
 
 
 # --- the proof ---
@@ -106,7 +106,7 @@ class Clipping:
         (Blind(orientation="stored"), "a PNG of orientation 2"),
         (Blind(background="stored"), "a PNG with alpha"),
         (Blind(background="black"), "a PNG with alpha"),
-        (Blind(frames="first"), "a PNG of two pictures"),
+        (Blind(frames="first"), "a PNG of two images"),
         (Blind(channel_order="bgr"), "a PNG of orientation 1"),
     ],
 )

@@ -225,8 +225,8 @@ def test_first_process_of_a_container(storm: Storm, tmp_path: Path) -> None:
     entry = ROOT / "builder" / "runtimes" / "container" / "entry.py"
     arguments = ["--unrestricted", "--linger", 0.05, "--http-port", "{port}", "--", "--stand-in-log={run}/server.log"]
     path = f"{server.parent}{os.pathsep}{os.environ['PATH']}"
-    hidden = str(ROOT / "builder" / "launchers")
-    runs = storm(str(entry), arguments, environment={"PATH": path, "PYTHONPATH": hidden}, ready="stderr")
+    beside = os.pathsep.join(str(ROOT / "builder" / room) for room in ("launchers", "triton"))
+    runs = storm(str(entry), arguments, environment={"PATH": path, "PYTHONPATH": beside}, ready="stderr")
     for run in runs:
         assert run["code"] == 0
         lines = [line for line in said(run, "stderr").splitlines() if line.startswith("build-repo: ")]

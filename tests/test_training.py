@@ -36,10 +36,11 @@ from builder.networks import torchvision
 from builder.networks.alexnet_gray import alexnet_gray
 from builder.networks.card import Card
 from builder.tasks.classification.preprocessing import resolve_recipe
-from builder.training import augment, data, datasets, loop, student
-from builder.training.config import Augment, Data, TrainingConfig, load_run
-from builder.training.data import Batches, Examples, Pictures, as_mode, stratified
-from builder.training.run import Result, Watcher, is_better, train
+from builder.training import augment, data, datasets, loop, trainable
+from builder.training.data import Batches, Examples, LabelledImages, as_mode, stratified
+from builder.training.epochs import is_better
+from builder.training.run import Result, Watcher, train
+from builder.training.spec import Augment, Data, TrainingSpec, load_run
 from builder.types import NetworkRequest, WeightsSource
 from builder.util.hashing import sha256
 
@@ -430,7 +431,7 @@ def test_the_last_layer_is_what_new_classes_replace(name: str) -> None:
     with contextlib.nullcontext() if name.startswith("regnet") else torch.device("meta"):
         module = torchvision.make(request).module
     parameters = dict(module.named_parameters())
-    assert {parameters[key].shape[0] for key in student.last_layer(module)} == {7}
+    assert {parameters[key].shape[0] for key in trainable.last_layer(module)} == {7}
 
 
 def test_shapes_can_be_told_apart(tmp_path: Path) -> None:
@@ -818,7 +819,7 @@ schedules = st.fixed_dictionaries(
 
 @given(schedules, st.integers(4, 100), st.data())
 def test_rates_are_shares(schedule: dict[str, Any], epochs: int, chosen: st.DataObject) -> None:
-    config = TrainingConfig.model_validate({"network": "lenet", "schedule": schedule, "epochs": epochs})
+    config = TrainingSpec.model_validate({"network": "lenet", "schedule": schedule, "epochs": epochs})
     done = chosen.draw(st.floats(0, epochs, exclude_max=True))
     assert 0 <= loop.rate(config, done) <= 1
     if schedule["name"] == "onecycle":
@@ -836,7 +837,7 @@ def examples(augmentation: Augment, seed: int | None) -> Examples:
     pictures = [shape(SHAPES[i % 3], np.random.default_rng(i)) for i in range(6)]
     recipe = PreprocessRecipe(channels=3, resize=(40,), crop=(32, 32))
     transform = augment.training_transform(recipe, augmentation)
-    return Examples(Pictures(pictures, [i % 3 for i in range(6)], as_mode), recipe, transform, seed)
+    return Examples(LabelledImages(pictures, [i % 3 for i in range(6)], as_mode), recipe, transform, seed)
 
 
 def test_the_chance_of_a_picture_is_its_own() -> None:
@@ -869,7 +870,7 @@ def test_each_augmentation_changes_pictures_and_no_shapes(chance: dict[str, Any]
 def test_without_augmentation_pictures_are_trained_as_they_are_served() -> None:
     found = examples(Augment(), None)
     recipe = PreprocessRecipe(channels=3, resize=(40,), crop=(32, 32))
-    assert torch.equal(found[5, 2][0], recipe.reference_transform()(found._pictures.image(2, recipe)))
+    assert torch.equal(found[5, 2][0], recipe.reference_transform()(found._images.image(2, recipe)))
 
 
 @pytest.fixture(autouse=True)
@@ -883,9 +884,9 @@ def test_check_names_the_broken(shapes: Path, tmp_path: Path) -> None:
     files = [tmp_path / f"{i}.jpg" for i in range(15)]
     for file in files:
         file.write_bytes(b"no image")
-    pictures = Pictures([*shapes.rglob("*.jpg"), *files], [0] * 75, data.from_file, are_files=True)
+    pictures = LabelledImages([*shapes.rglob("*.jpg"), *files], [0] * 75, data.from_file, are_files=True)
     seen: list[int] = []
     with pytest.raises(DataError, match="15 of 75 images cannot be used") as caught:
-        data.check(pictures, PreprocessRecipe(channels=3, resize=(8, 8)), seen.append)
+        data.require_decodable(pictures, PreprocessRecipe(channels=3, resize=(8, 8)), seen.append)
     assert str(caught.value).endswith("and 5 more")
     assert seen[-1] == 75

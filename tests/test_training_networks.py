@@ -15,10 +15,10 @@ from training_sets import write_shapes
 
 from builder.errors import BuilderError, DataError, ManifestError, NetworkError, TrainingError
 from builder.training import checkpoint
-from builder.training.config import load_run
 from builder.training.data import Batches
 from builder.training.loop import AUXILIARY_SHARE
 from builder.training.run import Result, Watcher, train
+from builder.training.spec import load_run
 from builder.util.hashing import sha256
 
 NETWORKS = Path(__file__).parent / "networks" / "learning.py"

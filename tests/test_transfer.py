@@ -9,8 +9,8 @@ from safetensors.torch import load_file
 from builder.build.run import build_repository, resolve
 from builder.manifest.models import load_manifest
 from builder.networks.weights import read_state
-from builder.training.config import load_run
 from builder.training.run import Result, train
+from builder.training.spec import load_run
 
 EXAMPLE = Path(__file__).parent.parent / "examples" / "digits_transfer.yaml"
 # 20 digits of each of four classes to train with, and 10 to hold out.

@@ -6,7 +6,7 @@ import sys
 import threading
 from pathlib import Path
 
-LOCKLESS = Path(__file__).parent.parent / "builder" / "launchers"
+BUILDER = Path(__file__).parent.parent / "builder"
 SECONDS = 0.00002
 
 
@@ -19,7 +19,7 @@ def client() -> None:
 
 
 def first_process() -> None:
-    sys.path.append(str(LOCKLESS))  # for hidden.py, which is beside it in containers
+    sys.path += map(str, (BUILDER / "launchers", BUILDER / "triton"))  # whose files are beside it in containers
     from builder.runtimes.container.entry import Stop
 
     stop = Stop()

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from builder.commands.options import Json, Repository
 from builder.commands.output import print_json, progress, say
+
+if TYPE_CHECKING:
+    from builder.containers.order import Order
 
 
 def image(
@@ -45,16 +48,29 @@ def image(
     judged = advisories.of_image(wanted.triton, wanted.base, "--kind nvidia")
     if judged.line:
         say(judged.line)
+    known = {"kind": wanted.kind, "advisories": judged.names}
     if output is not None:
-        with progress(1) as report:
-            make.write_context(wanted, output, lambda step: report(f"context: {step}"))
-        told = {"context": str(output), "kind": wanted.kind, "advisories": judged.names}
-        print_json(told) if as_json else print(output)
-        return
+        _write(wanted, output, known, as_json)
+    else:
+        _build(wanted, tag, known, as_json)
+
+
+def _write(wanted: Order, output: Path, known: dict[str, Any], as_json: bool) -> None:
+    """Dockerfile and context."""
+    from builder.containers import make
+
+    with progress(1) as report:
+        make.write_context(wanted, output, lambda step: report(f"context: {step}"))
+    print_json({"context": str(output)} | known) if as_json else print(output)
+
+
+def _build(wanted: Order, tag: str, known: dict[str, Any], as_json: bool) -> None:
+    """The image, by the engine."""
+    from builder.containers import make
+
     with progress(1) as report:
         built = make.build(wanted, tag, lambda step: report(f"{tag}: {step}"))
     if as_json:
-        known = {"kind": wanted.kind, "advisories": judged.names}
         print_json({"image": built.reference, "id": built.id, "bytes": built.bytes} | known)
     else:
         say(f"{wanted.kind} image of {built.bytes / 1e6:.0f} MB, from {wanted.base}")

@@ -7,23 +7,12 @@ import signal
 import threading
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from builder.commands.options import (
-    ContainerName,
-    Cpus,
-    Detach,
-    HttpHost,
-    Image,
-    Json,
-    Linger,
-    Memory,
-    Port,
-    Repository,
-    UntilInputCloses,
-)
+from builder.commands import own_options
+from builder.commands.options import HttpHost, Json, Linger, Port, Repository, UntilInputCloses
 from builder.commands.output import print_json, progress, say
 from builder.errors import LaunchError, ServerEnded
 from builder.machine import signals
@@ -34,50 +23,62 @@ if TYPE_CHECKING:
     from builder.launchers.options import LaunchOptions, ServerTls
 
 
+def _models() -> own_options.Models:
+    from builder.launchers import LAUNCHERS
+
+    return {name: launcher.OPTIONS for name, launcher in LAUNCHERS.items()}
+
+
+LAUNCHER = own_options.Selection("launcher", "How the server is run", _models, LaunchError)
+ServeCommand = own_options.command(LAUNCHER)
+"""`serve`, with --launcher and the options that the launchers bring."""
+
+
+Host = Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 opens it to other machines.")]
+MetricsHost = Annotated[str | None, typer.Option(help="Address of the metrics. Default: HTTP's.", show_default=False)]
+Certificate = Annotated[Path | None, typer.Option(help="PEM certificate chain, for gRPC; HTTP then stays on loopback.")]
+CertificateKey = Annotated[Path | None, typer.Option(help="PEM key of that certificate.")]
+ClientCa = Annotated[Path | None, typer.Option(help="PEM authorities of which gRPC clients must show a certificate.")]
+AdminKeyFile = Annotated[
+    Path | None,
+    typer.Option(
+        help="File with the key to model control, shared memory, logging and trace; or set BUILD_REPO_ADMIN_KEY."
+    ),
+]
+Unrestricted = Annotated[bool, typer.Option("--unrestricted", help="Let everybody use those.")]
+VerifyIntegrity = Annotated[
+    bool,
+    typer.Option("--check/--no-check", help="First compare every file with what was recorded when it was built."),
+]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show the server's whole log.")]
+
+
 def serve(
+    context: typer.Context,
     repository: Repository = Path("model_repository"),
-    launcher: Annotated[str, typer.Option(help="How the server is run: embedded or docker.")] = "embedded",
-    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 opens it to other machines.")] = "127.0.0.1",
+    host: Host = "127.0.0.1",
     http_port: Port = 8000,
     grpc_port: Port = 8001,
     metrics_port: Port = 8002,
-    metrics_host: Annotated[
-        str | None, typer.Option(help="Address of the metrics. Default: HTTP's.", show_default=False)
-    ] = None,
-    tls_cert: Annotated[
-        Path | None, typer.Option(help="PEM certificate chain, for gRPC; HTTP then stays on loopback.")
-    ] = None,
-    tls_key: Annotated[Path | None, typer.Option(help="PEM key of that certificate.")] = None,
-    tls_client_ca: Annotated[
-        Path | None, typer.Option(help="PEM authorities of which gRPC clients must show a certificate.")
-    ] = None,
-    admin_key_file: Annotated[
-        Path | None,
-        typer.Option(
-            help="File with the key to model control, shared memory, logging and trace; or set BUILD_REPO_ADMIN_KEY."
-        ),
-    ] = None,
-    unrestricted: Annotated[bool, typer.Option("--unrestricted", help="Let everybody use those.")] = False,
-    check: Annotated[
-        bool,
-        typer.Option("--check/--no-check", help="First compare every file with what was recorded when it was built."),
-    ] = True,
-    image: Image = None,
-    name: ContainerName = None,
-    detach: Detach = False,
-    memory: Memory = None,
-    cpus: Cpus = None,
+    metrics_host: MetricsHost = None,
+    tls_cert: Certificate = None,
+    tls_key: CertificateKey = None,
+    tls_client_ca: ClientCa = None,
+    admin_key_file: AdminKeyFile = None,
+    unrestricted: Unrestricted = False,
+    verify_integrity: VerifyIntegrity = True,
     http_host: HttpHost = None,
     linger: Linger = 1,
     until_input_closes: UntilInputCloses = False,
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show the server's whole log.")] = False,
+    verbose: Verbose = False,
     as_json: Json = False,
 ) -> None:
     """Serve a repository in the foreground until Ctrl-C or SIGTERM."""
-    from builder.launchers.options import ContainerOptions, LaunchOptions
+    from builder.launchers.options import LaunchOptions
 
     if until_input_closes:
         threading.Thread(target=_end_with_input, daemon=True).start()
+    launcher, own = own_options.chosen(context, LAUNCHER)
     with progress(1) as steps:
         options = LaunchOptions(
             host,
@@ -89,15 +90,15 @@ def serve(
             admin_key=_admin_key(admin_key_file, unrestricted),
             restrict=False if unrestricted else None,
             metrics_host=metrics_host,
-            check=check,
+            verify_integrity=verify_integrity,
             http_host=http_host,
-            container=ContainerOptions(image, name, detach, memory, cpus, lambda step: steps(f"image: {step}")),
+            progress=steps,
             report=(lambda _: None) if as_json else say,
             warn=say,
         )
         served = _published(repository)
-        server = _launch(repository, launcher, options, as_json)
-    _attend(server, repository, served, options, as_json, linger)
+        server = _launch(repository, launcher, options, own, as_json)
+    _attend(server, repository, served, as_json, linger)
 
 
 def _published(repository: Path) -> Published:
@@ -106,50 +107,56 @@ def _published(repository: Path) -> Published:
     return newer.published(repository)
 
 
-def _launch(repository: Path, launcher: str, options: LaunchOptions, as_json: bool) -> Server:
+def _launch(repository: Path, launcher: str, options: LaunchOptions, own: Any, as_json: bool) -> Server:
     from builder.launchers import LAUNCHERS, access
     from builder.machine import systemd
 
-    if launcher not in LAUNCHERS:
-        raise LaunchError(f"there is no launcher {launcher!r}; choose {', '.join(LAUNCHERS)}")
     if notice := access.notice(options):
         say(notice)
     if not as_json:
         say(f"starting Triton over {repository} ...")
     with systemd.starting(f"loading the models of {repository}"):
-        return LAUNCHERS[launcher].launch(repository, options)
+        return LAUNCHERS[launcher].launch(repository, options, own)
 
 
-def _attend(
-    server: Server, repository: Path, served: Published, options: LaunchOptions, as_json: bool, linger: float
-) -> None:
+def _attend(server: Server, repository: Path, served: Published, as_json: bool, linger: float) -> None:
     """Say where the server is, and stay until it is to stop; not with one that goes on by itself."""
-    from builder.launchers import newer
     from builder.machine import systemd
 
     try:
-        if as_json:
-            known = {"restricted": server.is_restricted, "advisories": [found.cve for found in server.advisories]}
-            print_json({"ready": True} | known | asdict(server.endpoints))
-        else:
-            ends, detached = server.endpoints, options.container.detach
-            how = f"build-repo stop --name {server.name}" if detached else "Ctrl-C"
-            say(f"ready: gRPC {ends.grpc}, HTTP {ends.http}, metrics {ends.metrics}; {how} stops it")
-        if options.container.detach:
-            return
-        systemd.ready(f"gRPC {server.endpoints.grpc}, HTTP {server.endpoints.http}")
-        with systemd.watched(server.is_live), newer.watched(repository, served, say):
-            status = server.wait()
-        raise ServerEnded(f"the server ended by itself with status {status}; its last words are above")
+        _say_ready(server, as_json)
+        if not server.is_detached:
+            _wait(server, repository, served)
     except (KeyboardInterrupt, SystemExit) as end:
         signals.hold()
         systemd.stopping("answering what is in flight")
         if isinstance(end, SystemExit):
-            signals.wait(linger)
+            signals.wait(linger)  # balancers go on sending until they have noticed
         say("stopping: answering what is in flight ...")
     finally:
         signals.hold()
         server.stop()
+
+
+def _say_ready(server: Server, as_json: bool) -> None:
+    ends = server.endpoints
+    if as_json:
+        known = {"restricted": server.is_restricted, "advisories": [found.cve for found in server.advisories]}
+        print_json({"ready": True} | known | asdict(ends))
+        return
+    how = f"build-repo stop --name {server.name}" if server.is_detached else "Ctrl-C"
+    say(f"ready: gRPC {ends.grpc}, HTTP {ends.http}, metrics {ends.metrics}; {how} stops it")
+
+
+def _wait(server: Server, repository: Path, served: Published) -> NoReturn:
+    """Until a signal comes, as an exception; raises ServerEnded if the server ends before."""
+    from builder.launchers import newer
+    from builder.machine import systemd
+
+    systemd.ready(f"gRPC {server.endpoints.grpc}, HTTP {server.endpoints.http}")
+    with systemd.watched(server.is_live), newer.watched(repository, served, say):
+        status = server.wait()
+    raise ServerEnded(f"the server ended by itself with status {status}; its last words are above")
 
 
 def _end_with_input() -> None:

@@ -9,6 +9,7 @@ import typer
 
 from builder.commands.options import Json
 from builder.commands.output import print_json
+from builder.errors import LaunchError
 
 
 def stop(
@@ -19,17 +20,27 @@ def stop(
     everything: Annotated[bool, typer.Option("--all", help="All that `serve --detach` left running.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Stop servers of `serve --launcher docker`: what is in flight is answered, then the container is removed."""
-    from builder.errors import LaunchError
-    from builder.launchers import docker
-
+    """Stop what `serve --detach` left running: what is in flight is answered, then the container is removed."""
     if not (repository or name or everything):
         repository = Path("model_repository")
-    stopped = docker.stop(repository, name)
+    stopped = _stopped(repository, name)
     if not stopped and not everything:
-        what = f"container {name}" if name else f"container serves {repository}"
-        raise LaunchError(f"no {what}; docker ps --filter label={docker.REPOSITORY_LABEL} lists those that do")
+        raise LaunchError(_nothing(repository, name))
     if as_json:
         print_json({"stopped": stopped})
     else:
         print("".join(f"{one}\n" for one in stopped), end="")
+
+
+def _stopped(repository: Path | None, name: str | None) -> list[str]:
+    from builder.launchers import LAUNCHERS
+
+    return sorted(one for launcher in LAUNCHERS.values() for one in launcher.stop(repository, name))
+
+
+def _nothing(repository: Path | None, name: str | None) -> str:
+    from builder.launchers import LAUNCHERS
+
+    what = f"container {name}" if name else f"container serves {repository}"
+    listing = " or ".join(launcher.LISTED_BY for launcher in LAUNCHERS.values() if launcher.LISTED_BY)
+    return f"no {what}; {listing} lists those that do"

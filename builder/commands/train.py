@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from builder.commands.options import Json
 from builder.commands.output import print_json, say
@@ -18,10 +19,23 @@ if TYPE_CHECKING:
     from builder.training.run import Result, Watcher
 
 
+class TrainCommand(TyperCommand):
+    """`train`, whose help names the data sets, which are looked up when they are needed."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        from builder.training.datasets import own_names
+
+        params = super().get_params(ctx)
+        for option in params:
+            if option.name == "data":
+                option.help = f"{', '.join(own_names())}, or your own."  # type: ignore[attr-defined]
+        return params
+
+
 def train(
-    config: Annotated[Path | None, typer.Argument(help="What to train, and how.", metavar="[CONFIG.yaml]")] = None,
+    file: Annotated[Path | None, typer.Argument(help="What to train, and how.", metavar="[CONFIG.yaml]")] = None,
     network: Annotated[str | None, typer.Option(help="As in `build-repo networks`, or path/file.py:callable.")] = None,
-    data: Annotated[str | None, typer.Option(help="digits, fashion_mnist, image_folder, or your own.")] = None,
+    data: Annotated[str | None, typer.Option(help="Or your own, path/file.py:callable.")] = None,
     root: Annotated[Path | None, typer.Option(help="Folder of the data.", metavar="DIR")] = None,
     weights: Annotated[str | None, typer.Option(help="Where to start: random, DEFAULT, a file, or included.")] = None,
     epochs: Annotated[int | None, typer.Option()] = None,
@@ -42,7 +56,7 @@ def train(
 ) -> None:
     """Train a network, or go on where a run was cut off; the weights come with a card that builds follow."""
     from builder.training import run as training
-    from builder.training.config import load_run
+    from builder.training.spec import load_run
 
     given = {
         "network": network, "data.set": data, "data.root": root and str(root.absolute()), "weights": weights,
@@ -50,9 +64,9 @@ def train(
         "out": out and str(out.absolute()),
     }  # fmt: skip
     changes = {key: value for key, value in given.items() if value is not None} | _settings(settings or [])
-    run = load_run(config, changes)
+    run = load_run(file, changes)
     try:
-        with _watched(progress, run.config.epochs, as_json) as watcher:
+        with _watched(progress, run.spec.epochs, as_json) as watcher:
             result = training.train(run, fresh, watcher)
     except training.Stopped as stop:
         say(f"stopped; the same command goes on from the checkpoint in {run.out}")
@@ -77,7 +91,7 @@ def _settings(items: list[str]) -> dict[str, Any]:
 
 
 def _is_first() -> bool:
-    """Of the processes that torchrun started, one speaks."""
+    """Whether this is the process that speaks, of those that torchrun started."""
     return os.environ.get("RANK", "0") == "0"
 
 

@@ -10,7 +10,7 @@ from builder.errors import ImageError
 from builder.machine.hardware import Gpu
 from builder.repository.served import Served, recorded
 from builder.triton import advisories, releases
-from builder.triton.releases import Image
+from builder.triton.releases import Release
 
 # Operator sets of ONNX are read from these versions on; the exporter writes IR version 10 with each.
 ONNXRUNTIME_OF_OPSET = {"18": "1.18"}
@@ -18,7 +18,9 @@ ONNXRUNTIME_OF_OPSET = {"18": "1.18"}
 
 @dataclass(frozen=True)
 class Choice:
-    image: Image
+    """Of a release, whose image can serve a repository."""
+
+    release: Release
     reasons: tuple[str, ...]
     """Why it, for people."""
     warnings: tuple[str, ...] = ()
@@ -30,45 +32,45 @@ def choose(models: Sequence[Served], gpu: Gpu | None = None) -> Choice:
     So it has a sound batcher, and no published holes, if any that fits has: what was mended stays so in newer ones.
     `gpu` is the one that it will run on; None if that is not known, and then nothing is asked of it.
     """
-    objections = {image: [*_objections(image, models, gpu)] for image in reversed(releases.IMAGES)}
-    fitting = [image for image, reasons in objections.items() if not reasons]
+    objections = {release: [*_objections(release, models, gpu)] for release in reversed(releases.RELEASES)}
+    fitting = [release for release, reasons in objections.items() if not reasons]
     if not fitting:
         raise ImageError(_refusal(objections))
-    image = fitting[0]
-    return Choice(image, tuple(_reasons(image, models, gpu)), tuple(_warnings(image)))
+    release = fitting[0]
+    return Choice(release, tuple(_reasons(release, models, gpu)), tuple(_warnings(release)))
 
 
-def _refusal(objections: dict[Image, list[str]]) -> str:
-    lines = [f"  {image.tag}: {'; '.join(reasons)}" for image, reasons in objections.items()]
+def _refusal(objections: dict[Release, list[str]]) -> str:
+    lines = [f"  {release.tag}: {'; '.join(reasons)}" for release, reasons in objections.items()]
     return (
         "none of the known images of NVIDIA's can serve this repository:\n" + "\n".join(lines) + "\n"
         "build the models again with versions that one of them has, or name an image of your own with --image"
     )
 
 
-def _objections(image: Image, models: Sequence[Served], gpu: Gpu | None) -> Iterator[str]:
+def _objections(release: Release, models: Sequence[Served], gpu: Gpu | None) -> Iterator[str]:
     for model in models:
-        for reason in _objections_to(image, model):
+        for reason in _objections_to(release, model):
             yield f"{model.name} {reason}"
     if gpu is not None and any(model.needs_gpu for model in models):
         yield from _objections_of(gpu)
 
 
-def _objections_to(image: Image, model: Served) -> Iterator[str]:
+def _objections_to(release: Release, model: Served) -> Iterator[str]:
     for version in recorded([model], "tensorrt_version") if model.backend == "tensorrt" else ():
-        if not releases.same_tensorrt(version, image.tensorrt):
-            yield f"has plans of TensorRT {version}, and the image has {image.tensorrt}"
+        if not releases.same_tensorrt(version, release.tensorrt):
+            yield f"has plans of TensorRT {version}, and the image has {release.tensorrt}"
     is_package = model.network.config.platform == "torch_aoti"
     for version in recorded([model], "torch_version") if model.backend == "pytorch" else ():
-        built, has = _minor(version), _minor(image.torch)
+        built, has = _minor(version), _minor(release.torch)
         if is_package and built != has:
-            yield f"was compiled against PyTorch {version}, and the image has {image.torch}"
+            yield f"was compiled against PyTorch {version}, and the image has {release.torch}"
         elif built > has:
-            yield f"was written by PyTorch {version}, and the image's older {image.torch} may not read it"
-    if is_package and _order(image.tag) < _order(releases.BATCHED_PACKAGES):
+            yield f"was written by PyTorch {version}, and the image's older {release.torch} may not read it"
+    if is_package and _order(release.tag) < _order(releases.BATCHED_PACKAGES):
         yield f"is an AOTInductor package, which Triton batches for from {releases.BATCHED_PACKAGES} on"
-    if model.backend == "onnxruntime" and _onnxruntime(image) < _least_onnxruntime(model):
-        yield f"needs ONNX Runtime {_text(_least_onnxruntime(model))}, and the image has {image.onnxruntime}"
+    if model.backend == "onnxruntime" and _onnxruntime(release) < _least_onnxruntime(model):
+        yield f"needs ONNX Runtime {_text(_least_onnxruntime(model))}, and the image has {release.onnxruntime}"
 
 
 def _objections_of(gpu: Gpu) -> Iterator[str]:
@@ -83,12 +85,12 @@ def _objections_of(gpu: Gpu) -> Iterator[str]:
         yield f"its CUDA needs driver {releases.LEAST_DRIVER} or newer, and {gpu.driver} is installed"
 
 
-def _reasons(image: Image, models: Sequence[Served], gpu: Gpu | None) -> Iterator[str]:
+def _reasons(release: Release, models: Sequence[Served], gpu: Gpu | None) -> Iterator[str]:
     backends = {model.backend for model in models}
     for backend, name, has in (
-        ("tensorrt", "TensorRT", image.tensorrt),
-        ("pytorch", "PyTorch", image.torch),
-        ("onnxruntime", "ONNX Runtime", image.onnxruntime or "of a version that its notes do not tell"),
+        ("tensorrt", "TensorRT", release.tensorrt),
+        ("pytorch", "PyTorch", release.torch),
+        ("onnxruntime", "ONNX Runtime", release.onnxruntime or "of a version that its notes do not tell"),
     ):
         if backend in backends:
             fact = {"tensorrt": "tensorrt_version", "pytorch": "torch_version", "onnxruntime": "opset"}[backend]
@@ -96,26 +98,26 @@ def _reasons(image: Image, models: Sequence[Served], gpu: Gpu | None) -> Iterato
             built = ", ".join(recorded(of, fact)) or "(not recorded)"
             yield f"{name} {has}, for {'opset ' if fact == 'opset' else 'models of '}{built}"
     if any(model.needs_gpu for model in models):
-        yield f"CUDA {image.cuda}, for " + (f"{gpu.name} with driver {gpu.driver}" if gpu else "a GPU not looked at")
+        yield f"CUDA {release.cuda}, for " + (f"{gpu.name} with driver {gpu.driver}" if gpu else "a GPU not looked at")
 
 
-def _warnings(image: Image) -> Iterator[str]:
-    if _order(image.tag) < _order(releases.SOUND_BATCHER):
+def _warnings(release: Release) -> Iterator[str]:
+    if _order(release.tag) < _order(releases.SOUND_BATCHER):
         yield (
             f"Triton before {releases.SOUND_BATCHER} loses wake-ups in its batcher: bursts of requests may wait 500 "
             "ms; build the models again for a newer image"
         )
 
-    if found := advisories.open_in(image.triton, advisories.CALLERS):
+    if found := advisories.open_in(release.triton, advisories.CALLERS):
         yield (
-            f"Triton {image.triton} in it has {len(found)} published holes, and no image without them fits; build the "
-            f"models again for {advisories.closing(found)} or newer: see SECURITY.md"
+            f"Triton {release.triton} in it has {len(found)} published holes, and no image without them fits; build "
+            f"the models again for {advisories.closing(found)} or newer: see SECURITY.md"
         )
 
 
-def _onnxruntime(image: Image) -> tuple[int, ...]:
+def _onnxruntime(release: Release) -> tuple[int, ...]:
     """Of an image whose notes do not say: that of the newest one before it that does."""
-    known = [one.onnxruntime for one in releases.IMAGES[: releases.IMAGES.index(image) + 1] if one.onnxruntime]
+    known = [one.onnxruntime for one in releases.RELEASES[: releases.RELEASES.index(release) + 1] if one.onnxruntime]
     return _order(known[-1])
 
 

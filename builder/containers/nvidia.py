@@ -18,8 +18,11 @@ ENTRYPOINT = ("/opt/nvidia/nvidia_entrypoint.sh",)
 PACKAGE = Path(__file__).parent.parent
 FIRST_PROCESS = (
     PACKAGE / "runtimes" / "container" / "entry.py",
+    PACKAGE / "runtimes" / "container" / "command_line.py",
+    PACKAGE / "triton" / "control.py",
     *(PACKAGE / "launchers" / f"{name}.py" for name in ("hidden", "regions", "sharing", "snapshot", "workers")),
 )
+"""What drains the server: the file to start, and those that it imports, all beside it in one folder of the image."""
 
 
 def refusal(models: Sequence[Served]) -> str:
@@ -28,7 +31,7 @@ def refusal(models: Sequence[Served]) -> str:
 
 
 def base(models: Sequence[Served]) -> str:
-    return choice.choose(models).image.reference()
+    return choice.choose(models).release.reference()
 
 
 def fingerprint(base_id: str, models: Sequence[Served]) -> str:

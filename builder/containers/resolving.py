@@ -40,7 +40,7 @@ def resolve(
         labels = building.require(client, image, report).labels
         return Resolved(image, labels.get(LABEL, ""), _triton(image, labels))
     chosen = choice.choose(models, gpu)
-    base, derived = chosen.image.reference(), _name(chosen.image.tag, models)
+    base, derived = chosen.release.reference(), _name(chosen.release.tag, models)
     why = (*chosen.reasons, addition(models) + f"as {derived}")
     for line in (f"{base}: {why[0]}", *why[1:], *chosen.warnings):
         tell(line)
@@ -49,7 +49,7 @@ def resolve(
     if there is None or there.labels.get(FINGERPRINT) != wanted:
         order = Order(models, "nvidia", base, building.python_of(client, base), fingerprint=wanted)
         building.build(client, order, derived, report)
-    return Resolved(derived, "nvidia", chosen.image.triton)
+    return Resolved(derived, "nvidia", chosen.release.triton)
 
 
 def _triton(image: str, labels: Mapping[str, str]) -> str | None:

@@ -19,16 +19,17 @@ from typing import TYPE_CHECKING
 from builder.errors import LaunchError
 from builder.triton import advisories
 from builder.triton.advisories import Advisory, Exposure, Judgement
+from builder.triton.control import GRPC_HEADER, HEADER, RESTRICTED, grpc_headers, http_headers, secret_arguments
 
 if TYPE_CHECKING:
     from builder.launchers.options import LaunchOptions, ServerTls
 
-# Triton's names for groups of endpoints, the same for gRPC and HTTP. The repository's covers its index, too.
-RESTRICTED = ("model-repository", "shared-memory", "logging", "trace")
-HEADER = "build-repo-admin-key"
-GRPC_HEADER = f"triton-grpc-protocol-{HEADER}"
+__all__ = ["GRPC_HEADER", "HEADER", "RESTRICTED", "grpc_headers", "http_headers", "secret_arguments"]
+
 ENVIRONMENT = "BUILD_REPO_ADMIN_KEY"
+# Where nobody else can reach it: what a server may serve in plain text, and with holes.
 LOOPBACK = "127.0.0.1"
+# Nothing slows down whoever tries one key after the other.
 SHORTEST_KEY = 16
 UNKNOWN = (
     "which Triton the image has is told neither by its name nor by its labels, so that nobody can tell what published "
@@ -95,6 +96,7 @@ def open_advisories(options: LaunchOptions) -> tuple[Advisory, ...]:
 def is_loopback(host: str) -> bool:
     """Whether all that a name or an address stands for is this machine's own; a name unknown is not."""
     try:
+        # An empty one is taken for every address, as socket.bind takes it.
         entries = socket.getaddrinfo(host.strip("[]") or "0.0.0.0", None)
     except OSError:
         return False
@@ -102,7 +104,8 @@ def is_loopback(host: str) -> bool:
 
 
 def _is_loopback(text: str) -> bool:
-    address = ipaddress.ip_address(text.partition("%")[0])
+    address = ipaddress.ip_address(text.partition("%")[0])  # behind it is the interface of a link-local one
+    # ::ffff:127.0.0.1 reaches IPv4's loopback, and Python 3.11 says of it that it is none.
     mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
     return (mapped or address).is_loopback
 
@@ -114,7 +117,7 @@ def is_restricted(options: LaunchOptions) -> bool:
 
 
 def _is_all_loopback(options: LaunchOptions) -> bool:
-    """Of the two ports that have something to restrict."""
+    """Whether HTTP and gRPC, which have endpoints to restrict, both listen on loopback alone; the metrics have none."""
     where = addresses(options)
     return is_loopback(where.http) and is_loopback(where.grpc)
 
@@ -127,8 +130,9 @@ def key_of(options: LaunchOptions) -> str | None:
     if not is_restricted(options):
         return None
     if options.admin_key is None:
+        # 256 bits, of an alphabet that command lines and headers take as it is.
         return secrets.token_urlsafe(32)
-    return _checked(options.admin_key, "the administrator's key")
+    return _usable(options.admin_key, "the administrator's key")
 
 
 def notice(options: LaunchOptions) -> str | None:
@@ -155,39 +159,25 @@ def public_arguments(where: Addresses, tls: ServerTls | None = None) -> list[str
     return arguments + ([f"--grpc-root-cert={tls.client_ca}"] if tls.client_ca else [])
 
 
-def secret_arguments(key: str | None) -> list[str]:
-    """tritonserver's arguments that hold the key; `hidden.start` keeps them out of /proc."""
-    if key is None:
-        return []
-    value = f"{','.join(RESTRICTED)}:{HEADER}={key}"
-    return [f"--grpc-restricted-protocol={value}", f"--http-restricted-api={value}"]
-
-
-def http_headers(key: str | None) -> dict[str, str]:
-    return {} if key is None else {HEADER: key}
-
-
-def grpc_headers(key: str | None) -> dict[str, str]:
-    return {} if key is None else {GRPC_HEADER: key}
-
-
 def read_key(file: Path | None, environment: Mapping[str, str] = os.environ) -> str | None:
     """The administrator's key, of a file or of the environment. Raises LaunchError."""
     if file is None:
         key = environment.get(ENVIRONMENT)
-        return None if key is None else _checked(key.strip(), ENVIRONMENT)
+        return None if key is None else _usable(key.strip(), ENVIRONMENT)
     try:
         with file.open(encoding="utf-8-sig") as opened:
+            # Of the file that was opened: its name may lead to another one by now.
             if os.fstat(opened.fileno()).st_mode & (stat.S_IROTH | stat.S_IWOTH):
                 raise LaunchError(
                     f"every user of this machine can open {file}, which holds a key; run: chmod 600 {file}"
                 )
-            return _checked(opened.read().strip("\r\n"), str(file))
+            # Spaces stay, and are refused: whoever typed them would have to send them, which HTTP does not.
+            return _usable(opened.read().strip("\r\n"), str(file))
     except (OSError, UnicodeDecodeError) as error:
         raise LaunchError(f"no key can be read from {file}: {getattr(error, 'strerror', None) or error}") from None
 
 
-def _checked(key: str, source: str) -> str:
+def _usable(key: str, source: str) -> str:
     remedy = "make one: (umask 077; openssl rand -hex 32 > FILE)"
     if len(key) < SHORTEST_KEY:
         found = f"of {len(key)} characters can be guessed" if key else "is empty"

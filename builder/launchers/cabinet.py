@@ -24,6 +24,7 @@ class Cabinet:
         try:
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             path = self._folder / name
+            # A new file each time: one that is there may be open to others, or be a link to somewhere else.
             path.unlink(missing_ok=True)
             with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o400), "wb") as file:
                 file.write(content)
@@ -44,11 +45,12 @@ class Cabinet:
         return entry
 
     def mounts(self, user: str) -> list[Any]:
-        """For the container of a user; none if nothing was put in."""
+        """Docker's mount of the folder, readable by `user` (UID:GID); an empty list if nothing was put in."""
         from docker.types import Mount
 
         if not self._folder.exists():
             return []
+        # Root's own server runs as another user, who could not read what only root may.
         if os.getuid() == 0:
             uid, gid = map(int, user.split(":"))
             for path in (self._folder, *self._folder.iterdir()):
@@ -61,5 +63,6 @@ class Cabinet:
 
 def _root() -> Path:
     """Of this user alone; it stays when the machine restarts, as detached containers do."""
+    # Not the folder for temporary files, which is emptied when the machine starts.
     state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
     return Path(state) / "build-repo" / "containers"

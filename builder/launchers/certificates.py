@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from builder.launchers.options import ServerTls
 
 ROUNDS = 4
-"""In which both sides have had their say, twice over."""
+"""Turns of each side. A TLS handshake takes two at most; the rest is to spare."""
 
 
 def require_usable(tls: ServerTls) -> None:
@@ -23,7 +23,7 @@ def require_usable(tls: ServerTls) -> None:
         _require_readable(path)
     server = _server_context(tls)
     trusting = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    trusting.check_hostname = False
+    trusting.check_hostname = False  # by which name clients will call is not known here
     trusting.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN  # the certificate itself is the one trusted
     try:
         trusting.load_verify_locations(tls.certificate)
@@ -44,6 +44,7 @@ def _require_readable(path: Path) -> None:
 
 
 def _server_context(tls: ServerTls) -> ssl.SSLContext:
+    # OpenSSL would ask at the terminal, which a server has not.
     def refuse_password() -> str:
         raise LaunchError(f"{tls.key} is encrypted, and the server cannot ask for its password; decrypt it")
 
@@ -58,7 +59,7 @@ def _server_context(tls: ServerTls) -> ssl.SSLContext:
 
 
 def _shake_hands(server: ssl.SSLContext, client: ssl.SSLContext) -> None:
-    """In memory. Raises ssl.SSLError."""
+    """A TLS handshake of the two, in memory: no port is opened. Raises ssl.SSLError."""
     to_client, to_server = ssl.MemoryBIO(), ssl.MemoryBIO()
     sides = (client.wrap_bio(to_client, to_server), server.wrap_bio(to_server, to_client, server_side=True))
     for _ in range(ROUNDS):
@@ -68,7 +69,7 @@ def _shake_hands(server: ssl.SSLContext, client: ssl.SSLContext) -> None:
 
 
 def _require_authority(path: Path) -> None:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)  # that of a server: it is clients who are to be verified
     try:
         context.load_verify_locations(path)
     except ssl.SSLError:

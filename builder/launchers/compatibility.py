@@ -29,7 +29,7 @@ def _torch_version() -> str | None:
 
 
 def _tensorrt_version() -> str | None:
-    """None where it does not import: it may be there without its libraries."""
+    """The version of the Python package tensorrt; None where it does not import, as without its libraries."""
     try:
         import tensorrt
     except (ImportError, OSError):
@@ -70,6 +70,7 @@ def _reasons(folder: Path, machine: Machine) -> Iterator[str]:
     facts = {key: value.string_value for key, value in model.parameters.items()}
     if facts.get(layout.ROLE) not in (layout.NETWORK, layout.MODEL):
         return
+    # Custom operators are there once the package that has them is imported, in whatever process runs the network.
     for library in facts.get("operator_libraries", "").split():
         if not machine.is_installed(library):
             yield f"it calls operators of {library}, which is not installed; run: pip install {library}"
@@ -92,6 +93,7 @@ def _plan_reasons(model: Any, facts: dict[str, str], machine: Machine) -> Iterat
             f"its plans are for GPUs of compute capability {have}, and this {gpu.name} has {gpu.compute_capability}; "
             "build it on this machine too, and bring both together with build-repo merge"
         )
+    # A plan is for the version of TensorRT that wrote it.
     built, installed = facts.get("tensorrt_version", ""), machine.tensorrt_version()
     if installed is None:
         yield f"the Python package tensorrt is not installed, or lacks its libraries; {_tensorrt_remedy(built)}"
@@ -125,6 +127,7 @@ def _package_reasons(facts: dict[str, str], machine: Machine) -> Iterator[str]:
             f"it was compiled against PyTorch {built}, and {installed} is installed; run: "
             f"pip install torch=={_public(built)}, or build it again"
         )
+    # An instruction that the CPU has not ends the server's process, without a reason that anybody could read.
     if missing := set(facts.get("instruction_sets", "").split()) - machine.instruction_sets():
         lacking = ", ".join(sorted(missing))
         yield f"it was compiled for a CPU with {lacking}, which this one has not; build it again on this machine"
@@ -139,5 +142,5 @@ def _gpu_reasons(needed: str, gpu: hardware.Gpu | None) -> Iterator[str]:
 
 
 def _public(version: str) -> str:
-    """Without the local part, which tells builds of one version apart."""
+    """A version without its local part, such as +cu130, which tells builds of one version apart."""
     return version.partition("+")[0]

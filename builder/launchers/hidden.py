@@ -110,7 +110,7 @@ def _replace(pid: int, first: int, secret: list[bytes]) -> None:
 
 
 def _registers(pid: int) -> tuple[ctypes.Array[ctypes.c_uint64], int]:
-    """As words, and how many bytes of them are meant."""
+    """The general registers of a stopped process, as 64-bit words, and how many bytes the kernel filled."""
     registers = (ctypes.c_uint64 * (REGISTERS_BYTES // WORD))()
     buffer = Buffer(ctypes.addressof(registers), REGISTERS_BYTES)
     _ptrace(PTRACE_GETREGSET, pid, GENERAL_REGISTERS, buffer)

@@ -32,7 +32,7 @@ USUAL_BYTES = 4
 class Needs:
     workers: int
     bytes: int
-    """Of all together, to load every model and warm it up."""
+    """Shared memory of all workers together, in bytes, to load every model and warm it up."""
 
 
 def of(models: Path) -> Needs:

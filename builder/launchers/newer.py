@@ -28,7 +28,7 @@ def published(repository: Path) -> Published:
 
 
 def _versions(path: Path) -> tuple[int, ...]:
-    """None of a model that another one asks, and of what is no model of ours."""
+    """The served versions of a model that clients ask; empty for a step or network, and for a model of others."""
     try:
         content = path.read_bytes()
         if not any(word in content for word in WORDS):  # parsing takes a millisecond
@@ -66,7 +66,7 @@ def _look(
     said, read, before = served, Stamps(), _stamps(repository)
     while not ended.wait(seconds):
         now = _stamps(repository)
-        if now == before != read:
+        if now == before != read:  # nothing has changed since the last look, but something since it was read
             read, there = now, published(repository)
             if there not in (said, served):
                 tell(f"published meanwhile: {_difference(served, there)}; {RESTART}")
@@ -75,7 +75,7 @@ def _look(
 
 
 def _difference(served: Published, there: Published) -> str:
-    """Such as `digits 2 (served: 1), new: alexnet, gone: vgg16`."""
+    """What changed, in words such as `digits 2 (served: 1), new: alexnet, gone: vgg16`."""
     changed = [
         f"{name} {_numbers(there[name])} (served: {_numbers(served[name])})"
         for name in there
@@ -98,5 +98,6 @@ def _stamps(repository: Path) -> Stamps:
             told = path.stat()
         except OSError:
             continue
+        # A build renames a new file into place: the inode differs even within one tick of the clock.
         found[path.parent.name] = (told.st_ino, told.st_mtime_ns)
     return found

@@ -1,4 +1,4 @@
-"""What a launcher is told."""
+"""What every launcher is told of the server to start. What one takes beside it is its own OPTIONS."""
 
 from __future__ import annotations
 
@@ -17,44 +17,36 @@ class ServerTls:
 
 
 @dataclass(frozen=True)
-class ContainerOptions:
-    """What a container takes beside what every server does."""
-
-    image: str | None = None
-    """None: NVIDIA's that fits the repository, with what its preprocessing needs."""
-    name: str | None = None
-    detach: bool = False
-    """Whether it goes on when its launcher ends."""
-    memory: str | None = None
-    """Such as 4g."""
-    cpus: float | None = None
-    steps: Callable[[str], None] = lambda _: None
-    """Told what is done to have the image on this machine."""
+class NoOptions:
+    """The OPTIONS of a launcher that takes nothing beside what every server does."""
 
 
 @dataclass(frozen=True)
 class LaunchOptions:
+    """Addresses are host names or IP addresses; a port of 0 is any free one."""
+
     host: str = "127.0.0.1"
     http_port: int = 8000
     grpc_port: int = 8001
     metrics_port: int = 8002
     verbose: bool = False
     tls: ServerTls | None = None
-    """Of gRPC. Triton's HTTP has none, and then stays on loopback."""
+    """Certificates for gRPC. Triton's HTTP has no TLS, and stays on loopback beside it."""
     admin_key: str | None = field(default=None, repr=False)
     """What opens the restricted endpoints, see `access`."""
     restrict: bool | None = None
-    """None: beyond loopback, or where there is a key."""
+    """Whether the restricted endpoints are closed; None: beyond loopback, or where there is a key."""
     metrics_host: str | None = None
-    """None: where HTTP is."""
-    check: bool = True
-    """Whether the repository must be what its lock records."""
+    """Address of the metrics; None: where HTTP is."""
+    verify_integrity: bool = True
+    """Whether every file of the repository must have the digest that its lock records."""
     http_host: str | None = None
     """None: `host`, but loopback beside TLS, and where the server has published holes. See `access.addresses`."""
     triton: str | None = None
     """The server's version, which its launcher knows; None: not known."""
-    container: ContainerOptions = ContainerOptions()
+    progress: Callable[[str], None] = lambda _: None
+    """Called with what is done before the server can start, `WHAT: STEP`, such as having an image on this machine."""
     report: Callable[[str], None] = lambda _: None
-    """Told what the user should know before the server starts."""
+    """Called with what the user should know before the server starts."""
     warn: Callable[[str], None] = lambda _: None
-    """Told what is open in it to attackers."""
+    """Called with what is open in the server to attackers."""

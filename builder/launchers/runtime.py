@@ -30,6 +30,7 @@ PYTHON_BACKEND = "python"
 BACKENDS_VARIABLE = "BUILD_REPO_BACKENDS"
 # The models' code runs with the environment that the server has.
 SECRETS = (access.ENVIRONMENT, "REPO_CLIENT_ADMIN_KEY")
+# Platforms that this older server does not know by name. The model's backend, which stays, tells it as much.
 NEWER_PLATFORMS = ("torch_aoti",)
 ANY_BATCH = sys.maxsize
 STUB = "triton_python_backend_stub"
@@ -41,42 +42,59 @@ ELSEWHERE = (
 
 @dataclass(frozen=True)
 class Runtime:
+    """What a server runs from; all but the binary goes with it."""
+
     folder: Path
+    """That all the rest is in: backends, libraries, models, and room for temporary files."""
     binary: Path
+    """tritonserver itself, in the wheel."""
     snapshot: Snapshot
-    """Of the repository, with configs that this server runs well."""
+    """The repository of one moment, with configs that this server runs well."""
     backends: Path
+    """A folder a backend, as tritonserver's --backend-directory takes it."""
     environment: dict[str, str]
+    """Environment variables for the server, without the secrets of this process."""
 
 
-def make_runtime(repository: Path, check: bool = True) -> Runtime:
-    """Lay the folder out. With `check`, what will be served must be what its lock records.
+def make_runtime(repository: Path, verify_integrity: bool = True) -> Runtime:
+    """Lay the folder out. With `verify_integrity`, every file has the digest that its lock records.
 
     Raises LaunchError where the server cannot run, and RepositoryError.
     """
     wheel = _wheel()
-    server = wheel / "pytriton" / "tritonserver"
-    _check_numpy()
+    _require_old_numpy()
     folder, snapshot = _temporary_folder(), None
     try:
-        laid_out = os.environ.get(BACKENDS_VARIABLE)
-        backends = Path(laid_out) if laid_out else lay_out_backends(folder / "backends")
-        (folder / "lib").mkdir()
-        (folder / "tmp").mkdir()
-        (folder / "lib" / _libpython_name()).symlink_to(find_libpython())
+        backends = _lay_out(folder)
         snapshot = take_snapshot(repository.absolute(), folder / "models")
-        if check:
+        if verify_integrity:
+            # The snapshot, not the repository: what is verified is then what is served, whatever a build does.
             lock.require_intact(snapshot.folder, repository)
-        _require_shared_memory(snapshot.folder)
-        _adapt_configs(snapshot.folder)
-        _compile_steps(snapshot.folder)
+        _prepare(snapshot.folder)
     except BaseException:
         if snapshot:
             snapshot.close()
         shutil.rmtree(folder, ignore_errors=True)
         raise
-    environment = _environment(folder, wheel)
-    return Runtime(folder, server / "bin" / "tritonserver", snapshot, backends, environment)
+    binary = wheel / "pytriton" / "tritonserver" / "bin" / "tritonserver"
+    return Runtime(folder, binary, snapshot, backends, _environment(folder, wheel))
+
+
+def _lay_out(folder: Path) -> Path:
+    """All but the models; the folder of the backends."""
+    laid_out = os.environ.get(BACKENDS_VARIABLE)
+    backends = Path(laid_out) if laid_out else lay_out_backends(folder / "backends")
+    (folder / "lib").mkdir()
+    (folder / "tmp").mkdir()
+    (folder / "lib" / _libpython_name()).symlink_to(find_libpython())
+    return backends
+
+
+def _prepare(models: Path) -> None:
+    """Have the snapshot's models run well in this server. Raises LaunchError where they cannot."""
+    _require_shared_memory(models)
+    _adapt_configs(models)
+    _compile_steps(models)
 
 
 def _wheel() -> Path:
@@ -91,7 +109,7 @@ def _wheel() -> Path:
     return Path(found.submodule_search_locations[0]).parent
 
 
-def _check_numpy() -> None:
+def _require_old_numpy() -> None:
     import numpy
 
     if int(numpy.__version__.split(".")[0]) >= 2:
@@ -101,6 +119,7 @@ def _check_numpy() -> None:
 
 
 def _temporary_folder() -> Path:
+    """Where TMPDIR says, unless the server's shell would read its path otherwise."""
     folder = tempfile.mkdtemp(prefix="build-repo-")
     if any(character.isspace() or character in "'\"$`;&|()<>*?\\" for character in folder):
         Path(folder).rmdir()

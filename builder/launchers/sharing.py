@@ -26,12 +26,12 @@ HINT = (
 
 
 def free(folder: Path = FOLDER) -> int | None:
-    """Bytes; None where nothing limits them, or nothing tells."""
+    """Free bytes of /dev/shm; None where nothing limits them, or nothing tells."""
     try:
         room = os.statvfs(folder)
     except OSError:
         return None
-    return room.f_bavail * room.f_frsize if room.f_blocks else None
+    return room.f_bavail * room.f_frsize if room.f_blocks else None  # a tmpfs of size 0 has no limit
 
 
 def begin_with(workers: int, room: int | None) -> int:
@@ -46,7 +46,7 @@ def is_scarce(workers: int, room: int | None) -> bool:
 
 
 def grow_by(begun: int) -> int:
-    """Bytes at a time; small steps where there is little room to waste."""
+    """Bytes by which a region grows at a time; small steps where there is little room to waste."""
     return MOST_BYTES if begun == MOST_BYTES else LEAST_BYTES
 
 
@@ -60,7 +60,8 @@ def lack(workers: int, needed: int, room: int | None) -> str:
     """What to say where there is too little to begin with; nothing where there is enough."""
     if room is None or room >= needed:
         return ""
-    hint = HINT.format(size=-(-2 * needed // MIB))
+    hint = HINT.format(size=-(-2 * needed // MIB))  # rounded up; half of it is for growth
+    # Tenths, what there is rounded down and what is needed up: otherwise both could look the same.
     spare = room // (MIB // 10) / 10
     return (
         f"{FOLDER} has {spare} MiB to spare, and the {workers} worker processes of these models need "

@@ -52,7 +52,7 @@ class Snapshot:
             time.sleep(PAUSE_SECONDS)
 
     def close(self) -> None:
-        """By any thread, and as often as one likes."""
+        """Let go of the files. Any thread may, and more than once."""
         opened, self._open = self._open, []
         for descriptor in opened:
             os.close(descriptor)
@@ -63,7 +63,7 @@ class Snapshot:
         try:
             _allow_files(len(self._large(before)) + SPARE_FILES)
             self._copy(before)
-        except FileNotFoundError:
+        except FileNotFoundError:  # a build took it away between the two looks
             complete = False
         except BaseException:
             self._discard()
@@ -93,6 +93,7 @@ class Snapshot:
     def _hold(self, source: Path, target: Path) -> None:
         descriptor = os.open(source, os.O_RDONLY | os.O_CLOEXEC)
         self._open.append(descriptor)
+        # Of any size at no cost, and across file systems, which a hard link would not lead to.
         target.symlink_to(f"/proc/{os.getpid()}/fd/{descriptor}")
 
     def _discard(self) -> None:
@@ -125,6 +126,7 @@ def _entries(folder: Path, above: frozenset[tuple[int, int]] = frozenset()) -> I
     within = above | {(told.st_dev, told.st_ino)}
     for path in inside:
         is_folder = path.is_dir()
+        # Python writes its cache when somebody imports the code: that is no change of the repository.
         if path.name == CACHE or (is_folder and _is_in(path, within)):
             continue
         yield path, is_folder
@@ -143,6 +145,7 @@ def _is_in(folder: Path, folders: frozenset[tuple[int, int]]) -> bool:
 
 def _allow_files(number: int) -> None:
     """Let this process have so many files open. Raises OSError where the machine's hard limit is lower."""
+    # The soft limit is often 1024, for programs that use select(2); a process may raise it up to the hard one.
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY or soft >= number:
         return

@@ -20,7 +20,7 @@ SERVER = "tritonserver"
 STUB = "triton_python_backend_stub"
 LOOK_SECONDS = 0.5
 MOST_DEATHS = 3
-"""Of one model, within DEATHS_SECONDS. One that dies more often dies again."""
+"""Deaths of one model's workers within DEATHS_SECONDS, after which it is given up: it would die again."""
 DEATHS_SECONDS = 300.0
 ABSENT_SECONDS = 30.0
 """How long a model that is loaded anew may be without a worker: the old one's end, and the start of a process."""
@@ -67,7 +67,7 @@ def children(process: int, proc: Path = PROC) -> list[int]:
     """Process ids of what the process, any thread of it, started and has not collected yet; see Workers."""
     found: list[int] = []
     with contextlib.suppress(OSError):  # it has ended
-        for task in (proc / str(process) / "task").iterdir():
+        for task in (proc / str(process) / "task").iterdir():  # the kernel lists children by thread
             with contextlib.suppress(OSError):  # this thread has
                 found += map(int, (task / "children").read_text().split())
     return found
@@ -160,6 +160,7 @@ class Nurse:
             return False
         self._say(f"the worker of {model} died; the model is loaded anew ...")
         before = self._watch.of(model)
+        # A thread: the request hangs for minutes if the new worker dies while the server waits for it.
         loading = threading.Thread(target=self._load, args=(model,), daemon=True)
         loading.start()
         if self._is_over(loading, model, before):
@@ -182,7 +183,7 @@ class Nurse:
         while loading.is_alive() and not self.is_leaving:
             loading.join(self._interval)
             now = self._watch.of(model)
-            new |= now - before
+            new |= now - before  # the old one may still be ending, beside the one that is started
             deaths = deaths + 1 if new and not new & now else 0
             seen = time.monotonic() if now else seen
             if loading.is_alive() and (deaths == 2 or time.monotonic() - seen > self._absent):

@@ -25,11 +25,11 @@ POLL_SECONDS = 0.1
 
 
 class Interrupted(KeyboardInterrupt):
-    """By SIGINT."""
+    """Raised by SIGINT."""
 
 
 class Ended(SystemExit):
-    """By SIGTERM. `code` is the exit code."""
+    """Raised by SIGTERM. `code` is the exit code."""
 
 
 class Signals:
@@ -127,7 +127,7 @@ def asked() -> Iterator[Signals]:
 
 
 def wait(seconds: float) -> None:
-    """As time.sleep, and not when there is hurry. For blocks that are held."""
+    """Sleep for so long, unless SIGINT comes once more. For blocks that are held."""
     deadline = time.monotonic() + seconds
     while not is_urgent() and (left := deadline - time.monotonic()) > 0:
         select.select([], [], [], min(left, POLL_SECONDS))

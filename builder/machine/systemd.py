@@ -67,7 +67,7 @@ def watchdog_seconds() -> float | None:
 
 @contextmanager
 def _every(seconds: float, action: Callable[[], None]) -> Iterator[None]:
-    """In a thread, from now on until the block is left."""
+    """Call something at intervals, in a thread, until the block is left."""
     ended = threading.Event()
 
     def repeat() -> None:

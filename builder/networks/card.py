@@ -35,7 +35,7 @@ class Card(BaseModel):
     training: dict[str, Any]
     """The configuration."""
     metrics: dict[str, Any]
-    """Of the held-out images, with these weights."""
+    """What these weights reach on the held-out images."""
     software: dict[str, str]
     made_at: str
 

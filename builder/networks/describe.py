@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 Shape = tuple[int, ...]
-"""Without the batch."""
+"""Axes of a tensor without the batch's."""
 
 
 @dataclass(frozen=True)
@@ -91,40 +92,44 @@ def parse_shape(text: str) -> Shape:
 
 
 def _traced(module: nn.Module, images: torch.Tensor) -> tuple[list[Layer], int]:
+    """What images [1, C, H, W] meet in the module, in order, and the multiply-adds of all."""
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
     counter = FlopCounterMode(display=False)
-    layers: list[Layer] = []
-    told: set[int] = set()
-    before: list[int] = []
-
-    def enter(*_: Any) -> None:
-        before.append(counter.get_total_flops())
-
-    def leave(name: str) -> Any:
-        def hook(layer: nn.Module, inputs: Sequence[Any], output: Any) -> None:
-            own = [p for p in layer.parameters() if id(p) not in told]
-            told.update(map(id, own))
-            flops = counter.get_total_flops() - before.pop()
-            layers.append(
-                Layer(name, repr(layer), _shape(inputs), _shape([output]), sum(p.numel() for p in own), flops // 2)
-            )
-
-        return hook
-
+    tracer = _Tracer(counter.get_total_flops)
     for name, layer in module.named_modules():
         if not list(layer.children()):
-            layer.register_forward_pre_hook(enter)
-            layer.register_forward_hook(leave(name))
+            layer.register_forward_pre_hook(tracer.enter)
+            layer.register_forward_hook(functools.partial(tracer.leave, name))
     with warnings.catch_warnings(), torch.inference_mode(), counter:
         warnings.simplefilter("ignore")
         module.eval()(images)
-    return layers, counter.get_total_flops() // 2
+    return tracer.layers, counter.get_total_flops() // 2  # a multiplication and an addition are two operations
+
+
+class _Tracer:
+    """Hooks of every layer. A layer that is met twice is told twice, and its parameters once."""
+
+    def __init__(self, operations: Callable[[], int]) -> None:
+        """`operations`: floating-point operations so far."""
+        self._operations = operations
+        self.layers: list[Layer] = []
+        self._counted: set[int] = set()
+        self._before: list[int] = []
+
+    def enter(self, *_: Any) -> None:
+        self._before.append(self._operations())
+
+    def leave(self, name: str, layer: nn.Module, inputs: Sequence[Any], output: Any) -> None:
+        own = [parameter for parameter in layer.parameters() if id(parameter) not in self._counted]
+        self._counted.update(map(id, own))
+        parameters, operations = sum(p.numel() for p in own), self._operations() - self._before.pop()
+        self.layers.append(Layer(name, repr(layer), _shape(inputs), _shape([output]), parameters, operations // 2))
 
 
 def _shape(values: Sequence[Any]) -> Shape:
-    """Of the first tensor, without the batch."""
+    """Shape of the first tensor among the values, without the batch; empty if there is none."""
     import torch
 
     first = next((value for value in values if isinstance(value, torch.Tensor)), None)

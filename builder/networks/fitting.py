@@ -8,61 +8,19 @@ from __future__ import annotations
 
 import copy
 import itertools
-import re
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from builder.errors import WeightsError
-from builder.networks import making
-from builder.networks.state_files import SHOWN_KEYS, Saved, shortened
-from builder.util.reasons import reason
+from builder.networks import making, misfits, readings
+from builder.networks.misfits import Difference
+from builder.networks.readings import COUNTERS, MOST_READINGS, TRACKED, Reading, Rename, unwrapped
+from builder.networks.state_files import Saved, shortened
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
-
-# What DataParallel, torch.compile, FSDP and activation checkpointing put into the names of what they wrap.
-WRAPPERS = frozenset({"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"})
-# What profilers (thop) and AveragedModel count in buffers of their own.
-COUNTERS = frozenset({"total_ops", "total_params", "n_averaged"})
-TRACKED = "num_batches_tracked"
-"""Of batch normalisation: nothing at inference, and missing in old files."""
-QUANTISED = re.compile(r"(^|[._])(scales?|zero_points?|zeros|qweight|_packed_params|absmax|quant_map|SCB)$")
-MOST_READINGS = 20
-
-Rename = Callable[[str], str | None]
-"""The network's name of a key of the file; None: not the network's."""
-
-
-@dataclass(frozen=True)
-class Reading:
-    """One way to understand the keys of a file."""
-
-    rename: Rename
-    meaning: str = ""
-    """What one should know of it."""
-    prefix: str = ""
-
-
-@dataclass(frozen=True)
-class Difference:
-    """Why a reading does not fit."""
-
-    missing: list[str] = field(default_factory=list)
-    unknown: list[str] = field(default_factory=list)
-    wrong: list[str] = field(default_factory=list)
-    """Shapes."""
-    failure: str = ""
-    """What the module's own loading raised."""
-
-    def __bool__(self) -> bool:
-        return bool(self.missing or self.unknown or self.wrong or self.failure)
-
-    @property
-    def size(self) -> int:
-        return len(self.missing) + len(self.unknown) + len(self.wrong) + bool(self.failure)
 
 
 def fit(module: nn.Module, saved: Saved, origin: str, unused: Sequence[str] = ()) -> tuple[str, ...]:
@@ -74,9 +32,9 @@ def fit(module: nn.Module, saved: Saved, origin: str, unused: Sequence[str] = ()
     own = Own(module, tuple(unused))
     found, closest = _fitting(own, saved)
     if not found:
-        raise WeightsError(_refusal(origin, *closest, own))
+        raise WeightsError(misfits.refusal(origin, *closest, own.shapes))
     if len(found) > 1:
-        raise WeightsError(_several(origin, found))
+        raise WeightsError(misfits.several(origin, found))
     (reading,) = found
     own.attempt(saved, reading)  # once more: a later reading may have been tried
     notes = (reading.meaning, own.left_out(saved, reading), own.settle(origin))
@@ -114,8 +72,8 @@ class Own:
         """The likeliest first."""
         yield Reading(lambda key: key)
         if any(unwrapped(key) != key for key in (*saved.tensors, *self.shapes)):
-            yield Reading(self._named, _without_marks(saved.tensors))
-        for prefix in _prefixes(saved.tensors, self.names):
+            yield Reading(self._named, readings.without_marks(saved.tensors))
+        for prefix in readings.prefixes(saved.tensors, self.names):
             yield Reading(self._without(prefix), f"the keys are those behind {prefix!r}", prefix)
         first = next((unwrapped(key) for key in saved.tensors if key.rpartition(".")[2] not in COUNTERS), "")
         behind = (name.removesuffix(first) for name in self.names if first and name.endswith(f".{first}"))
@@ -125,7 +83,7 @@ class Own:
     def attempt(self, saved: Saved, reading: Reading) -> Difference:
         """Load, as torch does it strictly; what does not fit."""
         tensors = self._read(saved, reading)
-        versions = [_renamed(saved.versions, reading)] if saved.versions is not None else [None, self.versions]
+        versions = [readings.renamed(saved.versions, reading)] if saved.versions is not None else [None, self.versions]
         differences = []
         for noted in versions:
             differences.append(self._loaded(tensors, noted))
@@ -152,7 +110,7 @@ class Own:
                 _replace(part, key, value.to(wanted))
                 cast[_short(value.dtype)] = _short(wanted)
         if strange:
-            raise WeightsError(_of_other_types(origin, strange))
+            raise WeightsError(misfits.of_other_types(origin, strange))
         _require_numbers(self.module, origin)
         return "; ".join(f"{given} became {wanted}" for given, wanted in cast.items() if "float" in given)
 
@@ -211,7 +169,7 @@ class Own:
         return Difference(list(result.missing_keys), list(result.unexpected_keys))
 
     def _compared(self, state: Mapping[str, Any], error: Exception) -> Difference:
-        """By the keys: torch's own message is a line a tensor."""
+        """What differs, found by keys and shapes: torch's own message is a line a tensor."""
         wrong = [
             f"{key} is {list(state[key].shape)} in the file and {list(shape)} in the network"
             for key, shape in self.shapes.items()
@@ -219,50 +177,16 @@ class Own:
         ]
         missing = [key for key in self.shapes if key not in state]
         unknown = [key for key in state if key not in self.shapes]
-        failure = "" if wrong else _failure(error)
+        failure = "" if wrong else misfits.failure(error)
         return Difference(missing, unknown, wrong, failure)
 
 
 def _shape(value: Any) -> torch.Size | None:
-    """None of extra state, and of a lazy parameter, which takes any."""
+    """Shape of an item of a state dict; None for extra state, and for a lazy parameter, which takes any."""
     import torch
 
     is_sized = isinstance(value, torch.Tensor) and not torch.nn.parameter.is_lazy(value)
     return value.shape if is_sized else None
-
-
-def _failure(error: Exception) -> str:
-    """What a module's own loading raised; torch puts a heading above its list."""
-    lines = str(error).splitlines()
-    return lines[1].strip() if len(lines) > 1 and lines[0].startswith("Error(s) in loading") else reason(error)
-
-
-def unwrapped(key: str) -> str:
-    """Without the marks of wrappers."""
-    return ".".join(part for part in key.split(".") if part not in WRAPPERS)
-
-
-def _without_marks(tensors: Mapping[str, Any]) -> str:
-    marks = sorted({part for key in tensors for part in key.split(".")} & WRAPPERS)
-    return f"the keys are read without {', '.join(f'{mark}.' for mark in marks)}" if marks else ""
-
-
-def _prefixes(tensors: Mapping[str, Any], names: Mapping[str, str]) -> list[str]:
-    """What may stand before all the network's keys: before one that is surely there, or all of the file's."""
-    keys = [unwrapped(key) for key in tensors if key.rpartition(".")[2] not in COUNTERS]
-    sure = [name for name in names if not name.endswith(TRACKED)]
-    ends = [f".{name}" for name in (sure[:1] + sure[-1:])]
-    found = {key[: 1 - len(end)] for end in ends for key in keys if key.endswith(end)}
-    roots = {f"{key.partition('.')[0]}." for key in keys if "." in key}
-    alone = roots if len(roots) == 1 and all("." in key for key in keys) else set()
-    return sorted(found | alone, key=lambda prefix: (prefix.count("."), prefix))[:MOST_READINGS]
-
-
-def _renamed(versions: Mapping[str, Any] | None, reading: Reading) -> dict[str, Any]:
-    """torch's notes by the modules' names, which are the beginnings of keys."""
-    end = ".x"
-    named = {reading.rename(f"{module}{end}".lstrip(".")): noted for module, noted in (versions or {}).items()}
-    return {name.removesuffix("x").removesuffix("."): noted for name, noted in named.items() if name is not None}
 
 
 def _shared(module: nn.Module) -> dict[str, list[str]]:
@@ -318,52 +242,3 @@ def _require_numbers(module: nn.Module, origin: str) -> None:
                 f"{origin} has {what} in {name}: the training that wrote it had diverged, or a cast to float16 was too "
                 "narrow; name the weights of before that"
             )
-
-
-def _of_other_types(origin: str, strange: list[str]) -> str:
-    return (
-        f"{origin} does not hold the network's weights, but other numbers: {'; '.join(strange[:SHOWN_KEYS])}"
-        f"{_more(strange)}. If they were quantised, their scales are elsewhere: name the float weights, and ask for "
-        "int8 by `precision:`"
-    )
-
-
-def _more(items: Sequence[str]) -> str:
-    return f" and {len(items) - SHOWN_KEYS} more" if len(items) > SHOWN_KEYS else ""
-
-
-def _several(origin: str, found: Sequence[Reading]) -> str:
-    prefixes = [repr(reading.prefix) for reading in found]
-    return (
-        f"{origin} fits the network more than once: behind the prefixes {', '.join(prefixes[:SHOWN_KEYS])}"
-        f"{_more(prefixes)}. Save the one that is meant: torch.save({{k.removeprefix(P): v for k, v in "
-        "torch.load(PATH).items() if k.startswith(P)}, NEW)"
-    )
-
-
-def _refusal(origin: str, reading: Reading, difference: Difference, own: Own) -> str:
-    parts = [f"{word} {shortened(keys)}" for word, keys in _lists(difference) if keys]
-    if difference.wrong:
-        parts.append("; ".join(difference.wrong[:SHOWN_KEYS]) + _more(difference.wrong))
-    if difference.failure:
-        parts.append(f"its own loading fails: {difference.failure}")
-    read = f" ({reading.meaning})" if reading.meaning else ""
-    return f"{origin} does not fit the network{read}: {'; '.join(parts)}. {_advice(difference, own)}"
-
-
-def _lists(difference: Difference) -> tuple[tuple[str, list[str]], ...]:
-    return (("missing", difference.missing), ("unknown", difference.unknown))
-
-
-def _advice(difference: Difference, own: Own) -> str:
-    """What helps, by what differs."""
-    if any(QUANTISED.search(key) for key in difference.unknown):
-        return "These are a quantised network's; name the float weights"
-    if difference.wrong and not difference.missing and not difference.unknown:
-        return "Correct the network's `arguments:` (such as num_classes), or name another file"
-    if set(difference.missing) >= {key for key in own.shapes if not key.endswith(TRACKED)}:
-        return (
-            "None of the network's keys is there: correct `network:`, name another file, or rename the keys: "
-            "torch.save({NEW_NAME(k): v for k, v in torch.load(PATH).items()}, NEW)"
-        )
-    return "Correct `network:` or its `arguments:`, or name another file"

@@ -39,11 +39,11 @@ def download(url: str) -> Path:
         except (URLError, OSError) as error:
             reason = getattr(error, "reason", error)
             raise WeightsError(f"cannot download {url}: {reason}. Put the file at {path}, or {WAYS_OUT}") from None
-    check_digest(path, url)
+    require_digest(path, url)
     return path
 
 
-def check_digest(path: Path, url: str) -> None:
+def require_digest(path: Path, url: str) -> None:
     """torchvision writes the start of a file's SHA-256 into its name."""
     expected = url_digest(url)
     actual = sha256(path)

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from builder import networks
 from builder.schemas.parts import GIVEN, OWN_CALLABLE, Schema, of_model, said, when, whole_recipe
-from builder.training.config import TrainingConfig
 from builder.training.datasets import own_names
+from builder.training.spec import TrainingSpec
 
 GROUPS = (("data", "Data"), ("optimizer", "Optimizer"), ("schedule", "Schedule"))
 """Keys whose first may stand for all, and what pydantic calls them."""
 
 
 def schema() -> Schema:
-    found = of_model(TrainingConfig, "build-repo train")
+    found = of_model(TrainingSpec, "build-repo train")
     groups = found["$defs"]
     found["properties"]["network"] |= {"anyOf": [{"enum": networks.all_names()}, OWN_CALLABLE]}
     groups["Data"]["properties"]["set"] |= {"anyOf": [{"enum": own_names()}, OWN_CALLABLE]}
@@ -36,6 +36,6 @@ def _unfreeze() -> Schema:
 
 def _warmup() -> Schema:
     """Two numbers cannot be compared, but one with the other's default."""
-    most = {"maximum": TrainingConfig.model_fields["epochs"].default}
+    most = {"maximum": TrainingSpec.model_fields["epochs"].default}
     warm = {"properties": {"schedule": {"properties": {"warmup_epochs": most}}}}
     return when({"not": {"required": ["epochs"]}}, warm)

@@ -1,4 +1,4 @@
-"""Generated pictures of which it is known how people see them, to hold the reference and the served step to.
+"""Generated images of which it is known how people see them, to hold the reference and the served step to.
 
 The evaluation images are held to as well, but seldom have an orientation, 16 bits, transparency or further frames.
 """
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     Array = np.ndarray[Any, Any]
 
 HEIGHT, WIDTH = 6, 7
-# Larger than the pictures, either way round: nothing is resized, and nothing cut off.
+# Larger than the images, either way round: nothing is resized, and nothing cut off.
 UNSIZED = {"resize": None, "crop": (8, 8), "max_bytes": 1 << 20, "max_pixels": 1 << 20}
 SHOWN: dict[int, Callable[[Any], Any]] = {
     1: lambda stored: stored,
@@ -130,7 +130,7 @@ def _in_frames(recipe: PreprocessRecipe) -> Iterator[Probe]:
     seen = colours if recipe.frames == "first" else None
     for form in ("PNG", "TIFF"):
         data = _file(first, form, save_all=True, append_images=[second])
-        yield Probe(f"a {form} of two pictures", data, seen)
+        yield Probe(f"a {form} of two images", data, seen)
 
 
 def _colours() -> Array:
@@ -162,7 +162,7 @@ def _file(image: Image.Image, form: str, **options: Any) -> bytes:
 
 
 def _opened(data: bytes) -> Array:
-    """As it is stored."""
+    """Pixels of an encoded image as they are stored, without regard to EXIF's orientation."""
     import numpy as np
     from PIL import Image
 

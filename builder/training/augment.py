@@ -1,4 +1,4 @@
-"""The pictures' chance, as torchvision's transforms, around the recipe that serving keeps to."""
+"""Random changes to training images, by torchvision's transforms, around the recipe that serving keeps to."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from builder.data.recipe import PreprocessRecipe
-from builder.training.config import Augment
+from builder.training.spec import Augment
 
 if TYPE_CHECKING:
     import torch
@@ -25,21 +25,27 @@ def training_transform(recipe: PreprocessRecipe, augment: Augment) -> Transform:
 
     if not has_chance(augment):
         return recipe.reference_transform()
-    size = recipe.shape[1:]
     mode = transforms.InterpolationMode(recipe.interpolation)
-    steps: list[Any] = []
-    if augment.resized_crop:
-        steps.append(transforms.RandomResizedCrop(size, augment.resized_crop, interpolation=mode, antialias=True))
-    else:
-        steps += _sizing(recipe, mode)
-    steps += _moving(augment, size, mode)
-    if any(augment.colour.model_dump().values()):
-        steps.append(transforms.ColorJitter(**augment.colour.model_dump()))
-    steps += recipe.normalisation()
+    sized = _cropping(recipe, augment, mode) if augment.resized_crop else _sizing(recipe, mode)
+    steps = [*sized, *_moving(augment, recipe.shape[1:], mode), *_colouring(augment), *recipe.normalisation()]
     if augment.erase:
-        steps.append(transforms.RandomErasing(augment.erase))
+        steps.append(transforms.RandomErasing(augment.erase))  # of what the network gets: the rectangle is its mean
     composed: Transform = transforms.Compose(steps)
     return composed
+
+
+def _cropping(recipe: PreprocessRecipe, augment: Augment, mode: Any) -> list[Any]:
+    from torchvision import transforms
+
+    size = recipe.shape[1:]
+    return [transforms.RandomResizedCrop(size, augment.resized_crop, interpolation=mode, antialias=True)]
+
+
+def _colouring(augment: Augment) -> list[Any]:
+    from torchvision import transforms
+
+    shares = augment.colour.model_dump()
+    return [transforms.ColorJitter(**shares)] if any(shares.values()) else []
 
 
 def _sizing(recipe: PreprocessRecipe, mode: Any) -> list[Any]:

@@ -56,7 +56,7 @@ def save(folder: Path, state: Mapping[str, Any]) -> None:
 
 
 def load(folder: Path) -> dict[str, Any] | None:
-    """None if there is none. Raises TrainingError."""
+    """The state of the run in `folder`, as `save` was given it; None if there is none. Raises TrainingError."""
     import torch
 
     path = folder / LAST
@@ -70,7 +70,7 @@ def load(folder: Path) -> dict[str, Any] | None:
 
 
 def weights_writer(module: torch.nn.Module) -> Callable[[Path], object]:
-    """Of the state dict as safetensors, on the CPU."""
+    """A writer for `write`: the module's state dict, copied to the CPU, as a safetensors file."""
     from safetensors import SafetensorError
     from safetensors.torch import save_file
 

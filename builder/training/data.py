@@ -18,17 +18,17 @@ if TYPE_CHECKING:
 
 SHOWN = 10
 Key = tuple[int, int]
-"""Epoch and number of the picture."""
+"""Epoch and number of the image."""
 
 
 @dataclass(frozen=True)
-class Pictures:
+class LabelledImages:
     """Any number of images, opened one by one."""
 
     items: Sequence[Any]
     classes: Sequence[int]
     opened: Callable[[Any, PreprocessRecipe], Image.Image]
-    """An item as a picture in the recipe's mode."""
+    """An item, and the recipe -> a Pillow image in the recipe's mode."""
     are_files: bool = False
 
     def __len__(self) -> int:
@@ -42,11 +42,11 @@ class Pictures:
         except DataError:
             raise
         except Exception as error:  # Pillow raises whatever a broken file makes it stumble over
-            name = str(item) if self.are_files else f"picture {number}"
+            name = str(item) if self.are_files else f"image {number}"
             raise DataError(f"{name} cannot be decoded: {_short(error)}; mend or remove it") from None
 
-    def subset(self, numbers: Sequence[int]) -> Pictures:
-        return Pictures(
+    def subset(self, numbers: Sequence[int]) -> LabelledImages:
+        return LabelledImages(
             [self.items[i] for i in numbers], [self.classes[i] for i in numbers], self.opened, self.are_files
         )
 
@@ -56,22 +56,26 @@ class Split:
     """What is learnt from, and what is held out."""
 
     name: str
-    train: Pictures
-    heldout: Pictures
+    train: LabelledImages
+    heldout: LabelledImages
     labels: tuple[str, ...]
     digest: str
-    """Of the whole set: another one cannot go on with the run."""
+    """SHA-256 that stands for the whole set: a run is not resumed with another one."""
     facts: dict[str, Any] = field(default_factory=dict)
 
+    def parts(self) -> tuple[tuple[str, LabelledImages], ...]:
+        """The images to train with and those held out, by the names of the fields."""
+        return (("train", self.train), ("heldout", self.heldout))
+
     def described(self) -> dict[str, Any]:
-        """For the card."""
+        """The set as the weights' card records it."""
         return {
             "name": self.name, "train": len(self.train), "heldout": len(self.heldout), "sha256": self.digest,
         } | self.facts  # fmt: skip
 
 
 def as_mode(image: Image.Image, recipe: PreprocessRecipe) -> Image.Image:
-    """An `opened` for pictures that are decoded already."""
+    """An `opened` for images that are decoded already."""
     return recipe.seen(image)
 
 
@@ -80,27 +84,29 @@ def from_file(path: Any, recipe: PreprocessRecipe) -> Image.Image:
     return recipe.decode(path)
 
 
-def check(pictures: Pictures, recipe: PreprocessRecipe, advance: Callable[[int], None] = lambda _: None) -> None:
+def require_decodable(
+    images: LabelledImages, recipe: PreprocessRecipe, advance: Callable[[int], None] = lambda _: None
+) -> None:
     """Decode every file. Raises DataError that names the broken ones."""
-    if not pictures.are_files:
+    if not images.are_files:
         return
 
     def trouble(number: int) -> str:
         try:
-            pictures.image(number, recipe)
+            images.image(number, recipe)
         except DataError as error:
             return str(error).partition("; mend")[0]
         return ""
 
     broken = []
     with ThreadPoolExecutor(granted_cores()) as pool:
-        for number, reason in enumerate(pool.map(trouble, range(len(pictures)), chunksize=64)):
+        for number, reason in enumerate(pool.map(trouble, range(len(images)), chunksize=64)):
             advance(number + 1)
             broken += [reason] * bool(reason)
     if broken:
         more = f"\nand {len(broken) - SHOWN} more" * (len(broken) > SHOWN)
         shown = "\n".join(broken[:SHOWN])
-        raise DataError(f"{len(broken)} of {len(pictures)} images cannot be used; mend or remove them:\n{shown}{more}")
+        raise DataError(f"{len(broken)} of {len(images)} images cannot be used; mend or remove them:\n{shown}{more}")
 
 
 def stratified(classes: Sequence[int], share: float, seed: int, labels: Sequence[str]) -> tuple[list[int], list[int]]:
@@ -124,25 +130,29 @@ class Examples:
     """A torch dataset of [C, H, W] and class. The chance in `transform` follows from seed, epoch and number alone."""
 
     def __init__(
-        self, pictures: Pictures, recipe: PreprocessRecipe, transform: Callable[[Any], torch.Tensor], seed: int | None
+        self,
+        images: LabelledImages,
+        recipe: PreprocessRecipe,
+        transform: Callable[[Any], torch.Tensor],
+        seed: int | None,
     ) -> None:
         """`seed` None: there is no chance in the transform."""
-        self._pictures, self._recipe, self._transform, self._seed = pictures, recipe, transform, seed
+        self._images, self._recipe, self._transform, self._seed = images, recipe, transform, seed
 
     def __len__(self) -> int:
-        return len(self._pictures)
+        return len(self._images)
 
     def __getitem__(self, key: Key) -> tuple[torch.Tensor, int]:
         import torch
 
         epoch, number = key
-        image = self._pictures.image(number, self._recipe)
+        image = self._images.image(number, self._recipe)
         if self._seed is None:
-            return self._transform(image), self._pictures.classes[number]
+            return self._transform(image), self._images.classes[number]
         before = torch.get_rng_state()
         torch.default_generator.manual_seed(mixed(self._seed, epoch, number))  # torch.manual_seed would ask for a GPU
         try:
-            return self._transform(image), self._pictures.classes[number]
+            return self._transform(image), self._images.classes[number]
         finally:
             torch.set_rng_state(before)
 
@@ -206,21 +216,21 @@ def loader(examples: Examples, batches: Batches, workers: int, pinned: bool) -> 
 
 
 def decoded(batches: Iterable[Any]) -> Iterator[Any]:
-    """What a loader gives; a picture that cannot be decoded is told as if no other process had tried it."""
+    """What a loader gives; an image that cannot be decoded is told as if no other process had tried it."""
     try:
         yield from batches
     except DataError as error:
         raise DataError(str(error).rpartition("DataError: ")[2].strip()) from None
 
 
-def worker_count(wanted: int | None, pictures: Pictures, on_gpu: bool) -> int:
+def worker_count(wanted: int | None, images: LabelledImages, on_gpu: bool) -> int:
     """On a CPU only files are worth processes of their own: they would take the cores from the network."""
     if wanted is not None:
         return wanted
     cores = granted_cores()
     if on_gpu:
         return min(8, cores)
-    return min(4, cores) if pictures.are_files and cores > 1 else 0
+    return min(4, cores) if images.are_files and cores > 1 else 0
 
 
 def mixed(*numbers: int) -> int:

@@ -1,8 +1,9 @@
-"""What a run is for: the best weights, their card and labels, pictures to verify with, and pictures of the run."""
+"""What a run is for: the best weights, their card and labels, images to verify with, and charts of the run."""
 
 from __future__ import annotations
 
 import platform
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import partial
 from importlib.metadata import version as package_version
@@ -14,10 +15,10 @@ from builder.data.images import spread
 from builder.data.recipe import PreprocessRecipe
 from builder.networks.card import Card, absolute, card_path, relative
 from builder.training import checkpoint, records
-from builder.training.config import Run
 from builder.training.data import Split
 from builder.training.loop import Progress
-from builder.training.student import Student
+from builder.training.spec import Run
+from builder.training.trainable import TrainableNetwork
 from builder.util.hashing import sha256
 
 if TYPE_CHECKING:
@@ -26,13 +27,13 @@ if TYPE_CHECKING:
 LABELS = "labels.txt"
 
 
-def keep(run: Run, split: Split, pupil: Student, module: nn.Module, best: dict[str, Any]) -> None:
+def keep(run: Run, split: Split, network: TrainableNetwork, module: nn.Module, best: dict[str, Any]) -> None:
     """Weights, card and labels of the best epoch so far. Raises TrainingError."""
     weights = run.out / checkpoint.BEST
     labels = "".join(f"{label}\n" for label in split.labels)
 
     def write_card(partial: Path) -> None:
-        card = make_card(run, split, pupil, weights, best, sha256(checkpoint.partial_of(weights)))
+        card = make_card(run, split, network, weights, best, sha256(checkpoint.partial_of(weights)))
         partial.write_text(card.model_dump_json(indent=1) + "\n", encoding="utf-8")
 
     checkpoint.write_together(
@@ -44,32 +45,40 @@ def keep(run: Run, split: Split, pupil: Student, module: nn.Module, best: dict[s
     )
 
 
-def make_card(run: Run, split: Split, pupil: Student, weights: Path, best: dict[str, Any], digest: str) -> Card:
-    classes = {
-        label: {key: round(best[key][number], 6) for key in ("precision", "recall", "f1")}
-        for number, label in enumerate(split.labels)
-    }
+def make_card(
+    run: Run, split: Split, network: TrainableNetwork, weights: Path, best: dict[str, Any], digest: str
+) -> Card:
     return Card(
         weights=weights.name,
         sha256=digest,
-        network=relative(absolute(run.config.network, run.base), run.out),
-        arguments=pupil.arguments,
-        recipe=pupil.recipe,
+        network=relative(absolute(run.spec.network, run.base), run.out),
+        arguments=network.arguments,
+        recipe=network.recipe,
         labels=split.labels,
         data=_readable(split.described()),
-        training=_readable(run.config.model_dump(mode="json", exclude={"out", "arguments", "network", "labels"})),
-        metrics={key: round(best[key], 6) for key in ("epoch", "accuracy", "top5", "loss")} | {"classes": classes},
-        software={
-            "build-repo": __version__,
-            "python": platform.python_version(),
-            **{name: package_version(name) for name in ("torch", "torchvision", "torchmetrics", "pillow")},
-        },
+        training=_readable(run.spec.model_dump(mode="json", exclude={"out", "arguments", "network", "labels"})),
+        metrics=_metrics(best, split.labels),
+        software=_software(),
         made_at=datetime.now(UTC).isoformat(timespec="seconds"),
     )
 
 
+def _metrics(best: dict[str, Any], labels: Sequence[str]) -> dict[str, Any]:
+    """The card's metrics: of the best epoch, on the held-out images, over all and by class."""
+    classes = {
+        label: {key: round(best[key][number], 6) for key in ("precision", "recall", "f1")}
+        for number, label in enumerate(labels)
+    }
+    return {key: round(best[key], 6) for key in ("epoch", "accuracy", "top5", "loss")} | {"classes": classes}
+
+
+def _software() -> dict[str, str]:
+    packages = {name: package_version(name) for name in ("torch", "torchvision", "torchmetrics", "pillow")}
+    return {"build-repo": __version__, "python": platform.python_version()} | packages
+
+
 def _readable(tree: Any) -> Any:
-    """With names of files that are in no UTF-8 as text, for people."""
+    """The same tree, with bytes of file names that are no UTF-8 written as escapes."""
     if isinstance(tree, dict):
         return {key: _readable(value) for key, value in tree.items()}
     return tree.encode(errors="backslashreplace").decode() if isinstance(tree, str) else tree
@@ -77,18 +86,18 @@ def _readable(tree: Any) -> Any:
 
 def write_samples(run: Run, split: Split, recipe: PreprocessRecipe) -> None:
     """PNG files in folders named by class, to verify and calibrate with. Raises TrainingError, DataError."""
-    wanted = run.config.samples
-    for folder, pictures, count in (
+    wanted = run.spec.samples
+    for folder, images, count in (
         ("heldout", split.heldout, wanted.heldout),
         ("calibration", split.train, wanted.calibration),
     ):
-        for number in spread(len(pictures), count) if count else ():
-            path = run.out / folder / str(pictures.classes[number]) / f"{number:05}.png"
+        for number in spread(len(images), count) if count else ():
+            path = run.out / folder / str(images.classes[number]) / f"{number:05}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
-            checkpoint.write(path, partial(pictures.image(number, recipe).save, format="PNG"))
+            checkpoint.write(path, partial(images.image(number, recipe).save, format="PNG"))
 
 
-def draw(out: Path, progress: Progress, split: Split) -> bool:
+def draw_charts(out: Path, progress: Progress, split: Split) -> bool:
     """Whether there is something to draw with. Raises TrainingError."""
     if not records.can_draw():
         return False

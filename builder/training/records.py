@@ -1,4 +1,4 @@
-"""What a run leaves for people: the table of its epochs, TensorBoard's events, and pictures."""
+"""What a run leaves for people: the table of its epochs, TensorBoard's events, and charts."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def write_log(folder: Path, history: Sequence[dict[str, float]]) -> None:
 
 
 class Events:
-    """For `tensorboard --logdir`."""
+    """Writes what `tensorboard --logdir` shows."""
 
     def __init__(self, folder: Path, next_epoch: int) -> None:
         from torch.utils.tensorboard import SummaryWriter

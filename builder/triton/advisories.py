@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from builder.triton import releases
 
 EMBEDDED = "2.51"
-"""Of nvidia-pytriton 0.7.0, the newest wheel."""
+"""Version of the server in nvidia-pytriton 0.7.0, the newest wheel."""
 WORST = 3
-"""As many are named in a line."""
+"""Advisories that are named in a line, at most."""
 # What an attacker must reach.
 NEEDS = {
     "network": "HTTP or gRPC; which of them is not told",
@@ -42,7 +42,7 @@ SERVERS = {
     "25.07": "2.59.1",
     "26.05": "2.69",
     "26.06": "2.70",
-} | {image.tag: image.triton for image in releases.IMAGES}
+} | {release.tag: release.triton for release in releases.RELEASES}
 
 
 @dataclass(frozen=True)
@@ -213,7 +213,7 @@ def _is_reached(needs: str, exposure: Exposure) -> bool:
 
 @dataclass(frozen=True)
 class Judgement:
-    """Of a server that is not started yet."""
+    """What is known of the holes of a server that is not started yet."""
 
     found: tuple[Advisory, ...] | None
     """What is open in it, the worst first; None: nobody knows its version."""

@@ -1,4 +1,4 @@
-"""NVIDIA's tritonserver images: which versions a server of theirs brings along."""
+"""NVIDIA's releases of Triton: which versions the server in each container image brings along."""
 
 from __future__ import annotations
 
@@ -11,16 +11,18 @@ REGISTRY_VARIABLE = "BUILD_REPO_REGISTRY"
 
 
 @dataclass(frozen=True)
-class Image:
+class Release:
+    """One of NVIDIA's, by its container image: the versions that the release notes give."""
+
     tag: str
     triton: str
     torch: str
     tensorrt: str
     cuda: str
     onnxruntime: str | None
-    """None where its release notes do not say."""
+    """Version of ONNX Runtime; None where the release notes do not say."""
     python: str = "3.12"
-    """Of the python backend, for which the packages of preprocessing steps are."""
+    """Version of Python in the python backend, for which the packages of steps are chosen."""
 
     def reference(self, registry: str | None = None) -> str:
         """What `docker pull` is given. Without a registry: that of the environment, else a local name."""
@@ -52,40 +54,40 @@ HEALTH = (
     "from urllib.request import ProxyHandler, build_opener;"
     " build_opener(ProxyHandler({})).open('http://127.0.0.1:8000/v2/health/ready', timeout=4)",
 )
-"""In a container of ours, whether its server is ready: exit code 0."""
+"""Command in a container of ours that ends with exit code 0 if the server is ready."""
 
 # From the release notes, oldest first.
-IMAGES = (
-    Image("25.12", "2.64", "2.10.0a0", "10.14.1", "13.1.0", "1.23.2"),
-    Image("26.02", "2.66", "2.11.0a0", "10.15.1", "13.1.1", "1.24.1"),
-    Image("26.04", "2.68", "2.12.0a0", "10.16", "13.2.1", "1.24.4"),
-    Image("26.07", "2.71", "2.13.0a0", "11.1.0", "13.3.1", "1.27.0"),
-    Image("26.08", "2.72", "2.14.0a0", "11.2.1", "13.4.1", "1.28.0"),
-    Image("26.09", "2.73", "2.14.0a0", "11.3.0", "13.4.1", None),
+RELEASES = (
+    Release("25.12", "2.64", "2.10.0a0", "10.14.1", "13.1.0", "1.23.2"),
+    Release("26.02", "2.66", "2.11.0a0", "10.15.1", "13.1.1", "1.24.1"),
+    Release("26.04", "2.68", "2.12.0a0", "10.16", "13.2.1", "1.24.4"),
+    Release("26.07", "2.71", "2.13.0a0", "11.1.0", "13.3.1", "1.27.0"),
+    Release("26.08", "2.72", "2.14.0a0", "11.2.1", "13.4.1", "1.28.0"),
+    Release("26.09", "2.73", "2.14.0a0", "11.3.0", "13.4.1", None),
 )
 
 
-def newest() -> Image:
-    return IMAGES[-1]
+def newest() -> Release:
+    return RELEASES[-1]
 
 
-def with_tensorrt(version: str) -> Image | None:
-    """The newest image of a TensorRT, by its first three numbers, else by its first two; None if none is known.
+def with_tensorrt(version: str) -> Release | None:
+    """The newest release with a TensorRT, by its first three numbers, else by its first two; None if none is known.
 
     A plan needs the very version that built it, unless it was built version-compatible: look at the
-    image's `tensorrt` before promising that it will load.
+    release's `tensorrt` before promising that it will load.
     """
     for digits in (3, 2):
-        for image in reversed(IMAGES):
-            if numbers(image.tensorrt, digits) == numbers(version, digits):
-                return image
+        for release in reversed(RELEASES):
+            if numbers(release.tensorrt, digits) == numbers(version, digits):
+                return release
     return None
 
 
-def of_reference(reference: str) -> Image | None:
-    """The image that a reference means, whatever registry it is from; None if it is not one of these."""
+def of_reference(reference: str) -> Release | None:
+    """The release that a reference means, whatever registry it is from; None if it is not one of these."""
     name = reference.rpartition("/")[2]
-    return next((image for image in IMAGES if name == image.reference("")), None)
+    return next((release for release in RELEASES if name == release.reference("")), None)
 
 
 def same_tensorrt(one: str, other: str) -> bool:

@@ -18,7 +18,7 @@ Parsed = TypeVar("Parsed", bound=BaseModel)
 
 
 MOST_MISTAKES = 20
-"""That are told at once."""
+"""Mistakes that one message tells."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,10 @@ class Document(Generic[Parsed]):
 
 
 def load(path: Path, model: type[Parsed], absent: str, expected: str) -> Document[Parsed]:
-    """Read and check a file. `absent` says what to do without one, `expected` what is in it. Raises ManifestError."""
+    """Read a file, and hold it to its model.
+
+    `absent` says what to do without one, `expected` what is in it. Raises ManifestError.
+    """
     tree = _read_yaml(path, absent)
     if not tree.is_mapping:
         raise ManifestError(f"{path}:1: expected {expected}")

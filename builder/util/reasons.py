@@ -17,7 +17,7 @@ FOREIGN = (
     "<",
 )
 LONGEST = 400
-"""Of a reason; some errors print whole tensors."""
+"""Characters of a reason; some errors print whole tensors."""
 
 # Lines that say that something failed, not what. OpenVINO's and PyTorch's reasons come behind them.
 PREAMBLE = re.compile(

@@ -58,7 +58,7 @@ class Mistake(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class Item:
     """What stands at a key of a mapping, or at a place of a list."""
 
     node: Node
@@ -74,8 +74,8 @@ class Node:
 
     line: int
     scalar: Any = None
-    parts: dict[str | int, Entry] | None = None
-    """Of a mapping, or, by number, of a list; None: a scalar."""
+    parts: dict[str | int, Item] | None = None
+    """Values of a mapping by key, or of a list by number; None: a scalar."""
     is_list: bool = False
     size: int = 1
     """Values in it, itself included, with all that aliases bring."""
@@ -98,7 +98,7 @@ def read(text: str) -> Node:
 
 
 def plain(node: Node) -> Any:
-    """As Python's own values."""
+    """The tree as Python's own dicts, lists and scalars."""
     if node.parts is None:
         return node.scalar
     if node.is_list:
@@ -106,7 +106,7 @@ def plain(node: Node) -> Any:
     return {key: plain(entry.node) for key, entry in node.parts.items()}
 
 
-def walk(root: Node, keys: tuple[Any, ...] | list[Any]) -> Iterator[tuple[str | int, Entry]]:
+def walk(root: Node, keys: tuple[Any, ...] | list[Any]) -> Iterator[tuple[str | int, Item]]:
     """The entries on the way that `keys` describe; those that the file does not have are passed over."""
     node = root
     for key in keys:
@@ -171,15 +171,15 @@ class _Reader:
             raise Mistake(line, f"the aliases up to here bring in more than {MAX_BROUGHT:,} values")
         return node
 
-    def _items(self, depth: int) -> dict[str | int, Entry]:
-        parts: dict[str | int, Entry] = {}
+    def _items(self, depth: int) -> dict[str | int, Item]:
+        parts: dict[str | int, Item] = {}
         while not isinstance(event := next(self._events), CollectionEndEvent):
-            parts[len(parts)] = Entry(self._value(event, depth), _line(event), _via(event))
+            parts[len(parts)] = Item(self._value(event, depth), _line(event), _via(event))
         return parts
 
-    def _mapping(self, depth: int) -> dict[str | int, Entry]:
-        own: dict[str | int, Entry] = {}
-        merged: dict[str | int, Entry] | None = None
+    def _mapping(self, depth: int) -> dict[str | int, Item]:
+        own: dict[str | int, Item] = {}
+        merged: dict[str | int, Item] | None = None
         while not isinstance(event := next(self._events), CollectionEndEvent):
             key, line = self._key(event), _line(event)
             if key in own or (merged is not None and _merges(event)):
@@ -188,7 +188,7 @@ class _Reader:
             if _merges(event):
                 merged = _merged(self._value(began, depth), _line(began), _via(began))
             else:
-                own[key] = Entry(self._value(began, depth), line, _via(began))
+                own[key] = Item(self._value(began, depth), line, _via(began))
         return own | {key: entry for key, entry in (merged or {}).items() if key not in own}
 
     def _key(self, event: NodeEvent) -> str:
@@ -213,15 +213,15 @@ def _merges(event: NodeEvent) -> bool:
     return isinstance(event, ScalarEvent) and event.value == MERGE and event.implicit[0] and event.tag is None
 
 
-def _merged(node: Node, line: int, via: tuple[int, ...]) -> dict[str | int, Entry]:
+def _merged(node: Node, line: int, via: tuple[int, ...]) -> dict[str | int, Item]:
     """The entries of the mapping that a merge key names, or of a list of them, of which the first one counts."""
-    sources = list((node.parts or {}).values()) if node.is_list else [Entry(node, line)]
-    parts: dict[str | int, Entry] = {}
+    sources = list((node.parts or {}).values()) if node.is_list else [Item(node, line)]
+    parts: dict[str | int, Item] = {}
     for source in sources:
         if not source.node.is_mapping:
             raise Mistake(source.line, f"{MERGE}: takes a mapping, such as *name of one, or a list of mappings")
         for key, entry in (source.node.parts or {}).items():
-            parts.setdefault(key, Entry(entry.node, entry.line, (*via, *source.via, *entry.via)))
+            parts.setdefault(key, Item(entry.node, entry.line, (*via, *source.via, *entry.via)))
     return parts
 
 

@@ -1,4 +1,4 @@
-"""build-repo deploy: files that run a repository elsewhere. One file a target."""
+"""build-repo deploy: files that run a repository elsewhere. A target is one file here, and one line in TARGETS."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import typer
 from builder.commands.deploy.kubernetes import kubernetes
 from builder.commands.deploy.swarm import swarm
 from builder.commands.deploy.systemd import systemd
+from builder.commands.deploy.target import Target, command
 
 deploy = typer.Typer(
     name="deploy",
@@ -16,6 +17,12 @@ deploy = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-deploy.command()(kubernetes)
-deploy.command()(swarm)
-deploy.command()(systemd)
+TARGETS: dict[str, Target] = {"kubernetes": kubernetes, "swarm": swarm, "systemd": systemd}
+
+
+def add(name: str, target: Target) -> None:
+    deploy.command(name)(command(name, target))
+
+
+for name, target in TARGETS.items():
+    add(name, target)

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from builder.commands.deploy.options import AdminSecret, Image, Name
-from builder.commands.options import Force, Json, Output, Repository
+from builder.commands.deploy.target import Deployment
 
 
 def _text(help: str, metavar: str = "NAME") -> typer.models.OptionInfo:
@@ -47,9 +47,9 @@ Protocol = Annotated[str, _text("What KServe routes: v2 or grpc-v2.", "PROTOCOL"
 
 
 def kubernetes(
+    repository: Path,
+    output: Path,
     image: Image,
-    repository: Repository = Path("model_repository"),
-    output: Output = Path("deploy/kubernetes"),
     repository_uri: Uri = None,
     repository_endpoint: Endpoint = None,
     repository_secret: Secret = None,
@@ -76,13 +76,10 @@ def kubernetes(
     service_monitor: Monitor = True,
     monitor_label: MonitorLabels = None,
     kserve_protocol: Protocol = "v2",
-    force: Force = False,
-    as_json: Json = False,
-) -> None:
+) -> Deployment:
     """A Kustomize base with an overlay a GPU generation, and KServe's objects; for Kubernetes 1.30 and newer."""
-    from builder.commands.deploy.report import report
     from builder.containers import slim
-    from builder.deploy import files, kubernetes, source
+    from builder.deploy import kubernetes, source
     from builder.deploy.image import judged
     from builder.repository.served import read_intact
 
@@ -97,6 +94,5 @@ def kubernetes(
         image, origin, place, scale, sizes, network, monitors, admin_secret, kserve_protocol, pull_secret
     )
     models = read_intact(repository)
-    texts = kubernetes.render(models, options)
-    outcome = files.write(texts, output, force, target="kubernetes")
-    report(outcome, output, as_json, judged(image, not slim.refusal(models)), kubernetes.apply_command(output))
+    opened = judged(image, not slim.refusal(models))
+    return Deployment(kubernetes.render(models, options), opened, kubernetes.apply_command(output))

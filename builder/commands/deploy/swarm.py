@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from builder.commands.deploy.options import Image, Name
-from builder.commands.options import Force, Json, Output, Repository
+from builder.commands.deploy.target import Deployment
 
 Published = Annotated[
     int | None, typer.Option(help="Port on every node. Default: none but the stack's network.", min=1, max=65535)
@@ -16,9 +16,9 @@ Published = Annotated[
 
 
 def swarm(
+    repository: Path,
+    output: Path,
     image: Image,
-    repository: Repository = Path("model_repository"),
-    output: Output = Path("deploy/swarm"),
     repository_path: Annotated[
         str | None, typer.Option(help="Of the repository on every node. Default: it is in the image.", metavar="DIR")
     ] = None,
@@ -36,13 +36,9 @@ def swarm(
     cpus: Annotated[float | None, typer.Option(help="Of a replica. Default: by the repository.", min=0.1)] = None,
     memory: Annotated[int | None, typer.Option(help="MiB of a replica. Default: by the repository.", min=64)] = None,
     gpus: Annotated[int, typer.Option(help="Of a replica, where it needs any.", min=1)] = 1,
-    force: Force = False,
-    as_json: Json = False,
-) -> None:
+) -> Deployment:
     """A stack file: replicas behind a proxy, updated one by one."""
-    from builder.commands.deploy.report import report
     from builder.containers import slim
-    from builder.deploy.files import write
     from builder.deploy.image import judged
     from builder.deploy.swarm import STACK, Options, render
     from builder.repository.served import read_intact
@@ -62,8 +58,5 @@ def swarm(
         gpus,
     )
     models = read_intact(repository)
-    files = render(models, options)
     following = f"docker stack deploy --with-registry-auth --compose-file {output / STACK} {name}"
-    report(
-        write(files, output, force, target="swarm"), output, as_json, judged(image, not slim.refusal(models)), following
-    )
+    return Deployment(render(models, options), judged(image, not slim.refusal(models)), following)

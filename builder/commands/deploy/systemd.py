@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from builder.commands.options import Force, Json, Output, Repository
+from builder.commands.deploy.target import Deployment
 
 User = Annotated[str | None, typer.Option(help="Account to run as. Default: one that systemd makes up.")]
 Prefix = Annotated[
@@ -38,8 +38,8 @@ Drain = Annotated[int, typer.Option(help="Seconds between /readyz saying no and 
 
 
 def systemd(
-    repository: Repository = Path("model_repository"),
-    output: Output = Path("deploy/systemd"),
+    repository: Path,
+    output: Path,
     user: User = None,
     prefix: Prefix = None,
     readable: Readable = None,
@@ -60,12 +60,9 @@ def systemd(
     gateway_key_file: ApiKey = None,
     gateway_tls_cert: Certificate = None,
     gateway_tls_key: CertificateKey = None,
-    force: Force = False,
-    as_json: Json = False,
-) -> None:
+) -> Deployment:
     """Hardened units for the embedded server and the gateway."""
-    from builder.commands.deploy.report import report
-    from builder.deploy.files import write
+    del output
     from builder.deploy.systemd import Environment, Gateway, Options, Ports, render, this_environment
     from builder.launchers import access
     from builder.launchers.options import LaunchOptions
@@ -89,5 +86,4 @@ def systemd(
         tuple(allow_from or ()),
         before if gateway else None,
     )
-    outcome = write(render(read_intact(repository), options), output, force, target="systemd")
-    report(outcome, output, as_json, access.judgement(LaunchOptions(host), EMBEDDED))
+    return Deployment(render(read_intact(repository), options), access.judgement(LaunchOptions(host), EMBEDDED))

@@ -1,4 +1,4 @@
-"""Where images come from. A set is a module with what `Dataset` lists."""
+"""Data sets to train with. A set is a module with what `Dataset` lists."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Protocol
 
 from builder.errors import ManifestError
-from builder.training.config import Data
 from builder.training.data import Split
 from builder.training.datasets import callables, digits, fashion_mnist, image_folder
+from builder.training.spec import Data
 from builder.util.usercode import is_callable_name
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from builder.errors import DataError
-from builder.training.config import Data
-from builder.training.data import Pictures, Split, as_mode, from_file, stratified
+from builder.training.data import LabelledImages, Split, as_mode, from_file, stratified
+from builder.training.spec import Data
 from builder.util.usercode import call, load_callable
 
 if TYPE_CHECKING:
@@ -23,10 +23,10 @@ def load(data: Data, base: Path, seed: int) -> Split:
     arguments = {"root": base / data.root} if data.root else {}
     given = call(function, data.set, DataError, **arguments)
     both = isinstance(given, tuple | list) and len(given) == 2 and all(hasattr(part, "__getitem__") for part in given)
-    train = _pictures(given[0] if both else given, data.set)
+    train = _images(given[0] if both else given, data.set)
     labels = _labels(given[0] if both else given, train)
     if both:
-        heldout = _pictures(given[1], data.set)
+        heldout = _images(given[1], data.set)
     else:
         numbers = stratified(train.classes, data.validation, seed, labels)
         train, heldout = (train.subset(part) for part in numbers)
@@ -37,7 +37,7 @@ def load(data: Data, base: Path, seed: int) -> Split:
     return Split(data.set, train, heldout, labels, digest)
 
 
-def _pictures(dataset: Any, name: str) -> Pictures:
+def _images(dataset: Any, name: str) -> LabelledImages:
     if not (hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")):
         raise DataError(
             f"{name} gave a {type(dataset).__name__}; give a dataset with a length, of pairs (image, class)"
@@ -46,7 +46,7 @@ def _pictures(dataset: Any, name: str) -> Pictures:
         raise DataError(f"{name} gave no images")
     targets = getattr(dataset, "targets", None)
     classes = call(lambda: [int(c) for c in (targets if targets is not None else _classes(dataset))], name, DataError)
-    return Pictures(range(len(dataset)), classes, partial(_opened, dataset, name))
+    return LabelledImages(range(len(dataset)), classes, partial(_opened, dataset, name))
 
 
 def _classes(dataset: Any) -> list[int]:
@@ -64,6 +64,6 @@ def _opened(dataset: Any, name: str, number: int, recipe: PreprocessRecipe) -> I
     raise DataError(f"{name} [{number}] is a {type(image).__name__}; give files or Pillow images, without a transform")
 
 
-def _labels(dataset: Any, pictures: Pictures) -> tuple[str, ...]:
+def _labels(dataset: Any, images: LabelledImages) -> tuple[str, ...]:
     named = getattr(dataset, "classes", None)
-    return tuple(map(str, named or range(max(pictures.classes) + 1)))
+    return tuple(map(str, named or range(max(images.classes) + 1)))

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from builder.data import labels
 from builder.errors import DataError
-from builder.training.config import Data
-from builder.training.data import Pictures, Split, as_mode, stratified
+from builder.training.data import LabelledImages, Split, as_mode, stratified
+from builder.training.spec import Data
 
 LABELS = labels.digits()
 WHITE = 16
@@ -25,7 +25,7 @@ def load(data: Data, base: Path, seed: int) -> Split:
 
     digits = load_digits()
     pixels = np.round(digits.images * 255 / WHITE).astype(np.uint8)
-    pictures = Pictures([Image.fromarray(image) for image in pixels], digits.target.tolist(), as_mode)
-    train, heldout = stratified(pictures.classes, data.validation, seed, LABELS)
-    digest = hashlib.sha256(pixels.tobytes() + bytes(pictures.classes)).hexdigest()
-    return Split("digits", pictures.subset(train), pictures.subset(heldout), LABELS, digest)
+    images = LabelledImages([Image.fromarray(image) for image in pixels], digits.target.tolist(), as_mode)
+    train, heldout = stratified(images.classes, data.validation, seed, LABELS)
+    digest = hashlib.sha256(pixels.tobytes() + bytes(images.classes)).hexdigest()
+    return Split("digits", images.subset(train), images.subset(heldout), LABELS, digest)

@@ -1,4 +1,4 @@
-"""Fashion-MNIST: 70,000 grey pictures of 28x28 pixels, in four IDX files.
+"""Fashion-MNIST: 70,000 grey images of 28x28 pixels, in four IDX files.
 
 H. Xiao et al., "Fashion-MNIST: a Novel Image Dataset for Benchmarking Machine Learning Algorithms", 2017.
 """
@@ -18,8 +18,8 @@ from urllib.error import URLError
 
 from builder.data import labels
 from builder.errors import DataError
-from builder.training.config import Data
-from builder.training.data import Pictures, Split, as_mode
+from builder.training.data import LabelledImages, Split, as_mode
+from builder.training.spec import Data
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -38,7 +38,7 @@ def load(data: Data, base: Path, seed: int) -> Split:
     names = labels.fashion_mnist()
     root = (base / (data.root or DEFAULT_ROOT)).expanduser()
     digests = []
-    pictures = {}
+    parts = {}
     for share, prefix in SHARES.items():
         images, image_digest = _read(root, f"{prefix}-images-idx3-ubyte", 3, data.download)
         classes, class_digest = _read(root, f"{prefix}-labels-idx1-ubyte", 1, data.download)
@@ -46,10 +46,10 @@ def load(data: Data, base: Path, seed: int) -> Split:
             raise DataError(f"{root}: {prefix} has {len(images)} images and {len(classes)} labels; fetch them again")
         if len(classes) == 0 or classes.max() >= len(names):
             raise DataError(f"{root}: {prefix} has labels beyond the {len(names)} classes, or none")
-        pictures[share] = Pictures(range(len(images)), classes.tolist(), partial(_opened, images))
+        parts[share] = LabelledImages(range(len(images)), classes.tolist(), partial(_opened, images))
         digests += [image_digest, class_digest]
     digest = hashlib.sha256("".join(digests).encode()).hexdigest()
-    return Split("fashion_mnist", pictures["train"], pictures["heldout"], names, digest)
+    return Split("fashion_mnist", parts["train"], parts["heldout"], names, digest)
 
 
 def _opened(images: Any, number: int, recipe: PreprocessRecipe) -> Image.Image:
@@ -67,7 +67,7 @@ def _read(root: Path, name: str, dimensions: int, download: bool) -> tuple[Any, 
             "another folder with `root:` or --root"
         )
     try:
-        content = gzip.decompress(_checked(path)) if path.suffix == ".gz" else path.read_bytes()
+        content = gzip.decompress(_intact(path)) if path.suffix == ".gz" else path.read_bytes()
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{path} cannot be read: {error}; delete it, and fetch it again") from None
     return _parsed(content, dimensions, path), hashlib.sha256(content).hexdigest()
@@ -94,7 +94,7 @@ def _downloaded(root: Path, name: str) -> Path | None:
     return _found(root, name)
 
 
-def _checked(path: Path) -> bytes:
+def _intact(path: Path) -> bytes:
     """The bytes of a compressed file, if they are those that were published."""
     from torchvision.datasets import FashionMNIST
 

@@ -89,7 +89,7 @@ class _Surroundings:
         self.depth = 0
         self.before: dict[str, Any] = {}
         self.handlers: dict[int, Any] = {}
-        """Of signals, by number: those that are not of the code within."""
+        """Signal handlers by number, as they were before the code within, which may set others."""
         self.descriptors: dict[int, int] = {}
 
     def __enter__(self) -> None:

@@ -27,7 +27,7 @@ from typing import Any
 
 PREFIX = "build_repo_user_"
 _ROOTS: dict[str, Path] = {}
-"""By the name of the package that stands for them."""
+"""Folders of the user's code, by the name of the package that stands for each."""
 _SOURCES: dict[Path, bytes] = {}
 """What the files that were named had in them when they were read."""
 _PLAIN: dict[str, str] = {}
@@ -164,7 +164,7 @@ class _Loader(SourceFileLoader):
 
 
 class _Same(Loader):
-    """Of a module that is there already, under its other name."""
+    """A loader that gives a module that is there already, under its other name."""
 
     def __init__(self, module: ModuleType) -> None:
         self.module, self.spec = module, module.__spec__
@@ -178,7 +178,7 @@ class _Same(Loader):
 
 
 class _Finder:
-    """Of the modules below the packages that stand for folders."""
+    """Finds the modules below the packages that stand for folders."""
 
     @staticmethod
     def find_spec(name: str, path: Sequence[str] | None = None, target: ModuleType | None = None) -> ModuleSpec | None:

@@ -10,14 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 from builder.errors import TrainingError
 from builder.machine.cores import granted_cores
-from builder.training.config import TrainingConfig
+from builder.training.spec import TrainingSpec
 
 if TYPE_CHECKING:
     import torch
 
 
 @dataclass(frozen=True)
-class Machine:
+class Placement:
+    """Where one process of a run computes, and how. `rank` is its number among `world` processes."""
+
     device: torch.device
     mixed: torch.dtype | None
     """What the network computes in, where that is not float32."""
@@ -33,12 +35,16 @@ class Machine:
     def on_gpu(self) -> bool:
         return self.device.type == "cuda"
 
-    def placed(self, tensor: torch.Tensor) -> torch.Tensor:
-        """[B, C, H, W] on the device, in the layout of the run."""
+    @property
+    def layout(self) -> torch.memory_format:
+        """Memory format of images, and of the weights that are applied to them."""
         import torch
 
-        layout = torch.channels_last if self.channels_last else torch.contiguous_format
-        return tensor.to(self.device, non_blocking=True, memory_format=layout)
+        return torch.channels_last if self.channels_last else torch.contiguous_format
+
+    def placed(self, tensor: torch.Tensor) -> torch.Tensor:
+        """[B, C, H, W] on the device, in the layout of the run."""
+        return tensor.to(self.device, non_blocking=True, memory_format=self.layout)
 
     def autocast(self) -> Any:
         import torch
@@ -61,19 +67,22 @@ class Machine:
 
 
 @contextmanager
-def machine(config: TrainingConfig) -> Iterator[Machine]:
-    """Raises TrainingError."""
+def placement_of(spec: TrainingSpec) -> Iterator[Placement]:
+    """Of this process, by the spec and by what torchrun's environment says; PyTorch is set up for it meanwhile.
+
+    Raises TrainingError.
+    """
     import torch
 
     rank, world, local = (int(os.environ.get(name, default)) for name, default in TORCHRUN)
-    if config.batch_size % world:
-        raise TrainingError(f"a batch of {config.batch_size} images cannot be shared by {world} processes evenly")
-    device = _device(config.device, local)
-    _settle(config, device, world)
+    if spec.batch_size % world:
+        raise TrainingError(f"a batch of {spec.batch_size} images cannot be shared by {world} processes evenly")
+    device = _device(spec.device, local)
+    _settle(spec, device, world)
     if world > 1:
         torch.distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
     try:
-        yield Machine(device, _mixed(config.precision, device), config.channels_last, rank, world)
+        yield Placement(device, _mixed(spec.precision, device), spec.channels_last, rank, world)
     finally:
         if world > 1:
             torch.distributed.destroy_process_group()
@@ -93,17 +102,17 @@ def _device(wanted: str, local: int) -> torch.device:
     return torch.device("cuda", local)
 
 
-def _settle(config: TrainingConfig, device: torch.device, world: int) -> None:
+def _settle(spec: TrainingSpec, device: torch.device, world: int) -> None:
     import torch
 
     if device.type == "cpu":
         torch.set_num_threads(max(1, granted_cores() // world))
     else:
-        torch.backends.cudnn.benchmark = not config.deterministic
-        torch.set_float32_matmul_precision("highest" if config.precision == "fp32" else "high")
-    if config.deterministic:
+        torch.backends.cudnn.benchmark = not spec.deterministic
+        torch.set_float32_matmul_precision("highest" if spec.precision == "fp32" else "high")
+    if spec.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.use_deterministic_algorithms(config.deterministic)
+    torch.use_deterministic_algorithms(spec.deterministic)
 
 
 def _mixed(precision: str, device: torch.device) -> torch.dtype | None:

@@ -14,7 +14,7 @@ from builder.manifest.models import parse_weights
 from builder.networks.making import settled
 from builder.networks.outputs import described
 from builder.networks.state_files import shortened
-from builder.training.config import Run
+from builder.training.spec import Run
 from builder.types import Network, NetworkRequest, WeightsSource
 from builder.util.usercode import border, load_callable
 
@@ -26,13 +26,13 @@ CLASSES = "num_classes"
 
 
 @dataclass
-class Student:
+class TrainableNetwork:
     """A module float32 [B, C, H, W] -> logits [B, classes], and what it was made with."""
 
     module: nn.Module
     recipe: PreprocessRecipe
     arguments: dict[str, Any]
-    """Of its constructor, so that serving makes the same."""
+    """Keyword arguments of its constructor, for the card: serving makes the same network."""
     origin: str
     head: set[str] = field(default_factory=set)
     """Parameters that no weights were found for."""
@@ -40,46 +40,50 @@ class Student:
     """What one should know of how the weights that it starts from were read."""
 
 
-def make(run: Run, classes: int) -> Student:
-    """Raises ManifestError, NetworkError, WeightsError."""
-    config = run.config
+def make(run: Run, classes: int) -> TrainableNetwork:
+    """As the run's spec says, with that many classes. Raises ManifestError, NetworkError, WeightsError."""
+    spec = run.spec
     try:
-        family = networks.find(config.network)
+        family = networks.find(spec.network)
     except NetworkError as error:
         raise run.error(str(error), "network") from None
-    _check_arguments(run, family.arguments(config.network))
-    source = parse_weights(config.weights, run.base, config.seed)
-    request = NetworkRequest(config.network, source, config.arguments, run.base)
+    _refuse_unknown_arguments(run, family.arguments(spec.network))
+    source = parse_weights(spec.weights, run.base, spec.seed)
+    request = NetworkRequest(spec.network, source, spec.arguments, run.base)
+    # The network that the weights were made for may have other classes: its last layer stays behind.
     start = family.make(request) if source.kind in ("named", "file") else None
-    arguments = {**(start.arguments if start else {}), **config.arguments, **_classes_argument(run, classes)}
+    arguments = {**(start.arguments if start else {}), **spec.arguments, **_classes_argument(run, classes)}
     kind = "included" if source.kind == "included" else "random"
-    fresh = family.make(
-        NetworkRequest(config.network, WeightsSource(kind, kind, seed=config.seed), arguments, run.base)
-    )
+    own = WeightsSource(kind, kind, seed=spec.seed)
+    fresh = family.make(NetworkRequest(spec.network, own, arguments, run.base))
     recipe = _recipe(run, start or fresh)
-    module = settled(fresh.module, recipe.shape, config.seed, config.network)
-    student = Student(module, recipe, arguments, source.name)
+    module = settled(fresh.module, recipe.shape, spec.seed, spec.network)
+    return _started(TrainableNetwork(module, recipe, arguments, source.name), start, spec.network)
+
+
+def _started(network: TrainableNetwork, start: Network | None, name: str) -> TrainableNetwork:
+    """The network, with the weights of `start` where there is one."""
     if start:
-        student.head = _take_over(fresh.module, start.module.state_dict(), config.network)
-        student.note = start.provenance.get(networks.weights.READ_AS, "")
-    student.head = student.head or last_layer(fresh.module)
-    return student
+        network.head = _take_over(network.module, start.module.state_dict(), name)
+        network.note = start.provenance.get(networks.weights.READ_AS, "")
+    network.head = network.head or last_layer(network.module)
+    return network
 
 
-def _check_arguments(run: Run, known: Sequence[str] | None) -> None:
-    for key in run.config.arguments:
+def _refuse_unknown_arguments(run: Run, known: Sequence[str] | None) -> None:
+    for key in run.spec.arguments:
         if known is not None and key not in known:
-            message = f"{run.config.network} has no such argument; it takes {', '.join(known)}"
+            message = f"{run.spec.network} has no such argument; it takes {', '.join(known)}"
             raise run.error(message, "arguments", key)
 
 
 def _classes_argument(run: Run, classes: int) -> dict[str, int]:
     """Callables of the user's own may have as many outputs as they like, and no argument for it."""
-    given = run.config.arguments.get(CLASSES)
+    given = run.spec.arguments.get(CLASSES)
     if given not in (None, classes):
         raise run.error(f"the data has {classes} classes; leave num_classes out", "arguments", CLASSES)
-    if networks.callables.matches(run.config.network):
-        function = load_callable(run.config.network, run.base, NetworkError)
+    if networks.callables.matches(run.spec.network):
+        function = load_callable(run.spec.network, run.base, NetworkError)
         known = inspect.signature(function).parameters.values()
         if not any(p.name == CLASSES or p.kind is p.VAR_KEYWORD for p in known):
             return {}
@@ -88,7 +92,7 @@ def _classes_argument(run: Run, classes: int) -> dict[str, int]:
 
 def _recipe(run: Run, network: Network) -> PreprocessRecipe:
     try:
-        return resolved(network.recipe, run.config.preprocess)
+        return resolved(network.recipe, run.spec.preprocess)
     except ValueError as error:
         raise run.error(str(error), "preprocess") from None
 
@@ -116,18 +120,18 @@ def last_layer(module: nn.Module) -> set[str]:
     return {f"{holders[-1]}.{name}".removeprefix(".") for name, _ in last.named_parameters(recurse=False)}
 
 
-def learning(student: Student, run: Run) -> set[str]:
+def parameter_names(network: TrainableNetwork, run: Run) -> set[str]:
     """The parameters that learn from the start. Raises ManifestError."""
-    names = [name for name, _ in student.module.named_parameters()]
-    wanted = run.config.learn
+    names = [name for name, _ in network.module.named_parameters()]
+    wanted = run.spec.learn
     if wanted == "all":
         return set(names)
     if wanted == "head":
-        return student.head & set(names)
+        return network.head & set(names)
     for part in wanted:
         if not any(_within(name, part) for name in names):
-            parts = ", ".join(name for name, _ in student.module.named_children())
-            raise run.error(f"{run.config.network} has no part {part!r}; it has {parts}", "learn")
+            parts = ", ".join(name for name, _ in network.module.named_children())
+            raise run.error(f"{run.spec.network} has no part {part!r}; it has {parts}", "learn")
     return {name for name in names if any(_within(name, part) for part in wanted)}
 
 
@@ -135,7 +139,7 @@ def _within(name: str, part: str) -> bool:
     return name == part or name.startswith(f"{part}.")
 
 
-def set_learning(module: nn.Module, names: set[str]) -> None:
+def set_trainable(module: nn.Module, names: set[str]) -> None:
     """Those parameters learn; parts without any are put in evaluation mode, so that their averages stay, too."""
     module.train()
     for name, parameter in module.named_parameters():
@@ -151,20 +155,20 @@ def _frozen(module: nn.Module) -> Iterator[nn.Module]:
             yield part
 
 
-def probe(student: Student, images: torch.Tensor, classes: int, name: str) -> None:
+def probe(network: TrainableNetwork, images: torch.Tensor, classes: int, name: str) -> None:
     """Raise NetworkError if images of the recipe do not become one score a class."""
     import torch
 
-    shape = "x".join(map(str, student.recipe.shape))
+    shape = "x".join(map(str, network.recipe.shape))
     way_out = "; correct `preprocess:` (channels, resize, crop) or `arguments:`"
     with border(NetworkError, f"{name} fails on {shape} images", way_out), torch.inference_mode():
-        scores = student.module.eval()(images)
+        scores = network.module.eval()(images)
     if not isinstance(scores, torch.Tensor) or scores.shape != (len(images), classes):
         raise NetworkError(
             f"{name} gives {described(scores)} for {len(images)} images of {classes} classes; one score a class is "
             "needed"
         )
-    if extra := [key for key, value in student.module.state_dict().items() if not isinstance(value, torch.Tensor)]:
+    if extra := [key for key, value in network.module.state_dict().items() if not isinstance(value, torch.Tensor)]:
         raise NetworkError(
             f"{name} keeps extra state ({shortened(extra)}), for which a run's weights, which are safetensors, have no "
             "room; train it without get_extra_state()"

@@ -44,8 +44,8 @@ class Data(Group):
 
     set: Text = Field(
         "image_folder",
-        description="digits, fashion_mnist, image_folder, or path/file.py:callable that returns a dataset, or one to "
-        "train with and one to hold out.",
+        description="One of those that `build-repo train --help` lists, or path/file.py:callable that returns a "
+        "dataset, or one to train with and one to hold out.",
     )
     root: UserPath | None = Field(None, description="Folder of the files.")
     download: StrictBool = Field(True, description="Whether what is missing may be fetched.")
@@ -59,7 +59,7 @@ class Data(Group):
 
 
 class Colour(Group):
-    """By how much a picture may change, as torchvision's ColorJitter takes it."""
+    """Random changes of colour, each by at most its share, as torchvision's ColorJitter takes them."""
 
     brightness: Annotated[StrictFloat, Field(ge=0)] = 0
     contrast: Annotated[StrictFloat, Field(ge=0)] = 0
@@ -68,7 +68,7 @@ class Colour(Group):
 
 
 class Augment(Group):
-    """Chance that the pictures are trained with, on top of the recipe; held-out ones are left alone."""
+    """Chance that the images are trained with, on top of the recipe; held-out ones are left alone."""
 
     resized_crop: tuple[Probability, Probability] | None = Field(
         None, description="[least, largest] share of the area that a random crop shows, instead of resize and crop."
@@ -115,14 +115,14 @@ class Unfreeze(Group):
     lr: Positive
 
 
-class Samples(Group):
-    """Pictures to write beside the weights as PNG, in a folder a class: `images:` and `calibration:` of a manifest."""
+class SampleCounts(Group):
+    """Images to write beside the weights as PNG, in a folder a class: `images:` and `calibration:` of a manifest."""
 
     heldout: Annotated[StrictInt, Field(ge=0)] = 0
     calibration: Annotated[StrictInt, Field(ge=0)] = Field(0, description="Of those that are trained with.")
 
 
-class TrainingConfig(Group):
+class TrainingSpec(Group):
     """A whole run. Paths are relative to the file."""
 
     network: Text = Field("", description="A name from `build-repo networks`, or path/file.py:callable.")
@@ -167,11 +167,11 @@ class TrainingConfig(Group):
         True, description="Layout in memory: channels behind rows and columns, or before."
     )
     checkpoint_minutes: Positive = Field(10, description="Between checkpoints within an epoch; each ends with one.")
-    samples: Samples = Field(default_factory=Samples)
+    samples: SampleCounts = Field(default_factory=SampleCounts)
     out: UserPath | None = Field(None, description="Folder of the run. Default: runs/NAME of the file or network.")
 
     @model_validator(mode="after")
-    def _sensible(self) -> TrainingConfig:
+    def _sensible(self) -> TrainingSpec:
         if self.unfreeze and self.learn == "all":
             raise ValueError("unfreeze: everything learns from the start; say what with `learn:`, such as head")
         if self.schedule.name == "onecycle" and self.schedule.warmup_epochs:
@@ -185,11 +185,11 @@ class TrainingConfig(Group):
 class Run:
     """A configuration, and where it stands."""
 
-    config: TrainingConfig
+    spec: TrainingSpec
     base: Path
     """Folder that its paths are relative to."""
     out: Path
-    document: documents.Document[TrainingConfig] | None = None
+    document: documents.Document[TrainingSpec] | None = None
 
     def error(self, message: str, *keys: str | int) -> ManifestError:
         if self.document:
@@ -198,9 +198,9 @@ class Run:
 
     def settings(self) -> dict[str, Any]:
         """What the result depends on, by dotted key. Not `epochs` with a constant rate: such a run can be prolonged."""
-        said = self.config.model_dump(mode="json", exclude={"out", "samples", "checkpoint_minutes", "device"})
+        said = self.spec.model_dump(mode="json", exclude={"out", "samples", "checkpoint_minutes", "device"})
         said["data"] = {key: said["data"][key] for key in ("set", "validation")}
-        if self.config.schedule.name == "constant":
+        if self.spec.schedule.name == "constant":
             del said["epochs"]
         return dict(_flat(said))
 
@@ -218,38 +218,38 @@ def load_run(path: Path | None, changes: Mapping[str, Any]) -> Run:
 
     Raises ManifestError.
     """
-    document = documents.load(path, TrainingConfig, "name a configuration", EXPECTED) if path else None
+    document = documents.load(path, TrainingSpec, "name a configuration", EXPECTED) if path else None
     base = path.parent if path else Path()
-    config = _changed(document.parsed if document else TrainingConfig(), changes)
-    if not config.network:
+    spec = _changed(document.parsed if document else TrainingSpec(), changes)
+    if not spec.network:
         where = f"{path}:1: " if path else ""
         raise ManifestError(f"{where}network: is needed, such as `network: alexnet_gray` or --network alexnet_gray")
-    if is_callable_name(config.network):
-        _require_recipe(config, document)
-    name = path.stem if path else config.network.rpartition(":")[2]
-    run = Run(config, base, base / (config.out or Path("runs", name)).expanduser(), document)
+    if is_callable_name(spec.network):
+        _require_recipe(spec, document)
+    name = path.stem if path else spec.network.rpartition(":")[2]
+    run = Run(spec, base, base / (spec.out or Path("runs", name)).expanduser(), document)
     _require_text(run)
     return run
 
 
 def _require_text(run: Run) -> None:
     """Raise ManifestError for places that a card cannot name, and that not all of a run's files can be written to."""
-    own = [("network", run.base.absolute())] if is_callable_name(run.config.network) else []
+    own = [("network", run.base.absolute())] if is_callable_name(run.spec.network) else []
     for key, place in (*own, ("out", run.out.absolute())):
         if not is_text(str(place)):
             raise run.error(f"the path {str(place)!r} is no UTF-8; rename its folders, or name another", key)
 
 
-def _require_recipe(config: TrainingConfig, document: documents.Document[TrainingConfig] | None) -> None:
+def _require_recipe(spec: TrainingSpec, document: documents.Document[TrainingSpec] | None) -> None:
     """Raise ManifestError unless `preprocess` is a whole recipe: one's own network brings none."""
-    run = Run(config, Path(), Path(), document)
-    if not config.preprocess.model_fields_set:
+    run = Run(spec, Path(), Path(), document)
+    if not spec.preprocess.model_fields_set:
         raise run.error(
             "preprocess: is needed, since nothing else tells what images your network takes, such as "
             "{channels: 3, resize: 256, crop: 224}"
         )
     try:
-        resolved(None, config.preprocess)
+        resolved(None, spec.preprocess)
     except ValueError as error:
         raise run.error(str(error), "preprocess") from None
 
@@ -257,8 +257,8 @@ def _require_recipe(config: TrainingConfig, document: documents.Document[Trainin
 EXPECTED = "a mapping with `network:` and `data:`; see the example in docs/train.md"
 
 
-def _changed(config: TrainingConfig, changes: Mapping[str, Any]) -> TrainingConfig:
-    said = config.model_dump(exclude_unset=True)
+def _changed(spec: TrainingSpec, changes: Mapping[str, Any]) -> TrainingSpec:
+    said = spec.model_dump(exclude_unset=True)
     for key, value in changes.items():
         group, _, last = key.rpartition(".")
         into = said.setdefault(group, {}) if group else said
@@ -266,7 +266,7 @@ def _changed(config: TrainingConfig, changes: Mapping[str, Any]) -> TrainingConf
             raise ManifestError(f"the command line asks for something impossible: {group}: has no keys, such as {last}")
         into[last] = value
     try:
-        return TrainingConfig.model_validate(said)
+        return TrainingSpec.model_validate(said)
     except ValidationError as error:
         message = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
         raise ManifestError(f"the command line asks for something impossible: {message}") from None
