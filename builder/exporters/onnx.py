@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from builder.exporters import onnx_file, onnx_int8
 from builder.exporters.arguments import named, require_numpys
-from builder.exporters.axes import exported
+from builder.exporters.axes import dynamic_shapes, require_dynamic, sized_examples
 from builder.exporters.half import in_precision
 from builder.exporters.memory import weights_released
 from builder.exporters.quiet import quiet, tell_nobody
@@ -65,14 +65,18 @@ def write_graph(module: nn.Module, request: ExportRequest, path: Path) -> None:
     refuse_scripted(module)
     with quiet(), weights_released(module), torch.no_grad():
         program = torch.onnx.export(
-            exported(module, request),
+            module,
+            sized_examples(request),
             input_names=[tensor.name for tensor in request.signature.inputs],
             output_names=[tensor.name for tensor in request.signature.outputs],
+            dynamic_shapes=dynamic_shapes(request),
             opset_version=OPSET,
             dynamo=True,
             verbose=False,
         )
         assert program  # None only without dynamo
+        assert program.exported_program  # of which it was made
+        require_dynamic(program.exported_program, request.signature)
         program.save(str(path), external_data=True)
         del program
 
