@@ -21,7 +21,7 @@ def exported(module: nn.Module, request: ExportRequest, device: str = "cpu") -> 
 
     examples = tuple(tensor.to(device) for tensor in sized_examples(request))
     program = torch.export.export(module, examples, dynamic_shapes=dynamic_shapes(request), strict=False)
-    require_dynamic(program, request.signature)
+    _require_dynamic(program, request.signature)
     return program
 
 
@@ -61,7 +61,7 @@ def dynamic_shapes(request: ExportRequest) -> tuple[dict[int, Any], ...]:
     )
 
 
-def require_dynamic(program: torch.export.ExportedProgram, signature: Signature) -> None:
+def _require_dynamic(program: torch.export.ExportedProgram, signature: Signature) -> None:
     """Raise ExportError where forward() works with one size alone: PyTorch then fixes the axis, and says nothing."""
     from torch.fx.experimental.symbolic_shapes import is_concrete_int
 
