@@ -58,7 +58,7 @@ def export(
 ) -> Path:
     folder.mkdir(exist_ok=True)
     path = folder / EXPORTERS[variant[0]].FILENAME
-    every_word = {"ids": torch.arange(WORDS)[None], "mask": torch.ones(1, WORDS, dtype=torch.int64)}
-    calibration = [every_word | {"scale": torch.ones(1, 3)}] * 4
+    mask, scale = torch.ones(1, 10, dtype=torch.int64), torch.ones(1, 3)
+    calibration = [{"ids": words[None], "mask": mask, "scale": scale} for words in torch.arange(WORDS).split(10)]
     EXPORTERS[variant[0]].export(ExportRequest(module, signature, examples, path, Target(variant[1]), calibration))
     return path

@@ -322,7 +322,7 @@ except model.pb_utils.TritonModelException as error:
 def test_runtime_finds_the_plan_of_its_gpu(tmp_path: Path) -> None:
     (tmp_path / "tensorrt.py").write_text("")
     (tmp_path / "triton_python_backend_utils.py").write_text("class TritonModelException(Exception): pass\n")
-    environment = os.environ | {"PYTHONPATH": str(tmp_path)}
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), str(RUNTIME.parents[1])])}
     command = [sys.executable, "-c", PROBE, str(RUNTIME)]
     run = subprocess.run(command, env=environment, capture_output=True, text=True, check=True, timeout=240)
     assert run.stdout.splitlines() == [

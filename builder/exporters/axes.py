@@ -19,9 +19,8 @@ def exported(module: nn.Module, request: ExportRequest, device: str = "cpu") -> 
     """The module as a program for every size that the signature allows. Raises ExportError for one that it fixes."""
     import torch
 
-    examples = tuple(tensor.to(device) for tensor in in_order(request.signature, _sized(request)))
-    shapes = _dynamic_shapes(request)
-    program = torch.export.export(module, examples, dynamic_shapes=shapes, strict=False)
+    examples = tuple(tensor.to(device) for tensor in sized_examples(request))
+    program = torch.export.export(module, examples, dynamic_shapes=dynamic_shapes(request), strict=False)
     _require_dynamic(program, request.signature)
     return program
 
@@ -40,17 +39,17 @@ def dynamic(tensor: TensorSpec, signature: Signature) -> list[int]:
     return [number for number, size in enumerate(tensor.shape, first) if size == ANY_SIZE]
 
 
-def _sized(request: ExportRequest) -> dict[str, torch.Tensor]:
-    """The examples without a 1 in an axis of any size: torch.export takes it, and 0, for what is always so."""
+def sized_examples(request: ExportRequest) -> tuple[torch.Tensor, ...]:
+    """In forward()'s order, without a 1 in an axis of any size: torch.export takes it, and 0, for what is always so."""
     found = dict(request.examples)
     for tensor in request.signature.inputs:
         for axis in dynamic(tensor, request.signature):
             if found[tensor.name].shape[axis] == 1:
                 found[tensor.name] = found[tensor.name].repeat_interleave(2, axis)
-    return found
+    return in_order(request.signature, found)
 
 
-def _dynamic_shapes(request: ExportRequest) -> tuple[dict[int, Any], ...]:
+def dynamic_shapes(request: ExportRequest) -> tuple[dict[int, Any], ...]:
     """One batch for all inputs. Of the other axes PyTorch finds out itself which are equal."""
     import torch
 

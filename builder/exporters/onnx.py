@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from builder.exporters import onnx_file, onnx_int8
 from builder.exporters.arguments import named, require_numpys
-from builder.exporters.axes import exported
+from builder.exporters.axes import dynamic, dynamic_shapes, exported, sized_examples
 from builder.exporters.half import in_precision
 from builder.exporters.memory import weights_released
 from builder.exporters.quiet import quiet, tell_nobody
@@ -65,7 +65,7 @@ def write_graph(module: nn.Module, request: ExportRequest, path: Path) -> None:
     refuse_scripted(module)
     with quiet(), weights_released(module), torch.no_grad():
         program = torch.onnx.export(
-            exported(module, request),
+            **_source(module, request),
             input_names=[tensor.name for tensor in request.signature.inputs],
             output_names=[tensor.name for tensor in request.signature.outputs],
             opset_version=OPSET,
@@ -75,6 +75,13 @@ def write_graph(module: nn.Module, request: ExportRequest, path: Path) -> None:
         assert program  # None only without dynamo
         program.save(str(path), external_data=True)
         del program
+
+
+def _source(module: nn.Module, request: ExportRequest) -> dict[str, Any]:
+    """Where the batch alone is open, PyTorch's ONNX exporter knows ways of its own; of other axes it checks nothing."""
+    if any(dynamic(tensor, request.signature) for tensor in request.signature.inputs):
+        return {"model": exported(module, request)}
+    return {"model": module, "args": sized_examples(request), "dynamic_shapes": dynamic_shapes(request)}
 
 
 def load(path: Path, target: Target, signature: Signature) -> Predict:

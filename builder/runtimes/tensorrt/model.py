@@ -12,7 +12,7 @@ import tensorrt
 import torch
 import torch.utils.dlpack
 import triton_python_backend_utils as pb_utils
-from named_tensors import Given, NamedTensorsModel
+from named_tensors import Given, NamedTensorsModel, refuse_types
 
 TYPES = {
     "BOOL": torch.bool,
@@ -24,7 +24,7 @@ TYPES = {
     "BF16": torch.bfloat16,
     "FP32": torch.float32,
 }
-"""What plans can give."""
+"""What plans can take and give."""
 
 
 def plan_filename(config: dict[str, Any], capability: str) -> str:
@@ -44,6 +44,7 @@ class TritonPythonModel(NamedTensorsModel):
             raise pb_utils.TritonModelException("TensorRT plans run on GPUs alone; KIND_GPU is needed")
         config = json.loads(args["model_config"])
         self.take_names(config)
+        refuse_types(self, {*self.inputs.values(), *self.outputs.values()} - set(TYPES), "plans have no such tensors")
         self._device = torch.device(f"cuda:{args['model_instance_device_id']}")
         major, minor = torch.cuda.get_device_capability(self._device)
         filename = plan_filename(config, f"{major}.{minor}")
