@@ -134,7 +134,9 @@ def bare_export(folder: Path, network: str, format_name: str, precision: str) ->
     import torchvision
 
     from builder.exporters import EXPORTERS
+    from builder.tasks.classification.samples import ImageCalibration
     from builder.tasks.classification.study import as_classifier
+    from builder.triton.signature import NETWORK_INPUT, NETWORK_OUTPUT, Signature, TensorSpec
     from builder.types import ExportRequest, Target
 
     started = time.perf_counter()
@@ -143,7 +145,11 @@ def bare_export(folder: Path, network: str, format_name: str, precision: str) ->
     module = as_classifier(module.eval(), "softmax")
     (folder / "bare").mkdir(exist_ok=True)
     path = folder / "bare" / EXPORTERS[format_name].FILENAME
-    EXPORTERS[format_name].export(ExportRequest(module, torch.rand(2, 3, 224, 224), path, Target(precision), photos()))
+    example = torch.rand(2, 3, 224, 224)
+    given, answer = TensorSpec(NETWORK_INPUT, "FP32", (3, 224, 224)), TensorSpec(NETWORK_OUTPUT, "FP32", (1000,))
+    signature, calibration = Signature((given,), (answer,)), ImageCalibration(photos(), given.name)
+    request = ExportRequest(module, signature, {given.name: example}, path, Target(precision), calibration)
+    EXPORTERS[format_name].export(request)
     return {"seconds": time.perf_counter() - started, "peak_mib": peak_mib()}
 
 

@@ -30,6 +30,7 @@ from builder.machine.cores import granted_cores
 from builder.manifest.models import load_manifest
 from builder.steps import STEPS
 from builder.triton.model_config import read
+from builder.triton.signature import Signature, TensorSpec
 from builder.types import Target
 from client import Client
 from client.client import map_bounded
@@ -135,7 +136,12 @@ def loaded(repository: Path, model: str, format_name: str) -> tuple[Callable[[to
     config = read(repository / model / "config.pbtxt")
     threads = granted_cores()
     target = Target(threads=threads)
-    return EXPORTERS[format_name].load(repository / model / "1" / config.default_model_filename, target), config
+    (given,), (answer,) = (
+        [TensorSpec(t.name, "FP32", tuple(t.dims)) for t in side] for side in (config.input, config.output)
+    )
+    signature = Signature((given,), (answer,))
+    run = EXPORTERS[format_name].load(repository / model / "1" / config.default_model_filename, target, signature)
+    return lambda images: run({given.name: images})[answer.name], config
 
 
 def show(row: dict[str, object]) -> None:

@@ -7,6 +7,7 @@ import torch
 from conftest import RECIPE as SHARED_RECIPE
 from conftest import VARIANTS, build, model_of, write_manifest
 from PIL import Image
+from predicting import probabilities_of
 
 from builder import networks
 from builder.build.run import build_repository, resolve
@@ -62,7 +63,7 @@ def test_published_model_computes_what_the_network_computes(
     artifact = repository / built.network_model / "1" / exporter.FILENAME
     with torch.inference_mode():
         expected = as_classifier(made.module, "softmax")(images)
-    probabilities = exporter.load(artifact, Target(precision))(images)
+    probabilities = probabilities_of(format_name, artifact, Target(precision), images)
     assert (probabilities - expected).abs().max() <= ERRORS[precision]
     assert torch.allclose(probabilities.sum(1), torch.ones(5), atol=ERRORS[precision])
     assert built.verification.batch_sizes == (1, 2, 3, 8)
@@ -280,7 +281,8 @@ def test_build_tells_the_accuracy_and_warns(
 def test_what_scores_are_computed_in_is_not_what_is_served(tmp_path: Path) -> None:
     (built,) = build(tmp_path, entry("small.py:InHalf"))
     artifact = tmp_path / "repository" / built.network_model / "1" / "model.pt"
-    assert EXPORTERS["torchscript"].load(artifact, Target())(torch.rand(2, 3, 32, 32)).dtype == torch.float32
+    found = probabilities_of("torchscript", artifact, Target(), torch.rand(2, 3, 32, 32))
+    assert found.dtype == torch.float32
 
 
 def test_ambiguous_labels_need_numbers(tmp_path: Path) -> None:

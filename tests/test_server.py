@@ -26,6 +26,7 @@ import tritonclient.http as triton_http
 from conftest import ANY_PORTS, LABELS, VARIANTS, build, model_of
 from load import BATCH, in_flight, over_grpc
 from PIL import Image
+from predicting import probabilities_of
 from processes import started
 from tritonclient.utils import InferenceServerException
 
@@ -60,7 +61,8 @@ def expected_probabilities(repository: Path, model: str, photos: list[Path]) -> 
     _, recipe = recipe_of(repository, model)
     images = torch.stack([recipe.reference_transform()(recipe.decode(photo)) for photo in photos])
     artifact = repository / network / "1" / exporter.FILENAME
-    return exporter.load(artifact, Target(facts["precision"].string_value))(images).numpy().copy()
+    target = Target(facts["precision"].string_value)
+    return probabilities_of(facts["format"].string_value, artifact, target, images).numpy().copy()
 
 
 @pytest.mark.parametrize("model", MODELS)
