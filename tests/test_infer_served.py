@@ -71,7 +71,7 @@ ENCODERS = (
     'output { name: "pooled" data_type: TYPE_FP32 dims: 4 }\n'
 )
 PAGE = (Path(__file__).parent.parent / "docs" / "clients.md").read_text(encoding="utf-8")
-COMMANDS = re.compile(r"^    (repo-client .*)$", re.MULTILINE)
+COMMANDS = re.compile(r"^repo-client .*$", re.MULTILINE)
 PROGRAMS = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 KINDS = {**{name: name for name in DTYPES}, "BYTES": "STRING", "BF16": "BF16"}
 COMMON = 'backend: "python" instance_group {{ kind: KIND_CPU count: 1 }} name: "{name}" max_batch_size: {most}\n'

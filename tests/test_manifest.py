@@ -19,7 +19,7 @@ def written(tmp_path: Path, text: str) -> Path:
     return path
 
 
-@pytest.mark.parametrize("path", sorted(BAD.glob("*.yaml")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", sorted(BAD.rglob("*.yaml")), ids=lambda path: path.stem)
 def test_bad_manifest_is_refused_with_file_line_and_key(path: Path) -> None:
     """The first line of each file says what the message must hold, in parts."""
     expected = path.read_text(encoding="utf-8").splitlines()[0].removeprefix("# ").split(" | ")

@@ -40,6 +40,7 @@ STARTS = [
 # What a schema cannot say, by the words of the refusals.
 BEYOND_A_SCHEMA = re.compile(
     "published under this name|cores are granted|cores, and|the largest batch is|the least share|no home folder"
+    "|neither a set of labels nor a file"
     "|warmup_epochs is longer|a zero byte|finite number|does not exist; train it|is not beside it|digits is beyond"
     r"|valid integer.*it says -?[0-9.e+]+\)|cannot be read|no such argument|too long by"
 )
@@ -96,7 +97,10 @@ def spoilt(node: dict[str, Any], definitions: dict[str, Any]) -> st.SearchStrate
 
 
 ENTRIES = st.one_of(
-    *(of_schema({"$ref": "ModelSpec"}, DEFINITIONS["models"]).map(partial(operator.or_, start)) for start in STARTS),
+    *(
+        of_schema({"$ref": "Classification"}, DEFINITIONS["models"]).map(partial(operator.or_, start))
+        for start in STARTS
+    ),
     SCALARS,
 )
 MANIFESTS = st.dictionaries(NAMES, ENTRIES, max_size=2).map(lambda models: {"models": models})

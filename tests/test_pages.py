@@ -12,9 +12,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import page_commands
 import page_python
 import pytest
+from artifact_files import write_onnx
 from editors import complaints, kind_of, parsed
 from page_blocks import BLOCKS, PAGES, ROOT, Block, of_page, of_text
 from typer.testing import CliRunner
@@ -25,7 +27,7 @@ from builder.data.recipe import PreprocessRecipe
 from builder.errors import BuilderError
 from builder.manifest.models import load_manifest
 from builder.networks.card import Card, card_path
-from builder.training.config import load_run
+from builder.training.spec import load_run
 from builder.triton.advisories import EMBEDDED
 from builder.types import Endpoints
 from client.cli import app as repo_client
@@ -93,6 +95,11 @@ def loaded(path: Path, tree: Any) -> None:
     for entry in filter(None, tree["models"].values()):
         if "network" not in entry and "." in entry.get("weights", ""):
             write_card(path.parent / entry["weights"])
+        for key in ("artifact", "reference"):
+            if key in entry and not (path.parent / entry[key]).exists():
+                write_onnx(path.parent / entry[key])
+        if str(entry.get("samples", "")).endswith(".npz"):
+            np.savez(path.parent / entry["samples"], **{name: np.zeros((2, 3)) for name in entry["inputs"]})
     assert resolve(load_manifest(path))
 
 

@@ -27,7 +27,7 @@ DEFAULT_TASK = "classification"
 UNKNOWN_TASK = "unknown task"
 
 
-class _UnknownTask(BaseModel):
+class UnknownTask(BaseModel):
     """An entry whose task is none of ours; its other keys cannot be judged."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
@@ -82,7 +82,7 @@ def manifest_file() -> type[BaseModel]:
 @functools.cache
 def _file(tasks: tuple[str, ...], formats: tuple[str, ...]) -> type[BaseModel]:
     tagged = [Annotated[spec, Tag(name)] for name, spec in _specs(tasks, formats).items()]
-    kinds: Any = Union[tuple(tagged) + (Annotated[_UnknownTask, Tag(UNKNOWN_TASK)],)]  # noqa: UP007, RUF005  made here
+    kinds: Any = Union[tuple(tagged) + (Annotated[UnknownTask, Tag(UNKNOWN_TASK)],)]  # noqa: UP007, RUF005  made here
     entry: Any = Annotated[kinds, Discriminator(_task_of)]
     name: Any = Annotated[str, Field(pattern=NAME_PATTERN)]
     config = ConfigDict(extra="forbid", frozen=True)

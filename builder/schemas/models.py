@@ -7,7 +7,7 @@ from typing import get_args
 from builder import networks
 from builder.data import labels
 from builder.exporters import EXPORTERS
-from builder.manifest.models import DEFAULT_TASK, FILE_PATTERN, NAME_PATTERN, manifest_file, spec_of
+from builder.manifest.models import DEFAULT_TASK, FILE_PATTERN, NAME_PATTERN, UnknownTask, manifest_file, spec_of
 from builder.schemas.parts import GIVEN, OWN_CALLABLE, Schema, of_model, said, when, whole_recipe
 from builder.tasks import TASKS
 from builder.tasks.spec import ModelSpec
@@ -21,7 +21,7 @@ def schema() -> Schema:
     specs = {name: found["$defs"][spec_of(name).__name__] for name in TASKS}
     for name, spec in specs.items():
         _complete(name, spec)
-    found["$defs"] = {name: definition for name, definition in found["$defs"].items() if not name.startswith("_")}
+    found["$defs"] = {name: definition for name, definition in found["$defs"].items() if name != UnknownTask.__name__}
     found["$defs"]["Entry"] = _by_task()
     found["properties"]["models"] = _entries()
     return found
@@ -37,7 +37,24 @@ def _complete(task: str, spec: Schema) -> None:
     if "labels" in properties:
         properties["labels"]["anyOf"].insert(0, {"enum": list(labels.SETS)})  # or a file, or a list
     of_recipes = _of_networks() if "preprocess" in properties else []
-    spec["allOf"] = [*_targets(), _calibrated(), _optimum(), *of_recipes]
+    spec["allOf"] = [*_targets(), _calibrated(), _optimum(), *_of_artifacts(), *of_recipes]
+    if "multilabel" in properties:
+        spec["allOf"].append(_one_class())
+
+
+def _of_artifacts() -> list[Schema]:
+    """A file holds network and weights; only a file is held to something else."""
+    beside: list[Schema] = [{"required": [key]} for key in ("network", "weights", "arguments")]
+    return [
+        when(said("artifact", GIVEN), {"not": {"anyOf": beside}}),
+        when(said("reference", GIVEN), said("artifact", GIVEN)),
+    ]
+
+
+def _one_class() -> Schema:
+    """The softmax chooses one."""
+    chooses: Schema = {"properties": {"activation": {"const": "softmax"}}}
+    return when(chooses, {"properties": {"multilabel": {"enum": [False, None]}}})
 
 
 def _by_task() -> Schema:
@@ -106,7 +123,7 @@ def _of_networks() -> list[Schema]:
 def _entries() -> Schema:
     """By their names, which are the networks' where an entry names none."""
     bare = _without_weights()
-    by_name = [{"required": ["network"]}, said("weights", GIVEN)]
+    by_name = [{"required": ["network"]}, {"required": ["artifact"]}, said("weights", GIVEN)]
     return {
         "title": "Models",
         "type": "object",
@@ -119,7 +136,13 @@ def _entries() -> Schema:
         "additionalProperties": {
             "allOf": [
                 ENTRY,
-                {"anyOf": [{"required": ["network"]}, said("weights", {"type": "string", "pattern": FILE_PATTERN})]},
+                {
+                    "anyOf": [
+                        {"required": ["network"]},
+                        {"required": ["artifact"]},
+                        said("weights", {"type": "string", "pattern": FILE_PATTERN}),
+                    ]
+                },
             ],
         },
     }

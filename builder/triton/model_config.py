@@ -7,12 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import jinja2
-from google.protobuf import text_encoding, text_format
-from tritonclient.grpc import model_config_pb2
-
 from builder.errors import ConfigError
-from builder.util.rendering import environment
 
 FILENAME = "config.pbtxt"
 TEMPLATES = Path(__file__).parents[1] / "templates"
@@ -30,8 +25,10 @@ class QueuePolicy:
 
 def render(template: str, **values: Any) -> str:
     """The text of a config.pbtxt. Raises ConfigError if a value is missing or Triton could not parse it."""
+    import jinja2
+
     try:
-        text = _environment().get_template(f"{template}.pbtxt.j2").render(**values)
+        text: str = _environment().get_template(f"{template}.pbtxt.j2").render(**values)
     except jinja2.TemplateError as error:
         raise ConfigError(f"template {template}.pbtxt.j2: {error}") from None
     parse(text, f"{values.get('name', template)}/{FILENAME}")
@@ -40,6 +37,9 @@ def render(template: str, **values: Any) -> str:
 
 def parse(text: str, where: str) -> Any:
     """The ModelConfig message that `text` spells. Raises ConfigError."""
+    from google.protobuf import text_format
+    from tritonclient.grpc import model_config_pb2
+
     try:
         return text_format.Parse(text, model_config_pb2.ModelConfig())
     except text_format.ParseError as error:
@@ -56,14 +56,20 @@ def read(path: Path) -> Any:
 
 
 def to_text(model: Any) -> str:
+    from google.protobuf import text_format
+
     return str(text_format.MessageToString(model, as_utf8=True))
 
 
 @functools.cache
-def _environment() -> jinja2.Environment:
+def _environment() -> Any:
+    from builder.util.rendering import environment
+
     return environment(TEMPLATES, {"pb": _quoted})
 
 
 def _quoted(text: str) -> str:
     """A protobuf text-format string literal."""
+    from google.protobuf import text_encoding
+
     return f'"{text_encoding.CEscape(text, as_utf8=True)}"'

@@ -46,10 +46,26 @@ def keys(kind: str) -> str:
     """Every key of a file: of the whole, and then group by group."""
     found = registries.schemas()[kind]
     schema: dict[str, Any] = _inlined(found, found["$defs"])
-    groups = dict(_groups(schema, _entry(schema)))
-    parts = [_table_of(_entry(schema))]
-    parts += [f"## {title}\n\n{_sentence(group)}{_table_of(group)}" for title, group in groups.items()]
+    entries = _entries(schema)
+    parts = [f"{_titled(title)}{_sentence(entry)}{_table_of(entry)}" for title, entry in entries.items()]
+    parts += [f"{_titled(title)}{_sentence(group)}{_table_of(group)}" for title, group in _every_group(schema, entries)]
     return "\n\n".join(parts)
+
+
+def _titled(title: str) -> str:
+    return f"## {title}\n\n" if title else ""
+
+
+def _every_group(schema: dict[str, Any], entries: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Each group once; one that has another form in another task is told apart by that."""
+    seen: dict[str, dict[str, Any]] = {}
+    for title, entry in entries.items():
+        for way, group in _groups(schema, entry):
+            if seen.get(way, group) != group:
+                way = f"{way} ({title})"
+            if way not in seen:
+                yield way, group
+            seen[way] = group
 
 
 def _inlined(node: Any, definitions: dict[str, Any]) -> Any:
@@ -65,10 +81,13 @@ def _inlined(node: Any, definitions: dict[str, Any]) -> Any:
     return _inlined(definitions[name], definitions) | {key: value for key, value in rest.items() if key != "$ref"}
 
 
-def _entry(schema: dict[str, Any]) -> dict[str, Any]:
-    """What a user writes most of: an entry of models.yaml, the file itself elsewhere."""
-    found: dict[str, Any] = schema["$defs"].get("ModelSpec", schema)
-    return found
+def _entries(schema: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """What a user writes most of: an entry of models.yaml, for each task; the file itself elsewhere."""
+    if "Entry" not in schema["$defs"]:
+        return {"": schema}
+    choices = schema["$defs"]["Entry"]["allOf"]
+    named = {choice["if"]["properties"]["task"]["const"]: choice["then"]["$ref"] for choice in choices}
+    return {f"task: {task}": schema["$defs"][name.removeprefix(BELOW)] for task, name in named.items()}
 
 
 def _groups(schema: dict[str, Any], node: dict[str, Any], above: str = "") -> Iterator[tuple[str, dict[str, Any]]]:

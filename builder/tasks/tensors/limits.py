@@ -39,7 +39,7 @@ class Tolerances(OutputTolerance):
         return found | (found.pop("outputs", None) or {})
 
 
-class _AsWritten(OutputTolerance):
+class WrittenTolerance(OutputTolerance):
     """For editors: limits, and outputs' names with limits of theirs."""
 
     model_config = ConfigDict(extra="allow")
@@ -65,7 +65,7 @@ def _require_key(name: str, key: Any) -> None:
         raise ValueError(f"{name}: unknown key {key!r}; {hint}")
 
 
-WrittenTolerances = Annotated[Tolerances, BeforeValidator(_by_output, json_schema_input_type=_AsWritten)]
+WrittenTolerances = Annotated[Tolerances, BeforeValidator(_by_output, json_schema_input_type=WrittenTolerance)]
 
 # An output's numbers have any size, so that no absolute limit means anything by default: what the samples change in
 # the output is the measure. An artifact that ignores its input errs by all of that: both figures are about 1 for it.

@@ -14,13 +14,15 @@ from builder.tasks.tensors.limits import Tolerances, WrittenTolerances
 from builder.triton.signature import ANY_SIZE, DATA_TYPES
 
 Number = StrictInt | StrictFloat
+Size = Annotated[StrictInt, Field(json_schema_extra={"anyOf": [{"const": ANY_SIZE}, {"minimum": 1}]})]
 
 
 def _as_set(value: Any) -> Any:
     return {"data": value} if isinstance(value, str | list | tuple) else value
 
 
-Arrays = Annotated[ArraySet, BeforeValidator(_as_set, json_schema_input_type=Text | tuple[Text, ...] | ArraySet)]
+Sources = Text | Annotated[tuple[Text, ...], Field(min_length=1)] | ArraySet
+Arrays = Annotated[ArraySet, BeforeValidator(_as_set, json_schema_input_type=Sources)]
 
 
 class InputSpec(BaseModel):
@@ -28,8 +30,10 @@ class InputSpec(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
-    dtype: str = Field(description="Triton's name of the data type, such as FP32 or INT64.")
-    shape: tuple[StrictInt, ...] = Field(description="Without the batch axis; -1 is an axis of any size.")
+    dtype: str = Field(
+        description="Triton's name of the data type, such as FP32 or INT64.", json_schema_extra={"enum": [*DATA_TYPES]}
+    )
+    shape: tuple[Size, ...] = Field(description="Without the batch axis; -1 is an axis of any size.")
     range: tuple[Number, Number] | None = Field(
         None, description="Of its numbers: the least, and the first that is too large."
     )
