@@ -35,8 +35,8 @@ TOLERANCE = 1e-5
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from builder.build import build_repository, plan
-from builder.manifest import load_manifest
+from builder.build.run import build_repository, resolve
+from builder.manifest.models import load_manifest
 folder, repository, renames = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
 def hook(event, arguments):
     global renames
@@ -44,23 +44,23 @@ def hook(event, arguments):
         renames -= 1
         if not renames:
             os.kill(os.getpid(), signal.SIGKILL)
-plans = plan(load_manifest(folder / "models.yaml"))
+entries = resolve(load_manifest(folder / "models.yaml"))
 sys.addaudithook(hook)
-build_repository(plans, Path(repository))
+build_repository(entries, Path(repository))
 """
 # The first build, elsewhere, imports everything: the other user may not be able to read this environment.
 BY_ANOTHER = """
 import os, sys
 from pathlib import Path
-from builder.build import build_repository, plan
-from builder.manifest import load_manifest
+from builder.build.run import build_repository, resolve
+from builder.manifest.models import load_manifest
 manifest = Path(sys.argv[1]) / "models.yaml"
-build_repository(plan(load_manifest(manifest)), Path(sys.argv[1]) / "elsewhere")
+build_repository(resolve(load_manifest(manifest)), Path(sys.argv[1]) / "elsewhere")
 os.setgroups([])
 os.setgid(int(sys.argv[3]))
 os.setuid(int(sys.argv[3]))
 os.umask(0o077)
-outcome = build_repository(plan(load_manifest(manifest)), Path(sys.argv[2]))
+outcome = build_repository(resolve(load_manifest(manifest)), Path(sys.argv[2]))
 sys.exit(str(outcome.failed[0].error) if outcome.failed else 0)
 """
 

@@ -221,16 +221,16 @@ def build_repo(folder: Path, *arguments: object) -> subprocess.CompletedProcess[
 
 def test_command_line_refuses_what_does_not_go_together(tmp_path: Path) -> None:
     write_manifest(tmp_path, "models:\n  lenet: {weights: random}\n")
-    assert "needs --storage" in build_repo(tmp_path, "--engine", "ray").stderr
-    assert "--jobs is of --engine local" in build_repo(tmp_path, "--engine", "ray", "--storage", "s", "-j", 2).stderr
-    assert "are of --engine ray" in build_repo(tmp_path, "--storage", "s").stderr
+    assert "needs --storage" in build_repo(tmp_path, "--executor", "ray").stderr
+    assert "--jobs is of --executor local" in build_repo(tmp_path, "--engine", "ray", "--storage", "s", "-j", 2).stderr
+    assert "are of --executor ray" in build_repo(tmp_path, "--storage", "s").stderr
 
 
 @pytest.mark.ray
 def test_no_cluster_answers(tmp_path: Path) -> None:
     require_ray()
     write_manifest(tmp_path, "models:\n  lenet: {weights: random}\n")
-    finished = build_repo(tmp_path, "--engine", "ray", "--ray-address", "127.0.0.1:1", "--storage", "s")
+    finished = build_repo(tmp_path, "--executor", "ray", "--ray-address", "127.0.0.1:1", "--storage", "s")
     assert finished.returncode == ClusterError.exit_code
     assert "no Ray cluster answers at 127.0.0.1:1" in finished.stderr
     assert not (tmp_path / "s").exists()

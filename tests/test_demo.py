@@ -30,7 +30,7 @@ models:
 SERVE_AND_WAIT = """
 import sys, time
 from pathlib import Path
-from builder import signals
+from builder.machine import signals
 from parts import program
 signals.listen()
 with program.serving(Path(sys.argv[1])) as address:

@@ -34,7 +34,7 @@ def test_int8_loses_at_most_half_a_point(format_name: str, trained: Path) -> Non
     for failure in outcome.failed:
         raise failure.error
     (check,) = [model.verification for model in outcome.built]
-    assert check.images == 450
+    assert check.samples == 450
     assert check.network_accuracy is not None
     assert check.artifact_accuracy is not None
     assert check.network_accuracy >= 0.97

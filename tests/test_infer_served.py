@@ -115,7 +115,7 @@ def hand_written(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Endpoints
     tagger(repository, "single", [0.75], ["yes"])
     tagger(repository, "digits", [0.3, 0.6, 0.1], ["0", "1", "2"], "softmax")
     add(repository, "encoder", ENCODER, ENCODERS, 8, task="tensors")
-    running = LAUNCHERS["embedded"].launch(repository, replace(ANY_PORTS, check=False))
+    running = LAUNCHERS["embedded"].launch(repository, replace(ANY_PORTS, verify_integrity=False))
     yield running.endpoints
     running.stop()
 

@@ -439,7 +439,7 @@ def test_model_that_does_not_load_is_reported_with_the_servers_reason(
     model: str, file: str, content: bytes, reason: str, tiny: Path, tmp_path: Path
 ) -> None:
     left = leftovers()
-    unchecked = replace(ANY_PORTS, check=False)  # the check before would see that it is not what was built
+    unchecked = replace(ANY_PORTS, verify_integrity=False)  # which would see that it is not what was built
     with pytest.raises(ModelLoadError) as caught:
         LAUNCHERS["embedded"].launch(broken(tiny, tmp_path, model, file, content), unchecked)
     assert re.search(reason, str(caught.value), re.DOTALL), str(caught.value)

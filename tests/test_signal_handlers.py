@@ -108,7 +108,7 @@ def test_what_was_swallowed_is_raised_by_the_next() -> None:
 
 HELD = """
 import os, signal, sys
-from builder import signals
+from builder.machine import signals
 signals.listen()
 try:
     with signals.held():
@@ -123,7 +123,7 @@ finally:
 
 ASKED = """
 import os, signal, sys
-from builder import signals
+from builder.machine import signals
 before = signal.getsignal(signal.SIGINT)
 with signals.asked() as came:
     os.kill(os.getpid(), signal.SIGTERM)
