@@ -184,7 +184,7 @@ def test_a_network_by_itself_has_an_image(tmp_path: Path) -> None:
     }
     for content in (b"x", b"y"):
         publish_model(tmp_path / "r", "t", files={"model.onnx": content}, **onnx, alone=True)
-    assert choice.choose(read_repository(tmp_path / "r")).image
+    assert choice.choose(read_repository(tmp_path / "r")).release
     told = labels(an_order(tmp_path / "r"))
     assert json.loads(told["build-repo.models"]) == [{"name": "t", "version": 2, "format": "onnx"}]
     context.copy_served(tmp_path / "r", tmp_path / "models")
