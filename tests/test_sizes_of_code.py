@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-PACKAGES = ("builder",)
+PACKAGES = ("builder", "client")
 MEDIAN_LINES = 8
 P90_LINES = 20
 MOST_LINES = 65
