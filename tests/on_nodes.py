@@ -10,7 +10,7 @@ from published import publish_plan
 
 from builder.errors import BuilderError, ClusterError
 from builder.executors.ray.worker import Built, Job
-from builder.tasks.classification.comparison import Comparison
+from builder.tasks.classification.comparison import ClassificationVerification
 from builder.types import BuiltModel
 
 GPUS = {"H100": ("NVIDIA H100", "9.0"), "L4": ("NVIDIA L4", "8.9")}
@@ -31,6 +31,6 @@ def hand_made(job: Job) -> Built | BuilderError:
     with tempfile.TemporaryDirectory() as folder:
         publish_plan(Path(folder) / "repository", name, gpu=gpu, capability=capability)
         shipment = job.storage.ship(Path(folder) / "repository", f"{job.key}/once")
-    found = Comparison((1,), 1, 0, 0, 0, 0, 1, 1, None, None, ())
+    found = ClassificationVerification((1,), 1, 0, 0, 0, 0, 1, 1, None, None, ())
     model = BuiltModel(name, 1, f"{name}_tensorrt", "preprocess_1", "tensorrt", "fp16", True, 2, 10, 1.0, found)
     return Built(model, shipment)

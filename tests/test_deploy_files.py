@@ -25,7 +25,7 @@ VALUES = st.recursive(
 )
 
 
-def write(folder: Path, texts: dict[str, str], force: bool = False) -> files.Outcome:
+def write(folder: Path, texts: dict[str, str], force: bool = False) -> files.Written:
     return files.write(texts, folder, force, target="test")
 
 
@@ -73,7 +73,7 @@ def test_what_is_no_longer_rendered_goes_and_the_rest_stays(tmp_path: Path) -> N
     write(tmp_path, {"a": "1", "old/b": "2", "c": "3"})
     (tmp_path / "theirs").write_text("mine")
     outcome = write(tmp_path, {"a": "1", "c": "4"})
-    assert outcome == files.Outcome(written=("c",), unchanged=("a",), removed=("old/b",))
+    assert outcome == files.Written(written=("c",), unchanged=("a",), removed=("old/b",))
     assert held(tmp_path) == {"a": "1", "c": "4", "theirs": "mine"}
     assert not (tmp_path / "old").exists()
 

@@ -20,7 +20,7 @@ from published import publish_model, publish_plan
 from tools import program
 
 from builder.deploy import files, kubernetes, sizing
-from builder.deploy.kubernetes import Monitors, Network, Options, Place, Scale, Sizes
+from builder.deploy.kubernetes import Monitors, NetworkAccess, Options, Place, Scale, Sizes
 from builder.deploy.source import How, Source, choose
 from builder.errors import DeployError
 from builder.launchers import embedded, sharing
@@ -151,7 +151,7 @@ def test_all_pods_pull_with_the_secret(everything: dict[str, list[Document]]) ->
 def everything(made: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Document]]:
     options: dict[str, Any] = {
         "place": Place("vision", "serving", "arm64", "nvidia"),
-        "network": Network(("web", "batch"), "observability", "10.0.0.0/8"),
+        "network": NetworkAccess(("web", "batch"), "observability", "10.0.0.0/8"),
         "monitors": Monitors(labels={"release": "prometheus"}),
         "admin_secret": "triton-admin",
         "pull_secret": "registry",
@@ -521,8 +521,8 @@ def test_without_the_prometheus_operator(made: Callable[[str], Path]) -> None:
         ({"place": Place(architecture="amd64\n")}, "no architecture"),
         ({"scale": Scale(5, 4)}, "no range"),
         ({"scale": Scale(0, 4)}, "no range"),
-        ({"network": Network(("a: b",))}, "namespace's name"),
-        ({"network": Network(egress_cidr="everywhere")}, "egress-cidr"),
+        ({"network": NetworkAccess(("a: b",))}, "namespace's name"),
+        ({"network": NetworkAccess(egress_cidr="everywhere")}, "egress-cidr"),
         ({"admin_secret": "Key"}, "Secret's name"),
         ({"pull_secret": "a b"}, "Secret's name"),
         ({"kserve_protocol": "v1"}, "v2, grpc-v2"),

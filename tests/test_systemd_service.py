@@ -222,7 +222,8 @@ def test_what_no_restart_mends_stays_down(machine: Machine) -> None:
 
 
 def test_models_may_load_for_longer_than_a_start_may_take(empty: Machine) -> None:
-    script = "import time; from builder.machine import systemd as notify\nwith notify.starting('x'): time.sleep(9)\nnotify.ready('y')"
+    imports = "import time; from builder.machine import systemd as notify"
+    script = f"{imports}\nwith notify.starting('x'): time.sleep(9)\nnotify.ready('y')"
     settings = {"Type": "notify", "TimeoutStartSec": "5", "Environment": f"PYTHONPATH={ROOT}"}
     command = ["systemd-run", "--wait", *(f"--property={name}={value}" for name, value in settings.items())]
     empty.run(*command, sys.executable, "-c", script)

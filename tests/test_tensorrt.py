@@ -156,10 +156,10 @@ ANSWERS: dict[str, Any] = {
 }
 
 
-def order(folder: Path, **changes: Any) -> plans.Order:
+def order(folder: Path, **changes: Any) -> plans.PlanOrder:
     sizes = (profiles.Profile(NETWORK_INPUT, (1, *SHAPE), (4, *SHAPE), (8, *SHAPE)),)
     values = {"graph": folder / "model.onnx", "plan": folder / "model.plan", "profiles": sizes}
-    return plans.Order(**(values | {"workspace_mib": 256, "gpu": "NVIDIA H100"} | changes))
+    return plans.PlanOrder(**(values | {"workspace_mib": 256, "gpu": "NVIDIA H100"} | changes))
 
 
 def test_python_builder(real: dict[str, Any], tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from builder.errors import VerificationError
 from builder.tasks.classification.comparison import (
     LIMITS,
     TIE,
-    Comparison,
+    ClassificationVerification,
     batch_sizes,
     compare,
     held,
@@ -51,7 +51,7 @@ def network(batch: torch.Tensor) -> torch.Tensor:
 
 def check_of(
     artifact: object, reference: object = network, classes: tuple[int | None, ...] = (), precision: str = "fp32"
-) -> Comparison:
+) -> ClassificationVerification:
     images = Images(ROWS, classes)
     return compare(*(outputs(f, images, SIZES) for f in (reference, artifact)), SIZES, images, precision)  # type: ignore[arg-type]
 
@@ -206,7 +206,7 @@ def several(batch: torch.Tensor) -> torch.Tensor:
     return (batch[:, :3] * 2).sigmoid()
 
 
-def of_labels(artifact: Callable[[torch.Tensor], torch.Tensor], classes: int = 3) -> Comparison:
+def of_labels(artifact: Callable[[torch.Tensor], torch.Tensor], classes: int = 3) -> ClassificationVerification:
     images = Images(ROWS)
     rows = (outputs(lambda batch, f=f: f(batch)[:, :classes], images, SIZES) for f in (several, artifact))
     return compare(*rows, SIZES, images, is_multilabel=True)  # type: ignore[arg-type]

@@ -28,7 +28,7 @@ SCRIPT = "#!"
 
 
 @dataclass(frozen=True)
-class Outcome:
+class Written:
     """Relative file names, sorted."""
 
     written: tuple[str, ...]
@@ -63,7 +63,7 @@ def _environment() -> jinja2.Environment:
     return environment(TEMPLATES, {"json": quoted}, lstrip_blocks=True)
 
 
-def write(files: dict[str, str], folder: Path, force: bool, *, target: str) -> Outcome:
+def write(files: dict[str, str], folder: Path, force: bool, *, target: str) -> Written:
     """Make `folder` hold these files, all of them or, if anything fails, what it held before. Raises DeployError.
 
     What was written is recorded in `.build-repo-<target>.json`, so that files of others, and files that were
@@ -84,7 +84,7 @@ def write(files: dict[str, str], folder: Path, force: bool, *, target: str) -> O
             f"{folder} cannot be written: {error.strerror}: {error.filename}; it holds what it held before. Mend that, "
             "or choose another folder with -o"
         ) from None
-    return Outcome(tuple(sorted(changed)), tuple(sorted(set(files) - changed)), tuple(sorted(stale)))
+    return Written(tuple(sorted(changed)), tuple(sorted(set(files) - changed)), tuple(sorted(stale)))
 
 
 def _recorded(record: Path) -> dict[str, str]:

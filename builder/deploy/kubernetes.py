@@ -72,7 +72,7 @@ class Sizes:
 
 
 @dataclass(frozen=True)
-class Network:
+class NetworkAccess:
     client_namespaces: tuple[str, ...] = ()
     """By name; none: those with the label build-repo/client-of: NAME."""
     monitoring_namespace: str = "monitoring"
@@ -96,7 +96,7 @@ class Options:
     place: Place = Place()
     scale: Scale = Scale()
     sizes: Sizes = Sizes()
-    network: Network = Network()
+    network: NetworkAccess = NetworkAccess()
     monitors: Monitors = field(default_factory=Monitors)
     admin_secret: str | None = None
     """That holds the key to Triton's model control, as `admin.key`; None: nobody controls it."""
@@ -260,7 +260,7 @@ def _require_place(place: Place) -> None:
         raise DeployError(f"{place.architecture!r} is no architecture, such as amd64")
 
 
-def _require_network(network: Network) -> None:
+def _require_network(network: NetworkAccess) -> None:
     import ipaddress
 
     for namespace in (*network.client_namespaces, network.monitoring_namespace):

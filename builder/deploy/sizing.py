@@ -23,7 +23,7 @@ STOP_SECONDS = LINGER_SECONDS + 2 * GRACE_SECONDS + 5
 # the network without two copies of its weights 355 (pytorch), 144 (onnxruntime) and 109 (openvino).
 SERVER_BYTES = 256 * MIB
 STEP_BYTES = 256 * MIB
-"""Of a step, with the pictures that it decodes."""
+"""Of a step, with the images that it decodes."""
 FRAMEWORK_BYTES = {"pytorch": 512 * MIB, "onnxruntime": 256 * MIB, "openvino": 256 * MIB}
 """Of each instance of a network on the CPU, which may be a process of its own, without weights."""
 GPU_BYTES = 2048 * MIB
@@ -47,7 +47,7 @@ CAUTION = 2
 UNKNOWN_BACKEND = "pytorch"
 
 GPU_CPUS = 4
-"""That decode pictures for it; 400 a second or so, see docs/fleet.md."""
+"""That decode images for it; 400 a second or so, see docs/fleet.md."""
 THREAD_FACTS = ("INTRA_OP_THREAD_COUNT", "INFERENCE_NUM_THREADS", "intra_op_thread_count")
 
 
@@ -87,7 +87,7 @@ def _networks_bytes(models: Sequence[Served]) -> int:
 
 
 def cpus(models: Sequence[Served]) -> int:
-    """The most that one network computes with; on a GPU, what decodes pictures for it."""
+    """The most that one network computes with; on a GPU, what decodes images for it."""
     if any(model.needs_gpu for model in models):
         return GPU_CPUS
     return max(2, *(instances(model) * threads(model) for model in models))

@@ -21,7 +21,7 @@ MIB = 1024 * 1024
 
 
 @dataclass(frozen=True)
-class Order:
+class PlanOrder:
     """A plan to be built."""
 
     graph: Path
@@ -35,7 +35,7 @@ class Order:
     """Its name, for that of the timing cache."""
 
 
-def build(order: Order, trt: Any) -> str:
+def build(order: PlanOrder, trt: Any) -> str:
     """Write the plan with `trt`, which is the tensorrt module; its version. Raises ExportError."""
     log = _error_log(trt)
     builder = trt.Builder(log)
@@ -62,7 +62,7 @@ def _parse(graph: Path, network: Any, log: Any, trt: Any) -> None:
         raise ExportError(f"TensorRT {trt.__version__} cannot read the ONNX graph: {errors or log.told()}")
 
 
-def _config(builder: Any, order: Order, trt: Any) -> Any:
+def _config(builder: Any, order: PlanOrder, trt: Any) -> Any:
     config = builder.create_builder_config()
     config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, order.workspace_mib * MIB)
     # Else float32 would be computed with 10 bits of mantissa; what may be rounded, the graph says.
@@ -72,7 +72,7 @@ def _config(builder: Any, order: Order, trt: Any) -> Any:
     return config
 
 
-def _add_profile(builder: Any, config: Any, order: Order, trt: Any) -> None:
+def _add_profile(builder: Any, config: Any, order: PlanOrder, trt: Any) -> None:
     profile = builder.create_optimization_profile()
     for each in order.profiles:
         profile.set_shape(each.name, *each.shapes)

@@ -108,7 +108,7 @@ def export(request: ExportRequest, tools: Tools = HERE) -> dict[str, str]:
     sizes = profiles.of(request, settings)
     with tempfile.TemporaryDirectory(dir=request.path.parent, prefix=".tensorrt-") as folder:
         graph = write_graph(request, Path(folder))
-        order = plans.Order(
+        order = plans.PlanOrder(
             graph=graph,
             plan=graph.with_name(FILENAME),
             profiles=sizes,
@@ -139,7 +139,7 @@ def _require_gpu(target: Target, tools: Tools) -> hardware.Gpu:
     return gpu
 
 
-def _build(order: plans.Order, settings: PlanSettings, gpu: hardware.Gpu, tools: Tools) -> dict[str, str]:
+def _build(order: plans.PlanOrder, settings: PlanSettings, gpu: hardware.Gpu, tools: Tools) -> dict[str, str]:
     if _builder(settings, tools) == "python":
         return {"tensorrt_version": plans.build(order, tools.tensorrt()), "plan_builder": "python"}
     image = _image(settings)

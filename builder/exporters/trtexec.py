@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from builder.errors import ExportError
-from builder.exporters.plans import Order, cache_file, read_cache, save_cache
+from builder.exporters.plans import PlanOrder, cache_file, read_cache, save_cache
 from builder.machine import docker
 from builder.triton import releases
 from builder.triton.signature import ANY_SIZE, Signature, torch_type
@@ -49,7 +49,7 @@ def connect() -> Any:
     return docker.connect(ExportError)
 
 
-def build(order: Order, image: str, gpu: str, connect: Callable[[], Any]) -> str:
+def build(order: PlanOrder, image: str, gpu: str, connect: Callable[[], Any]) -> str:
     """Write the plan with the image's trtexec; TensorRT's version. Raises ExportError."""
     cache = cache_file(image, order.gpu)
     (order.graph.parent / CACHE).write_bytes(read_cache(cache))
@@ -60,7 +60,7 @@ def build(order: Order, image: str, gpu: str, connect: Callable[[], Any]) -> str
     return version_of(log, image)
 
 
-def build_command(order: Order) -> list[str]:
+def build_command(order: PlanOrder) -> list[str]:
     return [
         TRTEXEC,
         f"--onnx={FOLDER}/{order.graph.name}",
@@ -74,7 +74,7 @@ def build_command(order: Order) -> list[str]:
     ]
 
 
-def _shape_options(order: Order) -> list[str]:
+def _shape_options(order: PlanOrder) -> list[str]:
     kinds = {"min": "least", "opt": "optimum", "max": "largest"} if order.profiles else {}
     return [
         f"--{kind}Shapes={_listed({each.name: _size(getattr(each, key)) for each in order.profiles})}"

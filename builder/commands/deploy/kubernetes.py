@@ -88,7 +88,7 @@ def kubernetes(
     place = kubernetes.Place(name, namespace, architecture, runtime_class)
     scale = kubernetes.Scale(min_replicas, max_replicas, queue_ms)
     sizes = kubernetes.Sizes(cpus, memory_mib, gpus, startup_seconds)
-    network = kubernetes.Network(tuple(client_namespace or ()), monitoring_namespace, egress_cidr)
+    network = kubernetes.NetworkAccess(tuple(client_namespace or ()), monitoring_namespace, egress_cidr)
     monitors = kubernetes.Monitors(service_monitor, kubernetes.labels(monitor_label or ()))
     options = kubernetes.Options(
         image, origin, place, scale, sizes, network, monitors, admin_secret, kserve_protocol, pull_secret

@@ -15,7 +15,7 @@ from builder.commands.options import Force, Json, Output, Repository
 from builder.commands.output import print_json, say
 
 if TYPE_CHECKING:
-    from builder.deploy.files import Outcome
+    from builder.deploy.files import Written
     from builder.triton.advisories import Judgement
 
 
@@ -71,7 +71,7 @@ def _shared(output: Path) -> list[inspect.Parameter]:
     ]
 
 
-def _report(deployment: Deployment, outcome: Outcome, folder: Path, as_json: bool) -> None:
+def _report(deployment: Deployment, outcome: Written, folder: Path, as_json: bool) -> None:
     """The files, one a line; to standard error, what is open to attack, what became of the files, and what follows."""
     if deployment.judged.line:
         say(deployment.judged.line)

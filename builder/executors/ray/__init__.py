@@ -15,7 +15,7 @@ from builder.executors.ray import session, worker
 from builder.executors.ray.options import Options
 from builder.executors.ray.parcels import pack
 from builder.executors.ray.storage import Storage, run_in
-from builder.executors.ray.tasks import Task, tasks_of
+from builder.executors.ray.tasks import RayTask, tasks_of
 from builder.repository import staging
 from builder.repository.merge import merge_repositories
 from builder.types import BuiltModel, Report
@@ -75,7 +75,7 @@ def build_on_cluster(
 
 
 def _submit(
-    tasks: Sequence[Task],
+    tasks: Sequence[RayTask],
     standings: Sequence[Standing],
     running: session.Running,
     storage: Storage,
@@ -101,7 +101,9 @@ def _submit(
         report(f"{standing.entry.name}: waiting for {len(own)} task{'s' if len(own) > 1 else ''} on the cluster")
 
 
-def _note(standing: Standing, task: Task, result: worker.Built | BuilderError, storage: Storage, staged: Path) -> None:
+def _note(
+    standing: Standing, task: RayTask, result: worker.Built | BuilderError, storage: Storage, staged: Path
+) -> None:
     standing.open -= 1
     if isinstance(result, BuilderError):
         standing.error = standing.error or result

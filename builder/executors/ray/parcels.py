@@ -19,7 +19,7 @@ from builder.util.usercode.files import imported_files
 
 
 @dataclass(frozen=True)
-class Item:
+class PackedFile:
     place: str
     """As seen from the manifest's folder."""
     sha256: str
@@ -35,7 +35,7 @@ class Parcel:
     """Its paths are relative to the manifest's folder."""
     base: str
     """That folder, on the machine that packed it."""
-    items: tuple[Item, ...]
+    items: tuple[PackedFile, ...]
 
 
 def pack(entry: Entry, storage: Storage, also: Sequence[str], known: set[str]) -> Parcel:
@@ -44,9 +44,9 @@ def pack(entry: Entry, storage: Storage, also: Sequence[str], known: set[str]) -
     digests = hashing.hashed(sorted(set(_files(entry, also))))
     for path, digest in digests.items():
         if digest not in known:
-            storage.put_file(path, Item.key_of(digest))
+            storage.put_file(path, PackedFile.key_of(digest))
             known.add(digest)
-    items = tuple(Item(_place(path, base), digest) for path, digest in digests.items())
+    items = tuple(PackedFile(_place(path, base), digest) for path, digest in digests.items())
     return Parcel(replace(entry, spec=portable(entry)), str(base.resolve()), items)
 
 
@@ -55,7 +55,7 @@ def unpack(parcel: Parcel, storage: Storage, root: Path) -> Entry:
     base = root / parcel.base.lstrip("/")
     base.mkdir(parents=True)
     for item in parcel.items:
-        storage.get_file(Item.key_of(item.sha256), Path(os.path.normpath(base / item.place)), item.sha256)
+        storage.get_file(PackedFile.key_of(item.sha256), Path(os.path.normpath(base / item.place)), item.sha256)
     entry = parcel.entry
     weights = entry.weights
     if weights.path:

@@ -15,7 +15,7 @@ from typing import Any
 
 from builder.errors import BuilderError, ClusterError
 from builder.executors.ray.options import Options
-from builder.executors.ray.tasks import Node, Task, described, missing
+from builder.executors.ray.tasks import Node, RayTask, described, missing
 from builder.executors.ray.worker import Built, Job
 from builder.machine import signals
 from builder.util.reasons import reason
@@ -107,17 +107,17 @@ class Running:
 
     ray: Any
     options: Options
-    pending: dict[Any, Task] = field(default_factory=dict)
+    pending: dict[Any, RayTask] = field(default_factory=dict)
     homeless: dict[Any, float] = field(default_factory=dict)
 
-    def submit(self, work: Work, task: Task, job: Job) -> None:
+    def submit(self, work: Work, task: RayTask, job: Job) -> None:
         asked: dict[str, Any] = {"num_cpus": task.cpus, "max_retries": self.options.retries, "name": task.name}
         if task.accelerator:
             asked |= {"num_gpus": 1, "accelerator_type": task.accelerator}
         # A process a task: frameworks keep memory, and some a GPU, for as long as theirs lives.
         self.pending[self.ray.remote(max_calls=1)(work).options(**asked).remote(job)] = task
 
-    def results(self) -> Iterator[tuple[Task, Built | BuilderError]]:
+    def results(self) -> Iterator[tuple[RayTask, Built | BuilderError]]:
         """As they come, until all tasks have ended."""
         while self.pending:
             done, _ = self.ray.wait(list(self.pending), timeout=POLL_S)
@@ -130,7 +130,7 @@ class Running:
         """End what has not ended."""
         self._cancel(list(self.pending))
 
-    def _result(self, reference: Any, task: Task) -> Built | BuilderError:
+    def _result(self, reference: Any, task: RayTask) -> Built | BuilderError:
         try:
             result: Built | BuilderError = self.ray.get(reference)
         except self.ray.exceptions.RayTaskError as error:
@@ -145,7 +145,7 @@ class Running:
             )
         return result
 
-    def _given_up(self) -> Iterator[tuple[Task, BuilderError]]:
+    def _given_up(self) -> Iterator[tuple[RayTask, BuilderError]]:
         """Tasks that have waited too long for a node that could run them."""
         there = nodes(self.ray)
         for reference, task in list(self.pending.items()):

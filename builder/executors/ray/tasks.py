@@ -42,7 +42,7 @@ class Node:
 
 
 @dataclass(frozen=True)
-class Task:
+class RayTask:
     number: int
     """Of its entry."""
     entry: Entry
@@ -64,13 +64,13 @@ class Task:
         return all(node.resources.get(name, 0) >= amount for name, amount in self.resources.items())
 
 
-def tasks_of(entries: Sequence[Entry], nodes: Sequence[Node], options: Options) -> list[Task]:
+def tasks_of(entries: Sequence[Entry], nodes: Sequence[Node], options: Options) -> list[RayTask]:
     """What is to be run. Raises ClusterError where the cluster has no node for a task."""
     accelerators = options.accelerators or _accelerators(nodes)
-    tasks: list[Task] = []
+    tasks: list[RayTask] = []
     for number, entry in enumerate(entries):
         kinds = _kinds(entry, accelerators)
-        tasks += [Task(number, entry, options.cpus, kind) for kind in kinds]
+        tasks += [RayTask(number, entry, options.cpus, kind) for kind in kinds]
     for task in tasks:
         if not any(task.fits(node) for node in nodes):
             raise ClusterError(f"no node of the cluster can build {task.name}: {missing(task)}; {described(nodes)}")
@@ -104,7 +104,7 @@ def _kinds(entry: Entry, accelerators: Sequence[str]) -> Sequence[str | None]:
     return accelerators
 
 
-def missing(task: Task) -> str:
+def missing(task: RayTask) -> str:
     gpu = f", a GPU and {ACCELERATOR}{task.accelerator}" if task.accelerator else ""
     return f"it needs {task.cpus} CPU{'s' if task.cpus > 1 else ''}{gpu} on one node"
 

@@ -47,6 +47,6 @@ def verify(entry: Entry, reference: Reference, predict: Predict) -> Verification
 
 def hold(entry: Entry, reference: Reference, verification: Verification, what: str) -> None:
     """Raise VerificationError, with the figures and the worst images, unless they are within the limits."""
-    assert isinstance(verification, comparison.Comparison)
+    assert isinstance(verification, comparison.ClassificationVerification)
     allowed = comparison.limits(entry.spec.precision, entry.spec.tolerance)
     comparison.require(verification, allowed, what, reference.labels)

@@ -70,7 +70,7 @@ class WorstImage:
 
 
 @dataclass(frozen=True)
-class Comparison(Verification):
+class ClassificationVerification(Verification):
     """How an artifact's probabilities differ from its network's, over all images and batch sizes."""
 
     relative_error: float
@@ -87,11 +87,11 @@ class Comparison(Verification):
     """Share of right answers, where the images are labelled."""
     worst: tuple[WorstImage, ...]
 
-    def with_names(self, rename: Callable[[str], str]) -> Comparison:
+    def with_names(self, rename: Callable[[str], str]) -> ClassificationVerification:
         return replace(self, worst=tuple(replace(image, image=rename(image.image)) for image in self.worst))
 
 
-def verify(entry: Entry, reference: Reference, predict: Predict) -> Comparison:
+def verify(entry: Entry, reference: Reference, predict: Predict) -> ClassificationVerification:
     """Run the artifact on the images at every batch size. Raises VerificationError where it cannot be compared."""
     sizes = batch_sizes(entry.spec.max_batch_size)
     (given,), (scores,) = reference.signature.inputs, reference.signature.outputs
@@ -173,7 +173,7 @@ def compare(
     images: Evaluation,
     precision: str = "fp32",
     is_multilabel: bool = False,
-) -> Comparison:
+) -> ClassificationVerification:
     """The figures of one artifact; `references` and `results` come from `outputs`."""
     import torch
 
@@ -182,7 +182,7 @@ def compare(
     reference, result = torch.cat(references).double(), torch.cat(results).double()
     errors = (reference - result).abs()
     truths = images.classes
-    return Comparison(
+    return ClassificationVerification(
         batch_sizes=sizes,
         samples=len(images),
         max_abs_error=errors.max().item(),
@@ -267,7 +267,9 @@ def _worst(reference: torch.Tensor, result: torch.Tensor, images: Evaluation) ->
     )
 
 
-def require(found: Comparison, allowed: Tolerance, what: str, labels: tuple[str, ...] | None = None) -> None:
+def require(
+    found: ClassificationVerification, allowed: Tolerance, what: str, labels: tuple[str, ...] | None = None
+) -> None:
     """Raise VerificationError, with the figures and the worst images, unless `found` is within what is allowed."""
     failures = _failures(found, allowed)
     if not failures:
@@ -283,7 +285,7 @@ def require(found: Comparison, allowed: Tolerance, what: str, labels: tuple[str,
     )
 
 
-def _failures(found: Comparison, allowed: Tolerance) -> list[str]:
+def _failures(found: ClassificationVerification, allowed: Tolerance) -> list[str]:
     """So written that NaN fails."""
     failures = []
     for key, text in (
@@ -302,7 +304,7 @@ def _failures(found: Comparison, allowed: Tolerance) -> list[str]:
     return failures + _lost_accuracy(found, allowed.accuracy_loss)
 
 
-def _lost_accuracy(found: Comparison, limit: float | None) -> list[str]:
+def _lost_accuracy(found: ClassificationVerification, limit: float | None) -> list[str]:
     if limit is None or found.network_accuracy is None or found.artifact_accuracy is None:
         return []
     loss = found.network_accuracy - found.artifact_accuracy
