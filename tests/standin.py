@@ -16,7 +16,7 @@ from typing import Any
 from engines import base_image
 from tools import missing
 
-from builder.launchers.runtime import RUNTIMES
+from builder.launchers.runtime import RUNTIMES, SHARED_CODE
 from builder.triton import releases
 
 REGISTRY = "build-repo-test"
@@ -66,6 +66,7 @@ def _context(base: str) -> io.BytesIO:
         stub = "triton_python_backend_stub"
         tar.add(server / "python_backend_stubs" / PYTHON / stub, f"opt/tritonserver/backends/python/{stub}")
         tar.add(RUNTIMES / "onnxruntime", "opt/tritonserver/backends/onnxruntime")
+        tar.add(RUNTIMES / SHARED_CODE, f"opt/tritonserver/backends/onnxruntime/{SHARED_CODE}")
         for package in PACKAGES:
             tar.add(SITE / package, f"packages/{package}", filter=_without_caches)
     packed.seek(0)
