@@ -10,6 +10,7 @@ from pydantic import TypeAdapter
 
 from builder import networks
 from builder.errors import ManifestError, NetworkError
+from builder.exporters import EXPORTERS
 from builder.exporters.adopting import ADOPTERS, formats_of
 from builder.exporters.interfaces import interface, is_artifact, read
 from builder.tasks.spec import ModelSpec
@@ -147,7 +148,7 @@ def _require_own_outputs(asked: Any, artifact: Artifact, error: Error) -> None:
 def _require_device(spec: ModelSpec, artifact: Artifact, says: Callable[[str], bool], error: Error) -> None:
     """Raise ManifestError for machine code of another device."""
     told = artifact.interface.facts.get("aoti_device_key", "")
-    wanted = "gpu" if spec.format == "tensorrt" or told == "cuda" else "cpu" if told == "cpu" else spec.device
+    wanted = "gpu" if EXPORTERS[spec.format].PER_GPU or told == "cuda" else "cpu" if told == "cpu" else spec.device
     if spec.device != wanted:
         key = "device" if says("device") else "artifact"
         raise error(f"{artifact.path.name} is compiled for the {wanted.upper()}; say `device: {wanted}`", key)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StrictInt
 
@@ -16,6 +16,9 @@ class PlanSettings(BaseModel):
     """How a TensorRT plan is built."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    AT_MOST_THE_BATCH: ClassVar[tuple[str, ...]] = ("optimum_batch_size",)
+    """Keys that an entry's `max_batch_size` bounds, for the JSON Schema; `objection` holds them to what is said."""
 
     optimum_batch_size: StrictInt | None = Field(
         None, ge=1, le=1024, description="The batch to be fastest at. Default: max_batch_size."

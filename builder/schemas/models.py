@@ -37,7 +37,7 @@ def _complete(task: str, spec: Schema) -> None:
     if "labels" in properties:
         properties["labels"]["anyOf"].insert(0, {"enum": list(labels.SETS)})  # or a file, or a list
     of_recipes = _of_networks() if "preprocess" in properties else []
-    spec["allOf"] = [*_targets(), _calibrated(), _optimum(), *_of_artifacts(), *of_recipes]
+    spec["allOf"] = [*_targets(), _calibrated(), *_within_the_batch(), *_of_artifacts(), *of_recipes]
     if "multilabel" in properties:
         spec["allOf"].append(_one_class())
 
@@ -101,11 +101,15 @@ def _calibrated() -> Schema:
     return when(said("precision", {"const": "int8"}), said("calibration", GIVEN))
 
 
-def _optimum() -> Schema:
+def _within_the_batch() -> list[Schema]:
     """Two numbers cannot be compared, but one with the other's default."""
-    most = {"maximum": ModelSpec.model_fields["max_batch_size"].default}
-    plan = {"properties": {"tensorrt": {"properties": {"optimum_batch_size": most}}}}
-    return when({"not": {"required": ["max_batch_size"]}}, plan)
+    most: Schema = {"maximum": ModelSpec.model_fields["max_batch_size"].default}
+    unsaid: Schema = {"not": {"required": ["max_batch_size"]}}
+    return [
+        when(unsaid, {"properties": {name: {"properties": {key: most}}}})
+        for name, exporter in EXPORTERS.items()
+        for key in getattr(exporter.OPTIONS, "AT_MOST_THE_BATCH", ())
+    ]
 
 
 def _without_weights() -> list[str]:
