@@ -241,7 +241,7 @@ def test_artifacts_run_as_networks(written: dict[str, Path]) -> None:
         assert torch.allclose(as_network.alone(network.module)(PIXELS), scores(PIXELS), atol=1e-4)
         assert list(network.module.parameters()) == []
         assert (network.trained, network.interface) == (True, artifact.interface)
-        assert network.provenance["artifact"] == written[suffix].name
+        assert network.provenance["source"] == written[suffix].name
         assert network.provenance["verified_against"] == "itself"
         assert len(network.provenance["source_sha256"]) == 64
 
