@@ -19,9 +19,7 @@ from conftest import ANY_PORTS, VARIANTS, build
 from builder.launchers import LAUNCHERS
 from builder.util.usercode.modules import import_file
 
-# Exporters, published configs and runtimes take named tensors; without them there is nothing to ask.
-IS_WHOLE = True
-FORMATS = [name for name, precision in VARIANTS if precision == "fp32"] if IS_WHOLE else []
+FORMATS = [name for name, precision in VARIANTS if precision == "fp32"]
 WHOLE = [name for name in FORMATS if name != "aoti"]
 
 NETWORKS = """
