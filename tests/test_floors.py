@@ -82,6 +82,13 @@ def test_the_page_shows_the_floors() -> None:
     assert shown == dict(enumerate(FLOORS))
 
 
+def test_the_page_names_files_that_there_are() -> None:
+    named = set(re.findall(r"`([a-z_]+(?:/[a-z_]+)+\.py)[`:]", (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")))
+    places = (ROOT, ROOT / "builder", ROOT / "client")
+    assert named
+    assert not [name for name in sorted(named) if not any((place / name).exists() for place in places)]
+
+
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_runtimes_stand_alone(path: Path) -> None:
     if "runtimes" in path.parts:
