@@ -522,7 +522,7 @@ def test_nothing_stands_around_the_network(tmp_path: Path) -> None:
     entry = entry_of(tmp_path, "inputs: {'a b': {dtype: FP32, shape: [4]}}\noutputs: ['é', y]", **{"a b": ROWS})
     _, reference = studied(entry, Calling(lambda x: (x, x + 1)))
     pipeline = tensors.pipeline(entry, reference, tmp_path / "steps")
-    assert (pipeline.calls, pipeline.parameters) == ((), {"task": "tensors"})
+    assert (pipeline.calls, pipeline.parameters) == ((), {})
     assert [spec.name for spec in pipeline.signature] == ["a b", "é", "y"]
 
 

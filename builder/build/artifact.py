@@ -60,7 +60,7 @@ def _adoption(entry: Entry, reference: Reference, path: Path) -> AdoptRequest:
         path,
         entry.target,
         activation=getattr(entry.spec, "activation", "none"),
-        is_widened=bool(reference.details and getattr(reference.details, "is_widened", False)),
+        is_widened=reference.is_widened,
         calibration=_calibration(entry, reference),
     )
 

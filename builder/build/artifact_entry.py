@@ -110,7 +110,7 @@ def _with_precision(spec: ModelSpec, artifact: Artifact, says: Callable[[str], b
             f"it can be shipped in {', '.join(possible)}; leave the key out, or export the file anew",
             "precision",
         )
-    if is_calibrated(artifact, spec.precision) and getattr(spec, "calibration", None) is None:
+    if is_calibrated(artifact, spec.precision) and getattr(spec, "calibration", spec) is None:  # a task may have no key
         raise error(f"{artifact.path.name} is to be quantised, and `calibration:` says with what", "precision")
     return spec
 

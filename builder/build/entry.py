@@ -236,9 +236,10 @@ def _check_precision(entry: Entry) -> None:
     if spec.precision not in possible:
         key = "precision" if possible else "format"
         raise entry.error(f"{spec.format} cannot be built as {target}; {alternatives(target, spec.format)}", key)
-    if objection := entry.exporter.objection(entry.target.options, spec.max_batch_size):
-        message, key = objection
-        raise entry.error(message, spec.format, key)
+    for name, exporter in EXPORTERS.items():  # of other formats, too, which `compare` would build
+        if objection := exporter.objection(getattr(spec, name, None), spec.max_batch_size):
+            message, key = objection
+            raise entry.error(message, name, key)
 
 
 def _check_threads(entry: Entry) -> None:

@@ -49,7 +49,9 @@ def figures(verification: Verification) -> dict[str, str]:
 
 
 def _figure(name: str, value: float) -> str:
-    return f"{value:.4f}" if name.endswith(("_agreement", "_accuracy")) else f"{value:.3e}"
+    if name.endswith(("_agreement", "_accuracy")):
+        return f"{value:.4f}"
+    return f"{value:.3e}" if name.endswith(("_error", "noise", "mismatches")) else f"{value:.6g}"
 
 
 def built_from(entry: Entry, facts: Mapping[str, str], task: Mapping[str, Any]) -> dict[str, Any]:

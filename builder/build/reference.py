@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 def study(entry: Entry, report: Report) -> tuple[nn.Module, Reference]:
     """The network with its head, and all that its artifacts are held to. Raises BuilderError."""
+    import torch
+
+    torch.set_num_threads(entry.build_threads)
     report("making the network")
     return entry.task.study(entry, make_network(entry), report)
 

@@ -148,7 +148,8 @@ def _print_outcome(outcome: Outcome, repository: Path, as_json: bool) -> None:
 
 def _print_built(built: list[BuiltModel]) -> None:
     """TOP-1 is how often the artifact agrees with the network; ACCURACY, of labelled images, how often it is right."""
-    columns = ("MODEL", "VERSION", "FORMAT", "PRECISION", "MB", "SECONDS", "MAX ERROR", "TOP-1")
+    columns = ("MODEL", "VERSION", "FORMAT", "PRECISION", "MB", "SECONDS", "MAX ERROR")
+    answers = any("top1_agreement" in m.verification.figures() for m in built)
     labelled = any("artifact_accuracy" in m.verification.figures() for m in built)
     rows = [
         (
@@ -159,12 +160,12 @@ def _print_built(built: list[BuiltModel]) -> None:
             f"{m.artifact_bytes / 1e6:.1f}",
             f"{m.seconds:.1f}",
             f"{m.verification.max_abs_error:.1e}",
-            _share(m.verification.figures().get("top1_agreement"), 0),
+            *((_share(m.verification.figures().get("top1_agreement"), 0),) * answers),
             *((_share(m.verification.figures().get("artifact_accuracy")),) * labelled),
         )
         for m in built
     ]
-    print_table(columns + ("ACCURACY",) * labelled, rows, numbers=(1, 4, 5, 6, 7, 8))
+    print_table(columns + ("TOP-1",) * answers + ("ACCURACY",) * labelled, rows, numbers=(1, 4, 5, 6, 7, 8))
 
 
 def _share(value: float | None, digits: int = 2) -> str | None:

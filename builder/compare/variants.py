@@ -29,7 +29,7 @@ def entry_or_network(manifest: Manifest | None, path: Path, name: str, weights: 
 
 def calibrated(item: Entry, data: str | None) -> Entry:
     """The entry with images to calibrate int8 with, given relative to the working folder, if it has none."""
-    if data is None or _calibration(item) is not None:
+    if data is None or not _takes_calibration(item) or item.spec.calibration is not None:
         return item
     named = data if ":" in data else str(Path(data).absolute())
     given = item.spec.model_dump(exclude_unset=True) | {"calibration": named}
@@ -39,8 +39,9 @@ def calibrated(item: Entry, data: str | None) -> Entry:
         raise CompareError(f"--calibration {data} does not fit {item.name}: {error.errors()[0]['msg']}") from None
 
 
-def _calibration(item: Entry) -> object:
-    return getattr(item.spec, "calibration", None)
+def _takes_calibration(item: Entry) -> bool:
+    """Whether the task has the key; another one has its ranges from elsewhere, or says what it lacks."""
+    return "calibration" in type(item.spec).model_fields
 
 
 def variants(item: Entry, formats: Sequence[str], precisions: Sequence[str]) -> list[Entry]:
@@ -69,5 +70,5 @@ def artifact_path(item: Entry, folder: Path) -> Path:
 
 
 def require_calibration(item: Entry) -> None:
-    if item.spec.precision == "int8" and _calibration(item) is None:
+    if item.needs_calibration and _takes_calibration(item) and item.spec.calibration is None:
         raise CompareError("int8 needs `calibration: {data: DIR}` in the entry, or --calibration DIR")

@@ -50,13 +50,13 @@ def spec_of(task: str) -> type[ModelSpec]:
 def _specs(tasks: tuple[str, ...], formats: tuple[str, ...]) -> dict[str, type[ModelSpec]]:
     options = {name: EXPORTERS[name].OPTIONS for name in formats}
     keys: dict[str, Any] = {name: _options(name, keys) for name, keys in options.items() if keys}
-    return {name: _with_keys(TASKS[name].SPEC, keys) for name in tasks}
+    return {name: _with_keys(name, TASKS[name].SPEC, keys) for name in tasks}
 
 
-def _with_keys(base: type[ModelSpec], keys: dict[str, Any]) -> type[ModelSpec]:
-    made: type[ModelSpec] = create_model(
-        base.__name__, __base__=base, __doc__=base.__doc__, __module__=__name__, **keys
-    )
+def _with_keys(task: str, base: type[ModelSpec], keys: dict[str, Any]) -> type[ModelSpec]:
+    """Called after the task, which is told from all others by its name, as the classes need not be."""
+    name = "".join(part.capitalize() for part in re.split(r"\W|_", task))
+    made: type[ModelSpec] = create_model(name, __base__=base, __doc__=base.__doc__, __module__=__name__, **keys)
     return made
 
 

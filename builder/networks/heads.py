@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from builder.errors import NetworkError
+
 if TYPE_CHECKING:
     import torch
     from torch import nn
@@ -22,7 +24,8 @@ KEEPS_TYPES = "keeps_types"
 def with_head(
     network: nn.Module, inputs: Sequence[str], outputs: Outputs, activation: nn.Module | None = None
 ) -> nn.Module:
-    """A module whose forward() has the arguments `inputs`, which it hands on in this order.
+    """A module whose forward() has the arguments `inputs`, which it hands on in this order: INPUT__0, INPUT__1, ...,
+    whatever the signature calls them, since NVIDIA's libtorch looks for these in what is traced.
 
     It gives one tensor where `outputs` gives one, else a tuple. What is floating-point leaves it as float32, whatever
     the network computes in, unless it is a file of the user's, which says what it gives; `activation` is applied to
@@ -63,7 +66,9 @@ def _with_arguments(head: type[nn.Module], names: Sequence[str]) -> type[nn.Modu
 
 
 def one_tensor(result: Any) -> tuple[torch.Tensor, ...]:
-    """The outputs of a network that gives one tensor."""
+    """The outputs of a network that gives one tensor. Raises NetworkError where it gives something else."""
+    if not hasattr(result, "is_floating_point"):
+        raise NetworkError(f"the network gives a {type(result).__name__}, not one tensor")
     return (result,)
 
 

@@ -85,7 +85,7 @@ def evaluated(module: nn.Module) -> nn.Module:
 
 
 def is_lazy(module: nn.Module) -> bool:
-    """Whether the first image is to tell what it is made of (nn.LazyLinear and the like)."""
+    """Whether the first input is to tell what it is made of (nn.LazyLinear and the like)."""
     from torch.nn.modules.lazy import LazyModuleMixin
 
     return any(isinstance(part, LazyModuleMixin) for part in module.modules())
@@ -99,7 +99,7 @@ def takes(parameter: torch.Tensor, value: torch.Tensor) -> bool:
 
 
 def settled(module: nn.Module, shape: tuple[int, ...], seed: int, name: str) -> nn.Module:
-    """The module after one image of [C, H, W] `shape`, if it waits for one. Raises NetworkError.
+    """The module after one float32 input of `shape`, if it waits for one (lazy modules). Raises NetworkError.
 
     What has no weights yet is drawn, the same for the same seed.
     """
@@ -109,7 +109,7 @@ def settled(module: nn.Module, shape: tuple[int, ...], seed: int, name: str) -> 
         return module
     size = "x".join(map(str, shape))
     device = next(iter(module.parameters())).device
-    with border(NetworkError, f"{name} has lazy modules, and no {size} image makes them"), torch.no_grad():
+    with border(NetworkError, f"{name} has lazy modules, and no {size} input makes them"), torch.no_grad():
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             evaluated(module)(torch.rand(1, *shape, device=device))

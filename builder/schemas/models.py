@@ -37,7 +37,8 @@ def _complete(task: str, spec: Schema) -> None:
     if "labels" in properties:
         properties["labels"]["anyOf"].insert(0, {"enum": list(labels.SETS)})  # or a file, or a list
     of_recipes = _of_networks() if "preprocess" in properties else []
-    spec["allOf"] = [*_targets(), _calibrated(), *_within_the_batch(), *_of_artifacts(), *of_recipes]
+    calibrated = [_calibrated()] if "calibration" in properties else []
+    spec["allOf"] = [*_targets(), *calibrated, *_within_the_batch(), *_of_artifacts(), *of_recipes]
     if "multilabel" in properties:
         spec["allOf"].append(_one_class())
 

@@ -48,7 +48,10 @@ class Entry(Protocol):
 
     @property
     def artifact(self) -> Artifact | None:
-        """The user's own, in place of a network."""
+        """The user's own, in place of a network. `network.module` then gives a mapping by the file's names
+        (`networks.artifact.alone` takes a single one out), and the reference's signature has to be
+        `own_names(signature, network.interface)`. A task that wants none of it refuses this in `require`. The entry's
+        key `activation`, where the task has one, is put behind the file."""
 
     @property
     def needs_calibration(self) -> bool:
@@ -93,8 +96,10 @@ class Reference:
     """What may be right, and more often is not."""
     labels: tuple[str, ...] | None = None
     """One a class, where there are classes."""
+    is_widened: bool = False
+    """Whether a file of the user's is to give float32 whatever it computes in."""
     details: Any = None
-    """The task's own."""
+    """The task's own. It is pickled for the processes that time artifacts, so it holds no modules."""
 
 
 @dataclass(frozen=True)
@@ -115,7 +120,8 @@ class Pipeline:
     signature: Signature
     """What clients see."""
     calls: tuple[Call, ...] = ()
-    """In order, the network's among them; none: the network is served by itself, under the entry's name."""
+    """In order, the network's among them; none: the network is served by itself, under the entry's name, and behind an
+    ensemble that the build makes where the format has no names for tensors."""
     labels: tuple[str, ...] | None = None
     labelled: frozenset[str] = frozenset()
     """The outputs, the network's and the ensemble's, whose classes the labels name."""
@@ -129,25 +135,41 @@ class Task(Protocol):
     """A module, or an object, that says what a network is for."""
 
     SPEC: type[ModelSpec]
-    """The keys of its entries."""
+    """The keys of its entries. One called `calibration` is known to `compare --calibration` and to the JSON Schema; a
+    task without it has the ranges of int8 from elsewhere, or refuses int8 in `require`."""
 
     def require(self, entry: Entry) -> None:
         """Raise ManifestError for what can be told before anything is made."""
 
     def study(self, entry: Entry, network: Network, report: Report) -> tuple[nn.Module, Reference]:
-        """The network with its head, and all that its artifacts are held to. Raises BuilderError."""
+        """The network with its head, and all that its artifacts are held to. Raises BuilderError.
+
+        `network.module` may wait for its first input: `networks.making.settled` has it made. What the module does is
+        foreign code, which runs within `util.usercode.border`. Answers that are not finite, that change from run to
+        run or that depend on the rest of the batch are refused here, since no artifact could be held to them.
+        """
 
     def head(self, entry: Entry, network: Network, reference: Reference) -> nn.Module:
-        """The network with its head again, of an entry that was studied, perhaps for another format."""
+        """The network with its head again, of an entry that was studied, perhaps for another format.
+
+        `network` is made anew: lazy modules are settled again, of the same seed.
+        """
 
     def calibration(self, entry: Entry, reference: Reference) -> Calibration | None:
         """What int8 learns its ranges of; None: nothing says. Raises ManifestError."""
 
     def verify(self, entry: Entry, reference: Reference, predict: Predict) -> Verification:
-        """How the artifact's answers differ. Raises VerificationError where it gives none, or none of the signature."""
+        """How the artifact's answers differ. Raises VerificationError where it gives none, or none of the signature.
+
+        It is run at several batch sizes, 1 and the largest among them. Runtimes use the memory of what they give again:
+        clone it.
+        """
 
     def hold(self, entry: Entry, reference: Reference, verification: Verification, what: str) -> None:
-        """Raise VerificationError, with the figures, unless they are within the entry's limits."""
+        """Raise VerificationError, with the figures, unless they are within the limits of `entry.spec.precision`.
+
+        That is one of the exporters' PRECISIONS; one that a task does not know has the widest limits.
+        """
 
     def pipeline(self, entry: Entry, reference: Reference, folder: Path) -> Pipeline:
         """What stands around the network; its steps are staged in `folder`, which does not exist yet."""

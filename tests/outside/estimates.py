@@ -16,7 +16,7 @@ from builder.steps import STEPS
 from builder.steps.staging import stage_step
 from builder.tasks.spec import ModelSpec
 from builder.tasks.task import Call, Entry, Pipeline, Reference
-from builder.triton.signature import Signature, TensorSpec
+from builder.triton.signature import NETWORK_INPUT, Signature, TensorSpec
 from builder.types import Network, Predict, Report, Tensors, Verification
 from outside.numbers_in_text import Settings
 
@@ -61,7 +61,7 @@ def study(entry: Entry, network: Network, report: Report) -> tuple[nn.Module, Re
     report("reading the lines")
     read = STEPS[STEP].function(settings(entry))
     rows = torch.stack([torch.from_numpy(read(line.encode())) for line in entry.spec.lines])
-    module = with_head(network.module, ("x",), one_tensor)
+    module = with_head(network.module, (NETWORK_INPUT,), one_tensor)
     with torch.inference_mode():
         answers = module(rows)
     signature = Signature((TensorSpec("x", "FP32", (rows.shape[1],)),), (TensorSpec("y", "FP32", (1,)),))
@@ -69,7 +69,7 @@ def study(entry: Entry, network: Network, report: Report) -> tuple[nn.Module, Re
 
 
 def head(entry: Entry, network: Network, reference: Reference) -> nn.Module:
-    return with_head(network.module, ("x",), one_tensor)
+    return with_head(network.module, (NETWORK_INPUT,), one_tensor)
 
 
 def calibration(entry: Entry, reference: Reference) -> None:

@@ -35,8 +35,6 @@ class Details:
     images: Evaluation
     """What the network was run on, with the true classes where they are known."""
     is_multilabel: bool
-    is_widened: bool = True
-    """Whatever the scores are computed in, they are served as float32."""
 
 
 def study(entry: Entry, network: Network, report: Report) -> tuple[nn.Module, Reference]:
@@ -70,6 +68,7 @@ def study(entry: Entry, network: Network, report: Report) -> tuple[nn.Module, Re
         provenance=dict(network.provenance),
         warnings=_remarks(entry, module, scored[-1], images, labels, network.trained),
         labels=labels,
+        is_widened=True,
         details=Details(recipe, files, images, spec.is_multilabel),
     )
 
@@ -117,7 +116,6 @@ def _run(entry: Entry, module: nn.Module, images: Evaluation) -> list[torch.Tens
     """The network's own scores, by batch size. Raises BuilderError."""
     import torch
 
-    torch.set_num_threads(entry.build_threads)
     with entry.at("images"), torch.inference_mode():
         return scores.scores_of(module, images, comparison.batch_sizes(entry.spec.max_batch_size), entry.name)
 

@@ -20,7 +20,6 @@ from builder.types import Calibration, Tensors
 __all__ = ["SPEC", "calibration", "head", "hold", "pipeline", "require", "study", "verify"]
 
 SPEC: type[ModelSpec] = TensorsSpec
-NAME = "tensors"
 
 
 def require(entry: Entry) -> None:
@@ -67,4 +66,4 @@ class Singly:
 def pipeline(entry: Entry, reference: Reference, folder: Path) -> Pipeline:
     """No steps: the network is served by itself, behind its names where its format has none."""
     del entry, folder
-    return Pipeline(reference.signature, parameters={"task": NAME})
+    return Pipeline(reference.signature)
