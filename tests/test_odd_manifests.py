@@ -40,7 +40,7 @@ STARTS = [
 # What a schema cannot say, by the words of the refusals.
 BEYOND_A_SCHEMA = re.compile(
     "published under this name|cores are granted|cores, and|the largest batch is|the least share|no home folder"
-    "|neither a set of labels nor a file"
+    r"|neither a set of labels nor a file|\.(artifact|reference): "
     "|warmup_epochs is longer|a zero byte|finite number|does not exist; train it|is not beside it|digits is beyond"
     r"|valid integer.*it says -?[0-9.e+]+\)|cannot be read|no such argument|too long by"
 )

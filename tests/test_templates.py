@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+from tritonclient.grpc import model_config_pb2
 
 from builder.errors import ConfigError
 from builder.triton import model_config
@@ -46,11 +47,11 @@ def rendered(template: str, values: dict[str, Any], **changes: Any) -> Any:
 def test_network_of_several_tensors() -> None:
     model = rendered("network", NETWORK)
     assert [(each.name, each.data_type, list(each.dims)) for each in model.input] == [
-        ("ids", model_config.model_config_pb2.TYPE_INT64, [-1]),
-        ("mask", model_config.model_config_pb2.TYPE_INT64, [-1]),
-        ("image", model_config.model_config_pb2.TYPE_FP32, [3, -1, -1]),
+        ("ids", model_config_pb2.TYPE_INT64, [-1]),
+        ("mask", model_config_pb2.TYPE_INT64, [-1]),
+        ("image", model_config_pb2.TYPE_FP32, [3, -1, -1]),
     ]
-    assert [each.format for each in model.input] == [0, 0, model_config.model_config_pb2.ModelInput.FORMAT_NCHW]
+    assert [each.format for each in model.input] == [0, 0, model_config_pb2.ModelInput.FORMAT_NCHW]
     assert [each.optional for each in model.input] == [False, True, False]
     assert [each.label_filename for each in model.output] == ["", "3/labels.txt"]
     assert model.dynamic_batching.default_queue_policy.max_queue_size == 512
@@ -111,7 +112,7 @@ def test_step_of_texts() -> None:
         "step", values, queue=model_config.QueuePolicy(), warmups=(warm_up,), parameters={"role": "preprocess"}
     )
     assert model.backend == "python"
-    assert model.input[0].data_type == model_config.model_config_pb2.TYPE_STRING
+    assert model.input[0].data_type == model_config_pb2.TYPE_STRING
     assert model.model_warmup[0].inputs["text"].input_data_file == "photo"
     assert model.model_warmup[0].batch_size == 2
 
