@@ -1,7 +1,6 @@
 """Networks with several named inputs and outputs, in each format that a CPU runs, on the real server.
 
-Minutes on a busy machine: each format converts one network of two inputs of any length, most of it AOTInductor's
-compiler; so what does not batch is converted to the others alone.
+Half a minute: each format converts a network of two inputs of any length, and one that does not batch.
 """
 
 from __future__ import annotations
@@ -19,7 +18,8 @@ from conftest import ANY_PORTS, VARIANTS, build
 from builder.launchers import LAUNCHERS
 from builder.util.usercode.modules import import_file
 
-# AOTInductor compiles for most of a minute; test_named_tensors.py has its packages, test_artifacts_served.py serves one.
+# AOTInductor compiles for most of a minute: test_named_tensors.py has its packages, and test_artifacts_served.py serves
+# one.
 FORMATS = [name for name, precision in VARIANTS if precision == "fp32" and name != "aoti"]
 
 NETWORKS = """
