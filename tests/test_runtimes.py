@@ -93,6 +93,17 @@ def test_what_does_not_fit_fails_alone(served: Served) -> None:
     served.check(served.ask(first)[0], first)
 
 
+@pytest.mark.parametrize("length", [7, 60])
+def test_what_did_not_fit_leaves_nothing_behind(length: int, served: Served) -> None:
+    """The next request may have the same sizes, but for the one that did not fit."""
+    given = texts(3, length)
+    short = given | {"mask": given["mask"][:, :5]}
+    served.check(served.ask(given)[0], given)
+    for _ in range(2):
+        assert served.ask(short)[0].error
+        served.check(served.ask(given)[0], given)
+
+
 def test_outputs_that_nobody_asked_for_are_left_out(served: Served) -> None:
     request = served.request(**texts(1, 3))
     request.wanted = served.names[1:2]

@@ -15,6 +15,7 @@ import openvino
 import triton_python_backend_utils as pb_utils
 from named_tensors import Given, NamedTensorsModel, refuse_types
 
+RECOVERY_SIZES = (1, 2)
 PROPERTIES = ("INFERENCE_NUM_THREADS", "NUM_STREAMS", "PERFORMANCE_HINT", "INFERENCE_PRECISION_HINT")
 
 
@@ -30,9 +31,14 @@ class TritonPythonModel(NamedTensorsModel):
         self._is_open = any(int(size) < 0 for tensor in config["input"] for size in tensor["dims"])
         filename = config["default_model_filename"] or "model.xml"
         path = os.path.join(args["model_repository"], args["model_version"], filename)
-        self._compiled = openvino.Core().compile_model(path, "CPU", self._properties(config["parameters"]))
-        self._request = self._compiled.create_infer_request()
+        self._source = path, self._properties(config["parameters"])
+        self._compile()
         self._indices = [self._index(self._compiled.outputs, name) for name in self.outputs]
+
+    def _compile(self) -> None:
+        path, properties = self._source
+        self._compiled = openvino.Core().compile_model(path, "CPU", properties)
+        self._request = self._compiled.create_infer_request()
 
     @staticmethod
     def _index(outputs: list[Any], name: str) -> int:
@@ -66,11 +72,39 @@ class TritonPythonModel(NamedTensorsModel):
     def _infer_safely(self, given: Given) -> None:
         """With one thread, infer() says nothing of sizes that do not fit, and leaves the last request's answers."""
         try:
-            self._request.start_async(given, share_inputs=True)
-            self._request.wait()
+            self._infer(given)
         except Exception:
-            self._request = self._compiled.create_infer_request()  # what has failed once goes on failing
+            self._recover()
             raise
+
+    def _infer(self, given: Given) -> None:
+        self._request.start_async(given, share_inputs=True)
+        self._request.wait()
+
+    def _recover(self) -> None:
+        """Leave nothing of a request that failed.
+
+        OpenVINO computes sizes anew only where they have changed since the last request, and one that failed leaves
+        some of its own behind: the next one that has the same would fail, whoever sends it. One that succeeds, of
+        other sizes, puts all of them right.
+        """
+        if not any(self._takes(size) for size in RECOVERY_SIZES):
+            self._compile()
+
+    def _takes(self, size: int) -> bool:
+        """Whether zeros of this size are answered. What has failed once goes on failing, so that a request is new."""
+        self._request = self._compiled.create_infer_request()
+        try:
+            self._infer({port.get_any_name(): _zeros(port, size) for port in self._compiled.inputs})
+        except Exception:
+            return False
+        return True
 
     def write(self, name: str, array: Any) -> Any:
         return pb_utils.Tensor(name, array)
+
+
+def _zeros(port: Any, size: int) -> Any:
+    """Zeros for an input, with this size for every axis that may have any."""
+    shape = [side.get_length() if side.is_static else size for side in port.get_partial_shape()]
+    return np.zeros(shape, port.get_element_type().to_dtype())
