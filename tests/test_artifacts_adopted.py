@@ -92,6 +92,20 @@ def test_an_activation_is_put_behind_onnx(activation: str, form: int, tmp_path: 
     assert (found - expected).abs().max() < (1e-5 if form == TensorProto.FLOAT else 5e-2)
 
 
+@pytest.mark.parametrize("activation", ["softmax", "sigmoid"])
+@pytest.mark.parametrize("format_name", ["onnx", "openvino"])
+@pytest.mark.parametrize("last", ["Sigmoid", "Softmax"])
+def test_no_second_activation_is_put_behind(last: str, format_name: str, activation: str, tmp_path: Path) -> None:
+    """It would flatten the probabilities, and what the artifact is held to, itself, would be flattened, too."""
+    model = onnx.load(write_onnx(tmp_path / "plain.onnx"))
+    model.graph.node[-1].output[0] = "logits"
+    model.graph.node.append(helper.make_node(last, ["logits"], ["made"]))
+    model.graph.node.append(helper.make_node("Identity", ["made"], ["scores"]))
+    onnx.save(model, tmp_path / "theirs.onnx")
+    with pytest.raises(ExportError, match=f"theirs.onnx ends with a {last}.* already.*`activation: none`"):
+        adopt(tmp_path / "theirs.onnx", format_name, tmp_path / "1", activation=activation)
+
+
 def test_an_output_that_goes_on_within_the_graph_is_renamed_everywhere(tmp_path: Path) -> None:
     """Branches see the tensors around them."""
     body = helper.make_graph(

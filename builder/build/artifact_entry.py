@@ -14,7 +14,7 @@ from builder.exporters import EXPORTERS
 from builder.exporters.adopting import ADOPTERS, formats_of
 from builder.exporters.interfaces import interface, is_artifact, read
 from builder.tasks.spec import ModelSpec
-from builder.triton.interface import ToldTensor, inputs_of
+from builder.triton.interface import Interface, ToldTensor, inputs_of
 from builder.triton.signature import TensorSpec
 from builder.types import Artifact
 
@@ -42,9 +42,9 @@ def resolve(
             raise error("only an `artifact:` is held to something; name one, or leave this out", "reference")
         return spec, None
     _require_alone(says, error)
-    if spec.reference is not None:
-        _require_reference(spec.reference, base, error)
     artifact = _read(base / Path(spec.artifact).expanduser(), error)
+    if spec.reference is not None:
+        _require_reference(spec.reference, artifact, base, error)
     if artifact.is_program:
         _require_program(spec, artifact, error)
         return _with_tensors(spec, artifact, error), artifact
@@ -54,6 +54,12 @@ def resolve(
     _require_held(spec.format, artifact, error)
     require_batch(spec, artifact, error)
     return _with_tensors(spec, artifact, error), artifact
+
+
+def possible(artifact: Artifact) -> list[tuple[str, str]]:
+    """The formats that the file can be shipped as, each with the precisions that it can have there."""
+    formats = formats_of(artifact.path.suffix.lower())
+    return [(name, one) for name in formats for one in ADOPTERS[name].precisions(artifact.interface)]
 
 
 def is_calibrated(artifact: Artifact, precision: str) -> bool:
@@ -75,15 +81,24 @@ def _read(path: Path, error: Error) -> Artifact:
         raise NetworkError(str(error(str(problem), "artifact"))) from None
 
 
-def _require_reference(reference: str, base: Path, error: Error) -> None:
-    """Raise, at its key, for a reference that is no network's name and no artifact."""
+def _require_reference(reference: str, artifact: Artifact, base: Path, error: Error) -> None:
+    """Raise, at its key, for a reference that is no network's name and no artifact, or takes other inputs."""
     try:
         if is_artifact(reference):
-            interface(base / Path(reference).expanduser())
+            _require_alike(interface(base / Path(reference).expanduser()), reference, artifact, error)
         else:
             networks.find(reference)
     except NetworkError as problem:
         raise NetworkError(str(error(str(problem), "reference"))) from None
+
+
+def _require_alike(other: Interface, reference: str, artifact: Artifact, error: Error) -> None:
+    """Raise ManifestError for another number of inputs: they are given in their order."""
+    ours, theirs = artifact.interface.inputs, other.inputs
+    if ours is not None and theirs is not None and len(ours) != len(theirs):
+        takes, wants = (", ".join(tensor.name for tensor in tensors) for tensors in (theirs, ours))
+        message = f"{reference} takes {takes}, and {artifact.path.name}, which is to be held to it, takes {wants}"
+        raise error(message, "reference")
 
 
 def _require_program(spec: ModelSpec, artifact: Artifact, error: Error) -> None:

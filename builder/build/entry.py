@@ -76,6 +76,12 @@ class Entry:
         return _network_model(self.name, self.spec)
 
     @property
+    def published_names(self) -> tuple[str, ...]:
+        """Of the Triton models that are its own: the one that clients ask, and the network where that is another."""
+        is_alone = self.exporter.NAMES_TENSORS and not self.task.HAS_STEPS
+        return (self.name,) if is_alone else (self.name, self.network_model)
+
+    @property
     def target(self) -> Target:
         spec: ModelSpec = self.spec
         threads = spec.threads or max(1, self.cores // spec.instances)
@@ -121,11 +127,11 @@ def resolve(manifest: Manifest, selection: Sequence[str] = (), weights: str | No
             f"--weights {weights}: the path is no UTF-8, so that no config can record it; rename the file"
         )
     entries = [_resolve_one(manifest, name, weights) for name in selection or manifest.models]
-    steps = {entry.network_model: entry.name for entry in entries}
+    owners = {name: entry.name for entry in entries for name in entry.published_names[1:]}
     for name in manifest.models:
-        if name in steps and steps[name] != name:
+        if owners.get(name, name) != name:
             raise manifest.error(
-                f"the network of {steps[name]!r} is published under this name; choose another", "models", name
+                f"the network of {owners[name]!r} is published under this name; choose another", "models", name
             )
     return entries
 

@@ -76,7 +76,7 @@ def build_model(entry: Entry, repository: Path, report: Report = lambda _: None)
     require_possible(entry)
     with staging(repository) as folder:
         # Asked again when it is published; here, so that nothing is computed in vain.
-        refuse_others(repository, entry.name, {entry.name: layout.ENSEMBLE})
+        refuse_others(repository, entry.name, _roles(entry))
         module, reference = study(entry, report)
         report(f"exporting to {entry.spec.format}")
         artifact, facts = export_network(entry, module, reference, folder / "network")
@@ -85,7 +85,7 @@ def build_model(entry: Entry, repository: Path, report: Report = lambda _: None)
         return_memory()
         report("verifying")
         verification = verify_artifact(entry, artifact, reference)
-        entry.task.hold(entry, reference, verification, f"{entry.name} as {entry.spec.format}")
+        entry.task.hold(entry, reference, verification, _held(entry))
         report("publishing")
         size = artifact_bytes(artifact)
         facts = reference.provenance | build_facts(entry, artifact, reference, verification) | facts
@@ -106,6 +106,20 @@ def build_model(entry: Entry, repository: Path, report: Report = lambda _: None)
         notes=tuple(f"weights: {said}" for said in [reference.provenance.get(networks.weights.READ_AS)] if said),
         warnings=reference.warnings,
     )
+
+
+def _roles(entry: Entry) -> dict[str, str]:
+    """By name, what is to be published."""
+    roles = (layout.MODEL,) if len(entry.published_names) == 1 else (layout.ENSEMBLE, layout.NETWORK)
+    return dict(zip(entry.published_names, roles, strict=True))
+
+
+def _held(entry: Entry) -> str:
+    """What is held to its network: of a file of the user's, to what."""
+    what = f"{entry.name} as {entry.spec.format}"
+    if not entry.artifact:
+        return what
+    return f"{what} ({entry.artifact.path.name}, held to {entry.spec.reference or 'itself'})"
 
 
 def _described(entry: Entry, reference: Reference, facts: dict[str, str], folder: Path) -> Described:

@@ -108,12 +108,12 @@ def _print_entries(entries: list[Entry], repository: Path, as_json: bool) -> Non
     records = [
         {
             "name": p.name,
-            "network": p.spec.network,
+            "network": p.spec.network or str(p.spec.artifact),
             "weights": str(p.weights.path or p.weights.name),
             "format": p.spec.format,
             "precision": p.spec.precision,
             "device": p.spec.device,
-            "publishes": [str(repository / p.name), str(repository / p.network_model)],
+            "publishes": [str(repository / name) for name in p.published_names],
         }
         for p in entries
     ]

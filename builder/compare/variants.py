@@ -9,6 +9,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from builder import networks
+from builder.build import artifact_entry
 from builder.build.entry import Entry, resolve
 from builder.errors import CompareError
 from builder.exporters import EXPORTERS
@@ -51,14 +52,22 @@ def variants(item: Entry, formats: Sequence[str], precisions: Sequence[str]) -> 
             raise CompareError(f"there is no format {name!r}; choose {', '.join(EXPORTERS)}")
     chosen = [
         item.spec.model_copy(update={"format": name, "precision": precision})
-        for name, exporter in EXPORTERS.items()
-        for precision in exporter.PRECISIONS.get(item.spec.device, ())
+        for name, precision in _possible(item)
         if (not formats or name in formats) and (not precisions or precision in precisions)
     ]
     if not chosen:
         what = f"no precision {', '.join(map(repr, precisions))}" if precisions else "nothing"
         raise CompareError(f"{', '.join(formats) or 'every format'} has {what} on the {item.spec.device.upper()}")
     return [replace(item, spec=spec) for spec in chosen]
+
+
+def _possible(item: Entry) -> list[tuple[str, str]]:
+    """Formats with their precisions: of a network those of the device, of a file those that it can be shipped as."""
+    if item.artifact and item.is_adopted:
+        return artifact_entry.possible(item.artifact)
+    return [
+        (name, one) for name, exporter in EXPORTERS.items() for one in exporter.PRECISIONS.get(item.spec.device, ())
+    ]
 
 
 def label(item: Entry) -> str:

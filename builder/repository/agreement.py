@@ -25,6 +25,7 @@ def differences(one: Served, other: Served) -> Iterator[str]:
         yield from _part_differences(one, one.ensemble, other, other.ensemble)
     elif one.ensemble or other.ensemble:
         yield "one is an ensemble, and the other a network by itself"
+        return
     yield from _part_differences(one, one.network, other, other.network)
     if not one.plans() and not _is_same_folder(one.network.folder, other.network.folder):
         yield "the artifacts differ, and only plans of different GPUs go together"

@@ -138,6 +138,9 @@ class Task(Protocol):
     """The keys of its entries. One called `calibration` is known to `compare --calibration` and to the JSON Schema; a
     task without it has the ranges of int8 from elsewhere, or refuses int8 in `require`."""
 
+    HAS_STEPS: bool
+    """Whether there are steps around its networks, so that clients ask an ensemble in every format."""
+
     def require(self, entry: Entry) -> None:
         """Raise ManifestError for what can be told before anything is made."""
 

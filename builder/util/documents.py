@@ -100,7 +100,11 @@ def _explain(path: Path, tree: Node, model: type[BaseModel], item: Any) -> str:
 
 def _message(item: Any, keys: list[Any], model: type[BaseModel]) -> str:
     if item["type"] == "extra_forbidden":
-        return "unknown key" + _suggestion(str(item["loc"][-1]), _known_keys(model, keys, item["loc"]))
+        word = str(item["loc"][-1])
+        known, others = _known_keys(model, keys, item["loc"])
+        if kinds := [tag for tag, there in others.items() if word in there]:
+            return f"unknown key; it is one of {', '.join(kinds)} alone"
+        return "unknown key" + _suggestion(word, known)
     if item["type"] == "missing":
         return f"the key {item['loc'][-1]!r} is missing"
     if item["type"] == "model_type":
@@ -115,16 +119,23 @@ def _given(item: Any) -> str:
     return f" (it says {item['input']!r})" if scalar else ""
 
 
-def _known_keys(model: type[BaseModel], keys: list[Any], loc: tuple[Any, ...]) -> list[str]:
-    """The keys that may stand where the last of `keys` does; `loc` names the kinds of what may be of several."""
+def _known_keys(
+    model: type[BaseModel], keys: list[Any], loc: tuple[Any, ...]
+) -> tuple[list[str], dict[str, list[str]]]:
+    """The keys that may stand where the last of `keys` does, and, by kind, those that others of its place have.
+
+    `loc` names the kinds of what may be of several.
+    """
     above = iter(keys[:-1])
+    found: dict[str, type[BaseModel]] = {}
     for key in above:
         annotation = model.model_fields[key].annotation
         found = dict(_models_in(annotation))
         model = next((kind for tag, kind in found.items() if tag in loc), next(iter(found.values())))
         if get_origin(annotation) is dict:
             next(above, None)  # a key of the user's choice
-    return list(model.model_fields)
+    others = {tag: list(kind.model_fields) for tag, kind in found.items() if tag and kind is not model}
+    return list(model.model_fields), others
 
 
 def _models_in(annotation: Any, tag: str = "") -> Iterator[tuple[str, type[BaseModel]]]:

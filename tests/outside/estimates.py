@@ -32,6 +32,7 @@ class Estimates(ModelSpec):
 
 
 SPEC: type[ModelSpec] = Estimates
+HAS_STEPS = True
 
 
 @dataclass(frozen=True)

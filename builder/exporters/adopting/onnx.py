@@ -10,6 +10,7 @@ from typing import Any
 
 from builder.errors import ExportError
 from builder.exporters import onnx_file, onnx_int8
+from builder.exporters.adopting import endings
 from builder.exporters.interfaces.onnx import graphs_of, parsed, tensors_of
 from builder.triton.interface import Interface
 from builder.types import AdoptRequest
@@ -60,6 +61,8 @@ def _quantized(request: AdoptRequest, folder: Path) -> Path:
 def _write(request: AdoptRequest, source: Path) -> None:
     """The graph, changed where that is asked for, and the files of weights that it names."""
     model = parsed(source)
+    if request.activation != "none":
+        endings.require_scores(endings.last_of_graph(model.graph), request.source.name)
     changed = _finished(model.graph, request.activation, request.is_widened)
     if request.target.max_batch_size:
         changed = _opened(model.graph) or changed

@@ -8,6 +8,7 @@ from typing import Any
 
 from builder.errors import ExportError
 from builder.exporters import openvino as exporter
+from builder.exporters.adopting import endings
 from builder.exporters.quiet import quiet
 from builder.triton.interface import Interface, ToldTensor
 from builder.types import AdoptRequest
@@ -83,6 +84,8 @@ def _finished(model: Any, request: AdoptRequest) -> Any:
     """The model with what makes probabilities of it behind its one output, in float32, under the output's own names."""
     if not _is_finished_here(request):
         return model
+    if request.activation != "none":
+        endings.require_scores(endings.last_of_model(model), request.source.name)
     openvino, operations = exporter.imported("openvino"), exporter.imported(OPERATIONS)
     scores = model.outputs[0].get_node().input_value(0)
     names = model.outputs[0].get_tensor().get_names()

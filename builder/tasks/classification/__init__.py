@@ -14,9 +14,10 @@ from builder.tasks.spec import ModelSpec
 from builder.tasks.task import Entry, Reference
 from builder.types import Predict, Verification
 
-__all__ = ["SPEC", "calibration", "head", "hold", "pipeline", "require", "study", "verify"]
+__all__ = ["HAS_STEPS", "SPEC", "calibration", "head", "hold", "pipeline", "require", "study", "verify"]
 
 SPEC: type[ModelSpec] = Classification
+HAS_STEPS = True
 
 
 def require(entry: Entry) -> None:

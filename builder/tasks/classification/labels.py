@@ -28,7 +28,9 @@ def resolve_labels(entry: Entry, network: Network, classes: int) -> tuple[str, .
         raise entry.error(contradiction(f"{len(entry.card.labels)} others"), "labels")
     if found is not None and len(found) != classes:
         whose = f"; {entry.spec.labels} is a set for other networks" if entry.spec.labels in labels.SETS else ""
-        raise entry.error(f"there are {len(found)} labels for {classes} classes; give one a class{whose}", "labels")
+        held = f"; so many {entry.spec.reference} gives, which the file is held to" if entry.spec.reference else ""
+        message = f"there are {len(found)} labels for {classes} classes; give one a class{whose}{held}"
+        raise entry.error(message, "labels")
     if found is not None and any("\n" in label or not label for label in found):
         raise entry.error("a label is one line of text and not empty", "labels")
     return found

@@ -17,9 +17,10 @@ from builder.tasks.tensors.study import calibration_error, head, study
 from builder.tasks.tensors.verify import hold, verify
 from builder.types import Calibration, Tensors
 
-__all__ = ["SPEC", "calibration", "head", "hold", "pipeline", "require", "study", "verify"]
+__all__ = ["HAS_STEPS", "SPEC", "calibration", "head", "hold", "pipeline", "require", "study", "verify"]
 
 SPEC: type[ModelSpec] = TensorsSpec
+HAS_STEPS = False
 
 
 def require(entry: Entry) -> None:

@@ -146,19 +146,29 @@ def _require_declared(entry: Entry, name: str, declared: InputSpec, sample: Samp
     found = data_type_of(tensor.dtype)
     if found != declared.dtype:
         raise entry.error(
-            f"{name!r} is declared {declared.dtype}, and {sample.name} holds {found}, which is not changed unasked; "
-            f"save the samples with .astype('{DATA_TYPES[declared.dtype]}'), or declare {found}",
-            "inputs", name, "dtype",
-        )  # fmt: skip
+            f"{_said(entry, name)} {declared.dtype}, and {sample.name} holds {found}, which is not changed unasked; save "
+            f"the samples with .astype('{DATA_TYPES[declared.dtype]}')"
+            + (f", or declare {found}" * (not entry.artifact)),
+            *_place(entry, name, "dtype"),
+        )
     shape = list(tensor.shape)
     if not _fits(shape, declared.shape):
         batch = "; shapes are without the batch axis" if entry.spec.is_batched else ""
         raise entry.error(
-            f"{name!r} is declared {list(declared.shape)}, and {sample.name} holds {shape}; correct one of them, -1 is "
+            f"{_said(entry, name)} {list(declared.shape)}, and {sample.name} holds {shape}; correct one of them, -1 is "
             f"any size{batch}",
-            "inputs", name, "shape",
-        )  # fmt: skip
+            *_place(entry, name, "shape"),
+        )
     _require_range(entry, name, declared, sample)
+
+
+def _said(entry: Entry, name: str) -> str:
+    """Whose word it is what an input is: a file's own goes before the entry's, which may only narrow it."""
+    return f"{entry.artifact.path.name} takes {name!r} as" if entry.artifact else f"{name!r} is declared"
+
+
+def _place(entry: Entry, name: str, key: str) -> tuple[str, ...]:
+    return ("samples",) if entry.artifact else ("inputs", name, key)
 
 
 def _require_range(entry: Entry, name: str, declared: InputSpec, sample: Sample) -> None:
