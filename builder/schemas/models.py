@@ -128,7 +128,7 @@ def _of_networks() -> list[Schema]:
 def _entries() -> Schema:
     """By their names, which are the networks' where an entry names none."""
     bare = _without_weights()
-    by_name = [{"required": ["network"]}, {"required": ["artifact"]}, said("weights", GIVEN)]
+    by_name = [{"required": ["network"]}, said("artifact", GIVEN), said("weights", GIVEN)]
     return {
         "title": "Models",
         "type": "object",
@@ -144,7 +144,7 @@ def _entries() -> Schema:
                 {
                     "anyOf": [
                         {"required": ["network"]},
-                        {"required": ["artifact"]},
+                        said("artifact", GIVEN),
                         said("weights", {"type": "string", "pattern": FILE_PATTERN}),
                     ]
                 },

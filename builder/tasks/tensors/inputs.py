@@ -145,10 +145,10 @@ def _require_declared(entry: Entry, name: str, declared: InputSpec, sample: Samp
     tensor = sample.tensors[name]
     found = data_type_of(tensor.dtype)
     if found != declared.dtype:
+        other = "" if entry.artifact else f", or declare {found}"
         raise entry.error(
-            f"{_said(entry, name)} {declared.dtype}, and {sample.name} holds {found}, which is not changed unasked; save "
-            f"the samples with .astype('{DATA_TYPES[declared.dtype]}')"
-            + (f", or declare {found}" * (not entry.artifact)),
+            f"{_said(entry, name)} {declared.dtype}, and {sample.name} holds {found}, which is not changed unasked; "
+            f"save the samples with .astype('{DATA_TYPES[declared.dtype]}'){other}",
             *_place(entry, name, "dtype"),
         )
     shape = list(tensor.shape)
