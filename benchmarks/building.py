@@ -164,11 +164,11 @@ def build(folder: Path, network: str, format_name: str, precision: str) -> dict[
     manifest = folder / "models.yaml"
     keys = f"format: {format_name}, precision: {precision}, calibration: {SAMPLES}, tolerance: {{top1_agreement: 0}}"
     manifest.write_text(f"models:\n  {network}: {{weights: {network}.pth, {keys}}}\n")
-    (plan,) = story.plan(load_manifest(manifest))
+    (entry,) = story.resolve(load_manifest(manifest))
     seen: list[tuple[str, float]] = []
     started = time.perf_counter()
     with tempfile.TemporaryDirectory(dir=folder) as repository:
-        story.build_model(plan, Path(repository, "models"), lambda step: seen.append((step, time.perf_counter())))
+        story.build_model(entry, Path(repository, "models"), lambda step: seen.append((step, time.perf_counter())))
         ended = time.perf_counter()
     ends = [moment for _, moment in seen[1:]] + [ended]
     checks = ("preprocessing the evaluation images", "running the network", "verifying")

@@ -32,7 +32,8 @@ from builder.launchers import LAUNCHERS
 from builder.launchers.options import LaunchOptions
 from builder.manifest.models import load_manifest
 from client import Client
-from client.batch.run import Question, Table, classify_into
+from client.batch.run import Question, Table, ask_into
+from client.tasks.classification import making
 
 BATCH, CONCURRENCY = 8, 8
 NETWORKS = {"resnet18": 240, "alexnet": 480, "lenet": 4000}
@@ -107,10 +108,10 @@ def classify(url: str, model: str, folder: str) -> None:
     import resource
 
     with tempfile.TemporaryDirectory() as out, Client(url) as client:
-        client.classifier(model)
+        client.model(model)
         started = time.perf_counter()
-        question = Question([folder], model, 5, CONCURRENCY, BATCH)
-        counts = classify_into(Table(Path(out, "results.csv"), "csv"), client, question)
+        question = Question([folder], model, making(5, None), CONCURRENCY, BATCH)
+        counts = ask_into(Table(Path(out, "results.csv"), "csv"), client, question)
         seconds = time.perf_counter() - started
     print(counts.done / seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 

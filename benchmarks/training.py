@@ -25,8 +25,9 @@ from torch import nn
 
 from builder.machine import cores
 from builder.training import loop, run, setup, trainable
-from builder.training.loop import Job, Progress, Sums
+from builder.training.loop import Progress, Sums
 from builder.training.placement import placement_of
+from builder.training.setup import Setup
 from builder.training.spec import load_run
 
 CASES: dict[str, dict[str, Any]] = {
@@ -107,7 +108,7 @@ def race(name: str, said: dict[str, Any], rounds: int) -> None:
 
 
 @contextmanager
-def job(said: dict[str, Any]) -> Iterator[Job]:
+def job(said: dict[str, Any]) -> Iterator[Setup]:
     asked = load_run(None, {key: value for key, value in said.items() if value is not None})
     with placement_of(asked.spec) as placement:
         split = run.load_data(asked, run.Watcher())
@@ -116,13 +117,13 @@ def job(said: dict[str, Any]) -> Iterator[Job]:
         yield made
 
 
-def timed(epoch: Any, of: Job, number: int) -> float:
+def timed(epoch: Any, of: Setup, number: int) -> float:
     started = time.perf_counter()
     epoch(of, number)
     return time.perf_counter() - started
 
 
-def our_epoch(of: Job, number: int) -> None:
+def our_epoch(of: Setup, number: int) -> None:
     progress = Progress(epoch=number)
     loop.begin_epoch(of, progress)
     sums = Sums.none(of.placement)
@@ -130,7 +131,7 @@ def our_epoch(of: Job, number: int) -> None:
     sums.means(of.placement)
 
 
-def bare_epoch(of: Job, number: int) -> None:
+def bare_epoch(of: Setup, number: int) -> None:
     """As tutorials write it; mixed precision and layout as ours has them."""
     del number
     criterion = nn.CrossEntropyLoss()
