@@ -16,6 +16,7 @@ import grpc
 import httpx
 import psutil
 import pytest
+import waiting
 from conftest import ANY_PORTS, build
 from fake_triton import FakeTriton, refuse
 from gateways import gateway
@@ -152,8 +153,13 @@ class Watched:
             time.sleep(0.05)
         return not names - {path.name for path in folder.glob("*")}
 
-    def audit(self) -> dict[str, Any]:
-        lines = (self.quarantine / "audit.jsonl").read_text().splitlines()
+    def audited(self, name: str) -> dict[str, Any]:
+        """The file's line, which is written once the file has moved."""
+        return waiting.until(lambda: self._audit().get(name), told=self._audit)
+
+    def _audit(self) -> dict[str, dict[str, Any]]:
+        path = self.quarantine / "audit.jsonl"
+        lines = path.read_text().splitlines() if path.exists() else []
         return {Path(record["path"]).name: record for record in map(json.loads, lines)}
 
 
@@ -228,7 +234,7 @@ def test_image_that_kills_the_worker_is_quarantined_and_holds_up_nobody(
     (moderating.uploads / "c.jpg").write_bytes(b"cat")
     assert moderating.eventually({"a.jpg", "b.jpg"}, moderating.quarantine)
     assert moderating.eventually({"c.jpg"}, moderating.public)
-    assert "failed 3 times" in moderating.audit()["a.jpg"]["reason"]
+    assert "failed 3 times" in moderating.audited("a.jpg")["reason"]
 
 
 def test_image_that_fails_the_model_alone_is_unjudged(fake: Fake, watched: Callable[..., Watched]) -> None:
