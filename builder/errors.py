@@ -20,7 +20,16 @@
     ├── ImageError          18  an image fits no repository, or cannot be pulled or built
     ├── DeployError         19  deployment files cannot be rendered or written
     ├── ClusterError        20  a cluster to build on is away, or lacks what a build needs
-    └── WorkerError         22  a process that built a model ended before it was done
+    ├── WorkerError         22  a process that built a model ended before it was done
+    ├── RolloutError        23  a server cannot be brought to what is published; it serves what it served before
+    │   ├── RolloutBusy     24  another rollout is at work
+    │   ├── ServerAway      25  the server does not answer, or vanished meanwhile
+    │   └── ServerOdd       26  what answers is no Triton, or refuses control of its models
+    ├── StoreError          27  a repository cannot be pushed or pulled
+    │   ├── CredentialsError  28  the store refuses the credentials, or there are none
+    │   └── NoSpace         29  there is no room on one of the sides
+    ├── SignatureError      30  a repository's signature is missing or wrong
+    └── OutdatedError       31  `build --locked` found something that it would build
 
 2 is the command line's own (unknown option, missing argument); 130 is Ctrl-C, 143 SIGTERM (see docs/signals.md).
 A message says what is wrong, where, and how to mend it.
@@ -111,3 +120,39 @@ class ClusterError(BuilderError):
 
 class WorkerError(BuilderError):
     exit_code = 22
+
+
+class RolloutError(BuilderError):
+    exit_code = 23
+
+
+class RolloutBusy(RolloutError):
+    exit_code = 24
+
+
+class ServerAway(RolloutError):
+    exit_code = 25
+
+
+class ServerOdd(RolloutError):
+    exit_code = 26
+
+
+class StoreError(BuilderError):
+    exit_code = 27
+
+
+class CredentialsError(StoreError):
+    exit_code = 28
+
+
+class NoSpace(StoreError):
+    exit_code = 29
+
+
+class SignatureError(BuilderError):
+    exit_code = 30
+
+
+class OutdatedError(BuilderError):
+    exit_code = 31
