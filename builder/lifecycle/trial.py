@@ -27,15 +27,15 @@ def name_of(model: str) -> str:
 
 
 @contextmanager
-def beside(connection: Connection, candidate: Candidate, seconds: float) -> Iterator[str]:
-    """The candidate loaded under another name, which is given. Raises RolloutError."""
+def beside(connection: Connection, candidate: Candidate, put: Callable[..., None]) -> Iterator[str]:
+    """The candidate loaded under another name, which is given. `put` is Loader's. Raises RolloutError."""
     name = name_of(candidate.name)
     config = copied(candidate.config(candidate.served.asked))
     config.name = name
     config.ClearField("model_warmup")  # it is asked something better
     files = {path: file.read_bytes() for path, file in candidate.files().items()}
     try:
-        connection.load_model(name, config, files or {f"{candidate.version}/{FILLER}": b"-"}, seconds)
+        put(name, config, files or {f"{candidate.version}/{FILLER}": b"-"})
         yield name
     finally:
         forget(connection, candidate.name)
