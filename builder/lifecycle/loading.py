@@ -1,9 +1,9 @@
 """How models are loaded so that nothing that serves is lost by it.
 
-Triton, when it loads an ensemble, looks at the files of every model that the ensemble asks. One whose folder has changed
-since it was loaded it loads anew as its own config.pbtxt says: with the newest version alone, however it was loaded
-before, and the ensembles that ask an older version are gone. So each network is loaded once more just before, as it
-is, which costs nothing and has the server take note of the files; no build publishes between the two.
+Triton, when it loads an ensemble, looks at the files of every model that the ensemble asks. One whose folder has
+changed since it was loaded it loads anew as its own config.pbtxt says: with the newest version alone, however it was
+loaded before, and the ensembles that ask an older version are gone. So each network is loaded once more just before,
+as it is, which costs nothing and has the server take note of the files; no build publishes between the two.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 from filelock import Timeout
 
 from builder.errors import RolloutError
-from builder.lifecycle.candidate import Candidate, copied
+from builder.lifecycle.candidate import Candidate
 from builder.lifecycle.state import calls
 from builder.repository import layout
 from builder.repository.staging import locked
@@ -35,11 +35,8 @@ class Loader:
 
     def __init__(self, connection: Connection, candidate: Candidate, seconds: float) -> None:
         self._connection, self._candidate, self._seconds = connection, candidate, seconds
-        self._networks = {
-            name: config
-            for name, config in candidate.seen.configs.items()
-            if candidate.seen.role(name) == layout.NETWORK
-        }
+        loaded = [name for name in candidate.seen.configs if candidate.seen.role(name) == layout.NETWORK]
+        self._networks = {name: candidate.as_loaded(name) for name in loaded}
         """By name, the config with which the server has it."""
         self.hangs = False
         """Whether the last load did not come to an end."""
@@ -67,7 +64,7 @@ class Loader:
             raise
         self.hangs = False
         if config.parameters[layout.ROLE].string_value == layout.NETWORK:
-            self._networks[name] = copied(config)
+            self._networks[name] = config
 
     def _is_loaded(self, name: str, config: Any, version: int) -> bool:
         """False: the server does not see its files, or not yet."""

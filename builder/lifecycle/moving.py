@@ -12,8 +12,8 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from builder.errors import RolloutError, ServerAway
-from builder.lifecycle import retiring, trial
-from builder.lifecycle.candidate import Candidate, copied
+from builder.lifecycle import trial
+from builder.lifecycle.candidate import Candidate
 from builder.lifecycle.loading import Loader
 from builder.triton.connection import Connection
 
@@ -53,8 +53,6 @@ class Move:
                 undo.pop_all()
         except RolloutError as error:
             raise type(error)(self._told(error)) from None
-        if not self._options.keep_loaded:
-            retiring.retire(self._connection, self._candidate, self._options.timeout, self._report)
 
     def _enter(self, stage: str) -> None:
         self._stage = stage
@@ -86,12 +84,8 @@ class Move:
         if candidate.is_alone or candidate.has(network):
             return
         self._enter(f"loading its network {network.name}, version {network.version}, beside the old one")
-        versions, loaded = candidate.seen.versions(network.name), candidate.seen.configs.get(network.name)
-        config = candidate.config(network, versions)
-        if loaded is not None:
-            config.max_batch_size = max(config.max_batch_size, loaded.max_batch_size)
         undo.callback(self._undo, f"loading {network.name} as it was", self._put_back(network.name))
-        self._loader.load(network.name, config, network.version)
+        self._loader.load(network.name, candidate.beside(), network.version)
 
     # Before it takes traffic.
 
@@ -176,10 +170,9 @@ class Move:
         return lambda seconds: self._connection.unload_model(name, seconds)
 
     def _put_back(self, name: str) -> Callable[[float], None]:
-        config = self._candidate.seen.configs.get(name)
-        if config is None:
+        if name not in self._candidate.seen.configs:
             return self._unload(name)
-        return lambda seconds: self._loader.put(name, copied(config), seconds=seconds)
+        return lambda seconds: self._loader.put(name, self._candidate.as_loaded(name), seconds=seconds)
 
     def _undo(self, what: str, work: Callable[[float], None]) -> None:
         if self._is_away:

@@ -59,7 +59,7 @@ def hold(ask: Ask, goldens: GoldenSet, count: int | None = None) -> None:
     for number, sample in enumerate(goldens.samples[:count], 1):
         if wrong := _wrong(sample, ask(sample), goldens.tolerance):
             raise RolloutError(
-                f"golden sample {number} of {len(goldens.samples)} is answered otherwise than when it was built: {wrong}"
+                f"golden sample {number} of {len(goldens.samples)} is not answered as it was built: {wrong}"
             )
 
 
