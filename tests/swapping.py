@@ -111,7 +111,13 @@ def hanging_step(repository: Path, number: int, source: int) -> None:
     (repository / name / "1" / "model.py").write_text(HANGING)
 
 
-SABOTAGE: Sequence[Callable[[Path, int, int], None]] = (corrupt, other_network, unloadable, hanging_step)
+SABOTAGE: Sequence[tuple[Callable[[Path, int, int], None], str]] = (
+    (corrupt, "Protobuf parsing failed"),
+    (other_network, "golden sample 1 of .* is off by"),
+    (unloadable, "gone.onnx failed"),
+    (hanging_step, "was not loaded within"),
+)
+"""With what is said of it."""
 
 
 @dataclass
@@ -187,3 +193,7 @@ def memory(pid: int) -> int:
         except psutil.NoSuchProcess:
             continue
     return found
+
+
+def p99(times: Sequence[float]) -> float:
+    return float(np.quantile(times, 0.99))
