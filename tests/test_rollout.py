@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import shutil
+import signal
+import subprocess
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import product
 from pathlib import Path
 
+import processes
 import pytest
 from explicit_servers import Running, serving
 from swapping import HANGS_S, MODEL, SABOTAGE, SOUND, asked, built, memory, p99, publish
 from waiting import until
 
 from builder.errors import RolloutError
+from builder.lifecycle import trial
 from builder.lifecycle.rollout import RolloutOptions, roll_out
 from builder.lifecycle.serving import serving as served
+from builder.lifecycle.state import look
 from builder.triton.connection import Access, connected
 
 IMPATIENT = RolloutOptions(timeout=HANGS_S - 1)
@@ -114,3 +121,42 @@ def test_fifty_swaps_fail_nothing_and_leave_no_memory_behind(repository: Path, s
     print(f"{len(load.times)} answers; p99 during a swap over p99 between: {p99(during) / p99(resting):.2f}")
     print("memory:", {turn: f"{size / 2**20:.0f} MB" for turn, size in seen.memory.items() if turn % 5 == 0})
     assert seen.memory[50] <= 1.05 * seen.memory[5]
+
+
+MOMENTS = ("before", "during", "after")
+
+
+def killed_everywhere(repository: Path, server: Running, kills: Iterable[tuple[int, str]]) -> int:
+    """Kill rollouts at these calls, each followed by the same command; how many were killed."""
+    now, found = 1, 0
+    command = [sys.executable, Path(__file__).with_name("killed_rollout.py"), repository, server.http]
+    with processes.started(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        for number, moment in kills:
+            now = SOUND[now % len(SOUND)]
+            publish(repository, now)
+            print(number, moment, file=process.stdin, flush=True)
+            status = int(process.stdout.readline())
+            assert status in (0, -signal.SIGKILL), (number, moment)
+            found += status != 0
+            roll_out(repository, [Access(server.grpc)], PATIENT)
+            assert served(Access(server.grpc)) == {MODEL: now}, (number, moment)
+            settled(server)
+            assert look(connected(Access(server.grpc))).orphans() == {}, (number, moment)
+            assert not connected(Access(server.grpc)).is_model_ready(trial.name_of(MODEL))
+    return found
+
+
+def test_a_rollout_that_is_killed_is_finished_by_the_same_command(repository: Path, server: Running) -> None:
+    """It takes half a minute: it is killed at each call that changes something, at one of three moments."""
+    kills = [(number, MOMENTS[number % 3]) for number in range(1, 12)]
+    with asked(repository, [server.grpc, server.http], threads=1) as load:
+        assert killed_everywhere(repository, server, kills) >= 9
+    assert (load.failed, load.wrong) == ([], [])
+
+
+@pytest.mark.slow
+def test_a_rollout_that_is_killed_at_any_moment_is_finished(repository: Path, server: Running) -> None:
+    """It takes minutes: each call, and each of three moments."""
+    with asked(repository, [server.grpc, server.http], threads=1) as load:
+        assert killed_everywhere(repository, server, product(range(1, 12), MOMENTS)) >= 27
+    assert (load.failed, load.wrong) == ([], [])
