@@ -15,7 +15,7 @@ from pathlib import Path
 import processes
 import pytest
 from explicit_servers import Running, serving
-from swapping import HANGS_S, MODEL, SABOTAGE, SOUND, asked, built, memory, p99, publish
+from swapping import MODEL, SABOTAGE, SOUND, asked, built, hanging_step, let_go, memory, p99, publish
 from waiting import until
 
 from builder.errors import RolloutError
@@ -25,7 +25,7 @@ from builder.lifecycle.serving import serving as served
 from builder.lifecycle.state import look
 from builder.triton.connection import Access, connected
 
-IMPATIENT = RolloutOptions(timeout=HANGS_S - 1)
+IMPATIENT = RolloutOptions(timeout=2)
 PATIENT = RolloutOptions(timeout=60)
 
 
@@ -90,7 +90,8 @@ def refused(repository: Path, url: str, number: int, now: int) -> None:
     sabotage(repository, number, now)
     publish(repository, number)
     with pytest.raises(RolloutError, match=f"(?s){said}.*Of {MODEL}, {now} serves on"):
-        roll_out(repository, [Access(url)], IMPATIENT)
+        roll_out(repository, [Access(url)], IMPATIENT if sabotage is hanging_step else PATIENT)
+    let_go(repository, number)
 
 
 def settled(server: Running) -> None:
