@@ -151,8 +151,8 @@ def scores(tensor: Any) -> Any:
     return np.frombuffer(tensor.data, "<f4").reshape(tensor.shape)
 
 
-def sample(repository: Path, number: int) -> golden.Golden:
-    goldens = golden.read(repository / MODEL / str(number))
+def sample(repository: Path, number: int, model: str = MODEL) -> golden.Golden:
+    goldens = golden.read(repository / model / str(number))
     assert goldens is not None
     return goldens.samples[0]
 

@@ -66,7 +66,7 @@ class Move:
             before = "nobody can tell what serves until it is back; then run the same command again"
         hint = f" `build-repo rollback {candidate.name}` makes the former version what is published."
         return (
-            f"{url}: {candidate.name} was not brought to version {candidate.version}: {self._stage} failed: {error}. "
+            f"{url}: {candidate.name} was not brought to version {candidate.version}: {self._stage} failed: {str(error).rstrip('.')}. "
             f"Of {candidate.name}, {before}.{left}{'' if candidate.before is None else hint}"
         )
 
@@ -94,7 +94,7 @@ class Move:
         self._enter("the trial")
         goldens = candidate.goldens()
         if goldens is None:
-            self._report(
+            (self._options.warn or self._report)(
                 f"{self._connection.access.url}: {candidate.name} {candidate.version} was built without golden "
                 "samples, so that only loading it proves it; build it again to have them recorded"
             )

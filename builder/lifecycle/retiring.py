@@ -29,13 +29,12 @@ def leftovers(candidate: Candidate) -> dict[str, set[int]]:
     return {name: versions for name, versions in orphans.items() if name in family}
 
 
-def retire(connection: Connection, candidate: Candidate, seconds: float, report: Report) -> None:
+def retire(connection: Connection, candidate: Candidate, seconds: float, warn: Report) -> None:
     """Back when it is gone, or after so many seconds. Raises ServerAway.
 
     Whatever else goes wrong is told: the new version serves.
     """
     url, name = connection.access.url, candidate.name
-    report(f"{url}: {name}: unloading what nobody asks any more")
     time.sleep(GRACE_SECONDS)
     now = Candidate(candidate.served, look(connection))
     gone = leftovers(now)
@@ -45,9 +44,9 @@ def retire(connection: Connection, candidate: Candidate, seconds: float, report:
         except ServerAway:
             raise
         except RolloutError as error:
-            report(f"{url}: {part} was not unloaded: {error}")
+            warn(f"{url}: {part} was not unloaded: {error}")
     if not _are_gone(connection, {*gone, name}, min(seconds, GONE_SECONDS)):
-        report(f"{url}: {name}: its old version still answers a request, and is gone when that is through")
+        warn(f"{url}: {name}: its old version still answers a request, and is gone when that is through")
 
 
 def _are_gone(connection: Connection, names: set[str], seconds: float) -> bool:

@@ -72,5 +72,6 @@ def _moved(
         Move(connection, candidate, options, report, marker.require).run()
         change = Change(model.name, candidate.before, candidate.version, time.perf_counter() - started)
     if not options.keep_loaded:
-        retiring.retire(connection, candidate, options.timeout, report)
+        report(f"{connection.access.url}: {model.name}: unloading what nobody asks any more")
+        retiring.retire(connection, candidate, options.timeout, options.warn or report)
     return change
