@@ -204,7 +204,7 @@ def test_a_build_that_publishes_in_the_middle_breaks_nothing(place: Place) -> No
         if name != MODEL:
             publish(place.repository, 3)
 
-    with asked(place.repository, [place.server.grpc, place.server.http], threads=1) as load:
+    with asked(place.repository, [place.server.grpc, place.server.http]) as load:
         place.roll(2, connect=lambda access: Meddling(connected(access), meddle))
         assert served(place.access) == {MODEL: 2}
         time.sleep(0.3)
