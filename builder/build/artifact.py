@@ -112,13 +112,17 @@ def _exported(entry: Entry, request: ExportRequest) -> dict[str, str]:
 
 def verify_artifact(entry: Entry, artifact: Path, reference: Reference) -> Verification:
     """Read the artifact back and compare. Raises VerificationError."""
+    return entry.task.verify(entry, reference, read_back(entry, artifact, reference))
+
+
+def read_back(entry: Entry, artifact: Path, reference: Reference) -> Predict:
+    """The artifact as verification runs it. Raises VerificationError."""
     what = f"{entry.name} as {entry.spec.format}"
     try:
         with border(VerificationError, f"{what} cannot be read back"):  # by a runtime, with errors of its own
-            predict = loaded(entry, artifact, reference, entry.checked_target)
+            return loaded(entry, artifact, reference, entry.checked_target)
     except ExportError as error:  # trtexec runs what it has built
         raise VerificationError(f"{what} cannot be read back: {error}") from None
-    return entry.task.verify(entry, reference, predict)
 
 
 def loaded(entry: Entry, artifact: Path, reference: Reference, target: Target) -> Predict:

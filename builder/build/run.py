@@ -11,23 +11,25 @@ from builder import networks
 from builder.build.artifact import (
     artifact_bytes,
     export_network,
+    read_back,
     renamed,
     require_possible,
     signature_of,
-    verify_artifact,
 )
 from builder.build.entry import Entry, resolve
+from builder.build.golden import golden_set
 from builder.build.provenance import build_facts, built_from
 from builder.build.reference import study
 from builder.build.stage import Described, as_served, stage_ensemble, stage_network
 from builder.errors import BuilderError
 from builder.machine.memory import return_memory
-from builder.repository import layout
+from builder.repository import golden, layout
+from builder.repository.golden import GoldenSet
 from builder.repository.names import refuse_others
 from builder.repository.publish import Published, publish
 from builder.repository.staging import staging
 from builder.tasks.task import Pipeline, Reference
-from builder.types import BuiltModel, Report
+from builder.types import BuiltModel, Report, Verification
 from builder.util.usercode import undone
 
 __all__ = ["Entry", "Failure", "Outcome", "Reference", "attempt", "build_model", "build_repository", "resolve"]
@@ -84,13 +86,12 @@ def build_model(entry: Entry, repository: Path, report: Report = lambda _: None)
         del module
         return_memory()
         report("verifying")
-        verification = verify_artifact(entry, artifact, reference)
-        entry.task.hold(entry, reference, verification, _held(entry))
+        verification, goldens = _verified(entry, artifact, reference)
         report("publishing")
         size = artifact_bytes(artifact)
         facts = reference.provenance | build_facts(entry, artifact, reference, verification) | facts
         described = _described(entry, reference, facts, folder)
-        published = _publish(entry, repository, folder, described)
+        published = _publish(entry, repository, folder, described, goldens)
     return BuiltModel(
         name=entry.name,
         version=published.version,
@@ -106,6 +107,14 @@ def build_model(entry: Entry, repository: Path, report: Report = lambda _: None)
         notes=tuple(f"weights: {said}" for said in [reference.provenance.get(networks.weights.READ_AS)] if said),
         warnings=reference.warnings,
     )
+
+
+def _verified(entry: Entry, artifact: Path, reference: Reference) -> tuple[Verification, GoldenSet]:
+    """What it differs by, within the limits, and what servers are to answer. Raises VerificationError."""
+    predict = read_back(entry, artifact, reference)
+    verification = entry.task.verify(entry, reference, predict)
+    entry.task.hold(entry, reference, verification, _held(entry))
+    return verification, golden_set(entry, reference, predict)
 
 
 def _roles(entry: Entry) -> dict[str, str]:
@@ -131,9 +140,10 @@ def _described(entry: Entry, reference: Reference, facts: dict[str, str], folder
     return Described(as_served(entry, reference, pipeline), signature, sample, facts, origin)
 
 
-def _publish(entry: Entry, repository: Path, folder: Path, described: Described) -> Published:
+def _publish(entry: Entry, repository: Path, folder: Path, described: Described, goldens: GoldenSet) -> Published:
     network = stage_network(entry, folder / "network", described)
     ensemble = None if described.is_alone else stage_ensemble(entry, folder / "ensemble", described)
+    golden.write((ensemble or network).folder / layout.VERSION_FOLDER, goldens)
     return publish(repository, described.steps, network, ensemble)
 
 

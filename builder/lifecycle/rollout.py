@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from builder.triton.connection import Access
+from builder.errors import RepositoryError
+from builder.lifecycle import exclusive, intact, queue, server
+from builder.repository.served import Served, read_repository
+from builder.triton.connection import Access, Connection, connected
 from builder.types import Report
 
 
@@ -46,11 +49,33 @@ class Result:
     """Empty: it served what is published already."""
 
 
+Connect = Callable[[Access], Connection]
+
+
 def roll_out(
-    repository: Path, servers: Sequence[Access], options: RolloutOptions, report: Report = lambda _: None
+    repository: Path,
+    servers: Sequence[Access],
+    options: RolloutOptions,
+    report: Report = lambda _: None,
+    connect: Connect = connected,
 ) -> list[Result]:
     """Bring the servers to what the repository has published. Raises RolloutError, RepositoryError.
 
     The first failure ends it; that server serves what it served before, and the servers after it are not touched.
     """
-    raise NotImplementedError
+    models = _published(repository, options.models)
+    intact.require(repository, models)
+
+    def bring(access: Access) -> Result:
+        with exclusive.on_this_machine(repository, access):
+            return server.bring(models, access, options, report, connect)
+
+    return queue.one_after_the_other(servers, bring, options.parallel)
+
+
+def _published(repository: Path, names: Sequence[str]) -> list[Served]:
+    """What clients ask. Raises RepositoryError."""
+    models = {model.name: model for model in read_repository(repository)}
+    if unknown := [name for name in names if name not in models]:
+        raise RepositoryError(f"{repository} has no {', '.join(unknown)}; it has {', '.join(models)}")
+    return [models[name] for name in dict.fromkeys(names)] if names else list(models.values())

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from builder.repository import layout
+from builder.repository import golden, layout
 from builder.repository.served import REQUIREMENTS, Part, Served
 from builder.util import hashing
 
@@ -103,11 +103,12 @@ def _fact_differences(one: dict[str, str], other: dict[str, str]) -> Iterator[st
 
 
 def _is_same_folder(one: Path, other: Path) -> bool:
-    """Apart from configs."""
+    """Apart from configs and recorded answers."""
     names = [_names(folder) for folder in (one, other)]
     return names[0] == names[1] and all(filecmp.cmp(one / name, other / name, shallow=False) for name in names[0])
 
 
 def _names(folder: Path) -> list[str]:
+    """Of what is compared to the last bit, which answers on two machines are not."""
     paths = [file.relative_to(folder).as_posix() for file in hashing.files(folder)]
-    return [path for path in paths if path != layout.CONFIG]
+    return [path for path in paths if path not in (layout.CONFIG, golden.FILENAME)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,6 +27,7 @@ from builder.types import (
 )
 
 if TYPE_CHECKING:
+    import torch
     from torch import nn
 
 
@@ -131,6 +132,15 @@ class Pipeline:
     """For the lock, beside the entry."""
 
 
+@dataclass(frozen=True)
+class Example:
+    """One request as a client sends it, and its answer: tensors with a batch of one, where the model batches."""
+
+    inputs: Mapping[str, bytes | torch.Tensor]
+    """By the names that clients see; bytes are one element of a STRING."""
+    outputs: Mapping[str, torch.Tensor]
+
+
 class Task(Protocol):
     """A module, or an object, that says what a network is for."""
 
@@ -172,6 +182,12 @@ class Task(Protocol):
         """Raise VerificationError, with the figures, unless they are within the limits of `entry.spec.precision`.
 
         That is one of the exporters' PRECISIONS; one that a task does not know has the widest limits.
+        """
+
+    def examples(self, entry: Entry, reference: Reference, predict: Predict) -> Iterator[Example]:
+        """A few requests, through all steps, with the artifact's answers, which servers are held to.
+
+        They are published with the model, so they are no images of the user's where others do as well.
         """
 
     def pipeline(self, entry: Entry, reference: Reference, folder: Path) -> Pipeline:

@@ -15,7 +15,7 @@ from builder.networks.heads import one_tensor, with_head
 from builder.steps import STEPS
 from builder.steps.staging import stage_step
 from builder.tasks.spec import ModelSpec
-from builder.tasks.task import Call, Entry, Pipeline, Reference
+from builder.tasks.task import Call, Entry, Example, Pipeline, Reference
 from builder.triton.signature import NETWORK_INPUT, Signature, TensorSpec
 from builder.types import Network, Predict, Report, Tensors, Verification
 from outside.numbers_in_text import Settings
@@ -86,6 +86,11 @@ def verify(entry: Entry, reference: Reference, predict: Predict) -> Verification
 def hold(entry: Entry, reference: Reference, verification: Verification, what: str) -> None:
     if not verification.max_abs_error < 1e-4:
         raise VerificationError(f"{what}: estimates differ by {verification.max_abs_error:.2e}")
+
+
+def examples(entry: Entry, reference: Reference, predict: Predict) -> Iterator[Example]:
+    for line, rows in zip(entry.spec.lines, reference.samples.batches(1), strict=True):
+        yield Example({"LINE": line.encode()}, {"ESTIMATE": predict(rows)["y"]})
 
 
 def pipeline(entry: Entry, reference: Reference, folder: Path) -> Pipeline:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from builder.networks import callables
 from builder.tasks.classification import comparison
+from builder.tasks.classification.examples import examples
 from builder.tasks.classification.labels import require_known
 from builder.tasks.classification.pipeline import pipeline
 from builder.tasks.classification.preprocessing import recipe_with
@@ -14,7 +15,7 @@ from builder.tasks.spec import ModelSpec
 from builder.tasks.task import Entry, Reference
 from builder.types import Predict, Verification
 
-__all__ = ["HAS_STEPS", "SPEC", "calibration", "head", "hold", "pipeline", "require", "study", "verify"]
+__all__ = ["HAS_STEPS", "SPEC", "calibration", "examples", "head", "hold", "pipeline", "require", "study", "verify"]
 
 SPEC: type[ModelSpec] = Classification
 HAS_STEPS = True

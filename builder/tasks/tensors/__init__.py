@@ -8,16 +8,16 @@ from pathlib import Path
 
 from builder.data import arrays
 from builder.tasks.spec import ModelSpec
-from builder.tasks.task import Entry, Pipeline, Reference
+from builder.tasks.task import Entry, Example, Pipeline, Reference
 from builder.tasks.tensors import inputs, names
 from builder.tasks.tensors.drawing import require_drawable
-from builder.tasks.tensors.samples import SampleSet
+from builder.tasks.tensors.samples import FEW, SampleSet
 from builder.tasks.tensors.spec import TensorsSpec
 from builder.tasks.tensors.study import calibration_error, head, study
 from builder.tasks.tensors.verify import hold, verify
-from builder.types import Calibration, Tensors
+from builder.types import Calibration, Predict, Tensors
 
-__all__ = ["HAS_STEPS", "SPEC", "calibration", "head", "hold", "pipeline", "require", "study", "verify"]
+__all__ = ["HAS_STEPS", "SPEC", "calibration", "examples", "head", "hold", "pipeline", "require", "study", "verify"]
 
 SPEC: type[ModelSpec] = TensorsSpec
 HAS_STEPS = False
@@ -62,6 +62,15 @@ class Singly:
 
     def __iter__(self) -> Iterator[Tensors]:
         return iter(self.samples.batches(1))
+
+
+def examples(entry: Entry, reference: Reference, predict: Predict) -> Iterator[Example]:
+    """The first samples, which the model is warmed up with, too."""
+    del entry
+    return (
+        Example(sample, {name: tensor.clone() for name, tensor in predict(sample).items()})
+        for sample in reference.samples.batches(1, FEW)
+    )
 
 
 def pipeline(entry: Entry, reference: Reference, folder: Path) -> Pipeline:

@@ -1,0 +1,124 @@
+"""What is published of a model, with its configs as one server is to load them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from builder.errors import BuilderError
+from builder.lifecycle.state import PARTS, Seen, calls, facts, role_of
+from builder.repository import golden, layout
+from builder.repository.served import Part, Served
+from builder.triton import model_config
+from builder.triton.adapting import adapt, lower
+
+UNSERVED = frozenset({golden.FILENAME, layout.CONFIG})
+"""Files of a version that no server reads."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    served: Served
+    seen: Seen
+
+    @property
+    def name(self) -> str:
+        return self.served.name
+
+    @property
+    def version(self) -> int:
+        return self.served.version
+
+    @property
+    def network(self) -> Part:
+        return self.served.network
+
+    @property
+    def is_alone(self) -> bool:
+        return self.served.ensemble is None
+
+    @property
+    def before(self) -> int | None:
+        """The version that the server has."""
+        return self.seen.served(self.name)
+
+    @property
+    def is_served(self) -> bool:
+        """Whether that is what is published, not only by its number."""
+        loaded = self.seen.configs.get(self.name)
+        if loaded is None or self.before != self.version:
+            return False
+        asked = self.served.asked.config
+        return (facts(loaded), calls(loaded)) == (facts(asked), calls(asked))
+
+    def has(self, part: Part) -> bool:
+        """Whether the server has loaded a step, or a network's version, already."""
+        loaded = self.seen.configs.get(part.name)
+        return part.version in self.seen.versions(part.name) and (
+            part.role in layout.STEP_ROLES or facts(loaded) == facts(part.config)
+        )
+
+    @property
+    def is_in_place(self) -> bool:
+        """Whether the server has another version of the very same number, of a repository that was made anew."""
+        return any(
+            part.version in self.seen.versions(part.name) and not self.has(part)
+            for part in self.served.parts
+            if part.role in (layout.NETWORK, layout.MODEL)
+        )
+
+    def config(self, part: Part, versions: Iterable[int] = ()) -> Any:
+        """To load a part with; of it the versions, or its own alone."""
+        config = copied(part.config)
+        adapt(config, self.seen.triton)
+        ensemble = self.served.ensemble
+        if ensemble and part is not ensemble and self._is_scarce():
+            lower(config, ensemble.config.max_batch_size or config.max_batch_size)
+        config.version_policy.specific.versions[:] = sorted({*versions, part.version})
+        return config
+
+    def goldens(self) -> golden.GoldenSet | None:
+        """Raises RepositoryError."""
+        return golden.read(self.served.asked.folder)
+
+    def files(self) -> dict[str, Path]:
+        """Of what clients ask, by their path in the model's folder: what a server needs to load it from a call."""
+        folder = self.served.asked.folder
+        paths = [path for path in sorted(folder.rglob("*")) if path.is_file() and path.name not in UNSERVED]
+        return {path.relative_to(folder.parent).as_posix(): path for path in paths}
+
+    def family(self) -> set[str]:
+        """Names of what its versions consist of, and of what the server has of it."""
+        folder = self.served.asked.model
+        configs = [*map(_read, folder.glob(f"*/{layout.CONFIG}")), self.served.asked.config]
+        configs.append(self.seen.configs.get(self.name))
+        named = {name for config in configs if config for name, _ in calls(config)}
+        of_its_name = {name for name in self.seen.configs if name.startswith(f"{self.name}_")}
+        return {name for name in named | of_its_name if self.seen.role(name) in PARTS}
+
+    def _is_scarce(self) -> bool:
+        """Whether the server's launcher lowered batches, since there is little shared memory."""
+        return any(self._is_lowered(name, config) for name, config in self.seen.configs.items())
+
+    def _is_lowered(self, name: str, config: Any) -> bool:
+        if role_of(config) not in PARTS:
+            return False
+        version = str(self.seen.served(name)) if role_of(config) == layout.NETWORK else ""
+        published = _read(self.served.repository / name / version / layout.CONFIG)
+        return published is not None and config.max_batch_size < published.max_batch_size
+
+
+def copied(config: Any) -> Any:
+    other = type(config)()
+    other.CopyFrom(config)
+    return other
+
+
+def _read(path: Path) -> Any:
+    """None for what is not there, or is no config."""
+    try:
+        return model_config.read(path)
+    except (OSError, BuilderError):
+        return None

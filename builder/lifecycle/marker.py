@@ -1,0 +1,123 @@
+"""That a rollout is at work on a server: a model on it which nobody asks, and which says whose rollout that is.
+
+An ensemble around something that is loaded anyway costs nothing. Where nothing is loaded there is nothing to protect.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import socket
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from builder.errors import RolloutBusy, RolloutError
+from builder.lifecycle.state import Seen
+from builder.triton.connection import Connection
+
+NAME = "build-repo-rollout"
+STALE_SECONDS = 900.0
+"""After which another machine's rollout is taken for dead; a living one renews its marker with each model."""
+UNLOAD_SECONDS = 5.0
+
+
+@dataclass(frozen=True)
+class Owner:
+    host: str
+    pid: int
+    born: str
+    """When the process began, in the kernel's clock ticks: numbers of processes come again."""
+    at: float
+    token: str
+
+    @property
+    def is_alive(self) -> bool:
+        if self.host == socket.gethostname():
+            return born(self.pid) == self.born
+        return abs(time.time() - self.at) < STALE_SECONDS
+
+    def __str__(self) -> str:
+        return f"process {self.pid} on {self.host}, since {time.strftime('%H:%M:%S', time.localtime(self.at))}"
+
+
+def born(pid: int) -> str:
+    """Nothing for a process that is no more."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[19]
+    except (OSError, IndexError):
+        return ""
+
+
+class Marker:
+    """Raises RolloutBusy while another's is there."""
+
+    def __init__(self, connection: Connection, seen: Seen) -> None:
+        self._connection, self._seen = connection, seen
+        self._token = secrets.token_hex(8)
+        self.found_stale = False
+        """Whether a rollout that was killed left its own."""
+
+    def is_there(self) -> bool:
+        """Whether anybody's is."""
+        return self._connection.is_model_ready(NAME)
+
+    def put(self) -> None:
+        """Anew, so that it does not grow old."""
+        owner = read(self._connection)
+        if owner and owner.token != self._token:
+            if owner.is_alive:
+                raise RolloutBusy(
+                    f"another rollout is at work on {self._connection.access.url}: {owner}; wait for it, or end it, "
+                    "and run the same command again"
+                )
+            self.found_stale = True
+        config = _config(self._seen, self._token)
+        if config is not None:
+            self._connection.load_model(NAME, config, {"1/nothing": b"-"})
+            self.require()
+
+    def require(self) -> None:
+        """That nobody else took the server meanwhile."""
+        owner = read(self._connection)
+        if owner and owner.token != self._token:
+            raise RolloutBusy(f"another rollout began on {self._connection.access.url} at the same moment: {owner}")
+
+    def remove(self) -> None:
+        try:
+            owner = read(self._connection)
+            if owner and owner.token == self._token:
+                self._connection.unload_model(NAME, UNLOAD_SECONDS)
+        except RolloutError:
+            pass  # the server is away, and the marker with it; or it is found stale
+
+
+def read(connection: Connection) -> Owner | None:
+    """Whose rollout is, or was, at work."""
+    if not connection.is_model_ready(NAME):
+        return None
+    said = {key: value.string_value for key, value in connection.model_config(NAME).parameters.items()}
+    try:
+        return Owner(said["host"], int(said["pid"]), said["born"], float(said["at"]), said["token"])
+    except (KeyError, ValueError):
+        return Owner("?", 0, "", 0.0, "")
+
+
+def _config(seen: Seen, token: str) -> Any:
+    """None where nothing is loaded."""
+    inner = next((config for config in seen.configs.values() if config.platform != "ensemble"), None)
+    if inner is None:
+        return None
+    marker = type(inner)(name=NAME, platform="ensemble", max_batch_size=inner.max_batch_size)
+    step = marker.ensemble_scheduling.step.add(model_name=inner.name, model_version=-1)
+    for tensor in inner.input:
+        marker.input.add(name=tensor.name, data_type=tensor.data_type, dims=tensor.dims)
+        step.input_map[tensor.name] = tensor.name
+    for tensor in inner.output:
+        marker.output.add(name=tensor.name, data_type=tensor.data_type, dims=tensor.dims)
+        step.output_map[tensor.name] = tensor.name
+    said = {"host": socket.gethostname(), "pid": str(os.getpid()), "born": born(os.getpid())}
+    for key, value in (said | {"at": str(time.time()), "token": token}).items():
+        marker.parameters[key].string_value = value
+    return marker

@@ -1,0 +1,222 @@
+"""One model on one server from the version that it has to the one that is published.
+
+Until the switch, which is one load call, everything can be undone, and is; afterwards the old version is still loaded
+until its last request is through.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
+
+from builder.errors import RolloutError, ServerAway
+from builder.lifecycle import retiring, trial
+from builder.lifecycle.candidate import Candidate, copied
+from builder.triton.connection import NOT_SEEN, Connection
+
+if TYPE_CHECKING:
+    from builder.lifecycle.rollout import RolloutOptions
+    from builder.repository.served import Part
+    from builder.types import Report
+
+SIGHT_SECONDS = 10.0
+"""Within which a server sees files that were just published: its launcher brings them there."""
+PAUSE_SECONDS = 0.2
+UNDO_SECONDS = 30.0
+HUNG_SECONDS = 3.0
+"""For undoing a load that hangs: the server does it when that ends."""
+SETTLE_SECONDS = 10.0
+Guard = Callable[[], None]
+
+
+class Move:
+    def __init__(
+        self, connection: Connection, candidate: Candidate, options: RolloutOptions, report: Report, guard: Guard
+    ) -> None:
+        """`guard` raises if another rollout took the server meanwhile."""
+        self._connection, self._candidate = connection, candidate
+        self._options, self._report, self._guard = options, report, guard
+        self._stage = ""
+        self._hangs = self._is_away = False
+        self._left: list[str] = []
+        """What could not be undone."""
+
+    def run(self) -> None:
+        """Raises RolloutError; then the server serves what it served before."""
+        try:
+            with ExitStack() as undo:
+                self._load_steps(undo)
+                self._load_network(undo)
+                self._try()
+                self._switch(undo)
+                undo.pop_all()
+        except RolloutError as error:
+            raise type(error)(self._told(error)) from None
+        if not self._options.keep_loaded:
+            retiring.retire(self._connection, self._candidate, self._options.timeout, self._report)
+
+    def _enter(self, stage: str) -> None:
+        self._stage = stage
+        self._report(f"{self._connection.access.url}: {self._candidate.name}: {stage}")
+
+    def _told(self, error: RolloutError) -> str:
+        candidate, url = self._candidate, self._connection.access.url
+        before = f"{candidate.before} serves on" if candidate.before is not None else "none is served"
+        left = f" Not undone yet: {'; '.join(self._left)}." if self._left else ""
+        if self._is_away or isinstance(error, ServerAway):
+            before = "nobody can tell what serves until it is back; then run the same command again"
+        hint = f" `build-repo rollback {candidate.name}` makes the former version what is published."
+        return (
+            f"{url}: {candidate.name} was not brought to version {candidate.version}: {self._stage} failed: {error}. "
+            f"Of {candidate.name}, {before}.{left}{'' if candidate.before is None else hint}"
+        )
+
+    # What is loaded beside.
+
+    def _load_steps(self, undo: ExitStack) -> None:
+        for step in self._candidate.served.steps:
+            if not self._candidate.has(step):
+                self._enter(f"loading its step {step.name}")
+                undo.callback(self._undo, f"unloading {step.name}", self._unload(step.name))
+                self._load(step.name, self._candidate.config(step), step.version)
+
+    def _load_network(self, undo: ExitStack) -> None:
+        candidate, network = self._candidate, self._candidate.network
+        if candidate.is_alone or candidate.has(network):
+            return
+        self._enter(f"loading its network {network.name}, version {network.version}, beside the old one")
+        versions, loaded = candidate.seen.versions(network.name), candidate.seen.configs.get(network.name)
+        config = candidate.config(network, versions)
+        if loaded is not None:
+            config.max_batch_size = max(config.max_batch_size, loaded.max_batch_size)
+        undo.callback(self._undo, f"loading {network.name} as it was", self._put_back(network.name))
+        self._load(network.name, config, network.version)
+
+    # Before it takes traffic.
+
+    def _try(self) -> None:
+        candidate = self._candidate
+        self._enter("the trial")
+        goldens = candidate.goldens()
+        if goldens is None:
+            self._report(
+                f"{self._connection.access.url}: {candidate.name} {candidate.version} was built without golden "
+                "samples, so that only loading it proves it; build it again to have them recorded"
+            )
+        if self._needs_process():
+            self._try_elsewhere()
+            return
+        with trial.beside(self._connection, candidate, self._options.timeout) as name:
+            if goldens is not None:
+                trial.hold(self._ask(name), goldens)
+                self._hold_pace(name)
+
+    def _needs_process(self) -> bool:
+        candidate = self._candidate
+        if self._options.trial == "process" or candidate.is_in_place:
+            return True
+        return candidate.is_alone and trial.size(candidate) > self._connection.largest_files
+
+    def _try_elsewhere(self) -> None:
+        from builder.lifecycle import elsewhere
+
+        elsewhere.hold(self._candidate, self._options)
+
+    def _hold_pace(self, name: str) -> None:
+        candidate, most = self._candidate, self._options.max_slowdown
+        goldens = candidate.goldens()
+        if most is None or goldens is None or candidate.before is None:
+            return
+        said = trial.hold_pace(self._ask(name), self._ask(candidate.name), goldens, most)
+        self._report(f"{self._connection.access.url}: {candidate.name}: {said}")
+
+    def _ask(self, name: str) -> trial.Ask:
+        return lambda sample: self._connection.infer(name, sample.inputs, seconds=self._options.timeout)
+
+    # The switch.
+
+    def _switch(self, undo: ExitStack) -> None:
+        candidate, asked = self._candidate, self._candidate.served.asked
+        self._guard()
+        self._enter("the switch")
+        undo.callback(self._undo, f"loading {candidate.name} as it was", self._put_back(candidate.name))
+        self._load(candidate.name, candidate.config(asked, self._kept()), candidate.version)
+        self._enter("asking the new version")
+        self._settle()
+
+    def _kept(self) -> set[int]:
+        """Versions of a model alone that go on beside the new one."""
+        candidate = self._candidate
+        pinned = candidate.seen.pins(but=candidate.name).get(candidate.name, set())
+        if not candidate.is_alone:
+            self._require_unpinned(pinned)
+            return set()
+        before = candidate.before if self._options.keep_loaded else None
+        return pinned | ({before} if before and before < candidate.version else set())
+
+    def _require_unpinned(self, pinned: set[int]) -> None:
+        if pinned - {self._candidate.version, self._candidate.before}:
+            raise RolloutError(f"other ensembles ask its versions {sorted(pinned)}, and an ensemble has one at a time")
+
+    def _settle(self) -> None:
+        """Back when requests that name no version are answered by the new one, rightly."""
+        goldens, deadline = self._candidate.goldens(), time.monotonic() + SETTLE_SECONDS
+        if goldens is None:
+            return
+        while (found := self._ask(self._candidate.name)(goldens.samples[0]).version) != self._candidate.version:
+            if time.monotonic() > deadline:
+                raise RolloutError(f"requests are answered by version {found} after {SETTLE_SECONDS:g} s")
+            time.sleep(PAUSE_SECONDS)
+        trial.hold(self._ask(self._candidate.name), goldens, 1)
+
+    # Loads, and what takes them back.
+
+    def _load(self, name: str, config: Any, version: int) -> None:
+        """Back when that version answers. Raises RolloutError."""
+        deadline = time.monotonic() + SIGHT_SECONDS
+        while not self._is_loaded(name, config, version):
+            if time.monotonic() > deadline:
+                raise RolloutError(
+                    f"the server does not see version {version} of {name}: does its repository, a copy or an image "
+                    "perhaps, have what is published?"
+                )
+            time.sleep(PAUSE_SECONDS)
+
+    def _is_loaded(self, name: str, config: Any, version: int) -> bool:
+        """False: the server does not see its files, or not yet."""
+        self._hangs = True
+        try:
+            self._connection.load_model(name, config, seconds=self._options.timeout)
+        except RolloutError as error:
+            self._hangs = "was not loaded within" in str(error)
+            if NOT_SEEN in str(error):
+                return False
+            raise
+        self._hangs = False
+        if self._connection.is_model_ready(name, version):
+            return True
+        rows = [row for row in self._connection.repository_index() if (row.name, row.version) == (name, version)]
+        if reason := next((row.reason for row in rows if row.reason not in ("", "unloaded")), ""):
+            raise RolloutError(reason)
+        return False
+
+    def _unload(self, name: str) -> Callable[[float], None]:
+        return lambda seconds: self._connection.unload_model(name, seconds)
+
+    def _put_back(self, name: str) -> Callable[[float], None]:
+        config = self._candidate.seen.configs.get(name)
+        if config is None:
+            return self._unload(name)
+        return lambda seconds: self._connection.load_model(name, copied(config), seconds=seconds)
+
+    def _undo(self, what: str, work: Callable[[float], None]) -> None:
+        if self._is_away:
+            return
+        try:
+            work(HUNG_SECONDS if self._hangs else UNDO_SECONDS)
+        except ServerAway:
+            self._is_away = True
+        except RolloutError as error:
+            self._left.append(f"{what} ({error})")
