@@ -26,6 +26,7 @@ from builder.launchers.wanted import wanted
 from builder.machine import signals
 from builder.repository import layout
 from builder.triton import advisories, control
+from builder.triton.connection import Access
 from builder.triton.control import GRACE_SECONDS, STUB_TIMEOUT_SECONDS, Control
 
 if TYPE_CHECKING:
@@ -95,7 +96,7 @@ class EmbeddedServer:
         """Start it, on the `chosen` ports; it is not ready yet."""
         self.endpoints = ports.endpoints(options, chosen)
         self.is_restricted = access.is_restricted(options)
-        self.access = access.own(self.endpoints, key)
+        self.access: Access | None = access.own(self.endpoints, key)
         self.advisories = access.open_advisories(options)
         self._control = Control(self.endpoints.http, key)
         self._repository, self._snapshot = repository, runtime.snapshot
@@ -187,6 +188,9 @@ class EmbeddedServer:
 
     def is_live(self) -> bool:
         return self._control.is_live()
+
+    def served(self, name: str) -> tuple[int, ...]:
+        return self._control.served(name)
 
     def wait(self) -> int:
         return self._process.wait()

@@ -136,6 +136,7 @@ class Mirror:
         if unit.endswith(FOLDER) and target.exists():
             target.rename(folder / f"old {unit.replace(FOLDER, ' ')}")
         source.rename(target)
+        self._taken.stamp([unit])
 
     def _refused(self, new: Path, units: Iterable[str]) -> set[str]:
         """Models of which something is not as it was recorded."""
@@ -156,6 +157,8 @@ class Mirror:
             if version in loaded.get(model, ()) or (not version and model in loaded):
                 continue
             shutil.rmtree(self._taken.folder / unit, ignore_errors=True)
+            if version:
+                self._taken.stamp([unit])
             self._taken.let_go(unit)
             self._taken.entries = _without(self._taken.entries, {unit})
             self._going.discard(unit)

@@ -72,6 +72,7 @@ def make_runtime(repository: Path, verify_integrity: bool = True) -> Runtime:
             lock.require_intact(snapshot.folder, repository)
         _require_shared_memory(snapshot.folder)
         prepare(snapshot.folder, snapshot.folder)
+        snapshot.stamp(snapshot.entries)
     except BaseException:
         if snapshot:
             snapshot.close()

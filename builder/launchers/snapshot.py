@@ -14,7 +14,7 @@ import resource
 import shutil
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -26,6 +26,12 @@ PAUSE_SECONDS = 0.05
 SPARE_FILES = 256
 """What a launcher and its libraries open beside the repository's files."""
 CACHE = "__pycache__"
+
+FAR = 4102444800
+"""The year 2100, in seconds: the time of every model's folder, so that the server takes none for changed.
+
+It would load a changed one as the files say, not as it was asked to, when an ensemble is loaded that asks it.
+"""
 
 FOLDER = "/"
 """What the name of a folder ends with in a listing."""
@@ -98,7 +104,14 @@ class Snapshot:
         if not complete:
             self._discard()
         self.entries = before
+        if complete:
+            self.stamp(before)
         return complete
+
+    def stamp(self, names: Iterable[str]) -> None:
+        """Give the folders of the models that paths are in the time that they always have."""
+        for model in {name.partition(FOLDER)[0] for name in names if FOLDER in name}:
+            os.utime(self.folder / model, (FAR, FAR))
 
     def _discard(self) -> None:
         self.close()

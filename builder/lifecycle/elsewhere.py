@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from builder.errors import LaunchError, RolloutError
-from builder.lifecycle import trial
-from builder.lifecycle.candidate import Candidate
 from builder.launchers import LAUNCHERS
 from builder.launchers.options import LaunchOptions
+from builder.lifecycle import trial
+from builder.lifecycle.candidate import Candidate
 from builder.repository import layout
 from builder.repository.staging import staging_root
 from builder.triton import model_config

@@ -18,7 +18,11 @@ def require(repository: Path, models: Sequence[Served]) -> None:
     recorded = lock.read(repository)
     expected = dict(file for part in parts.values() for file in _recorded(part, recorded))
     found = hashed(expected)
-    wrong = [f"  {path.relative_to(repository)} {_problem(found[path])}" for path in expected if _differs(path, expected, found)]
+    wrong = [
+        f"  {path.relative_to(repository)} {_problem(found[path])}"
+        for path in expected
+        if _differs(path, expected, found)
+    ]
     if wrong:
         lines = "\n".join(wrong)
         raise RepositoryError(

@@ -18,7 +18,6 @@ from builder.triton.connection import NOT_SEEN, Connection
 
 if TYPE_CHECKING:
     from builder.lifecycle.rollout import RolloutOptions
-    from builder.repository.served import Part
     from builder.types import Report
 
 SIGHT_SECONDS = 10.0

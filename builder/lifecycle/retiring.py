@@ -60,6 +60,8 @@ def _unload(
     network = candidate.network
     is_own = name == network.name and network.version in kept
     config = candidate.config(network) if is_own else copied(seen.configs[name])
-    config.max_batch_size = max(config.max_batch_size, seen.configs[name].max_batch_size if kept != {network.version} else 0)
+    config.max_batch_size = max(
+        config.max_batch_size, seen.configs[name].max_batch_size if kept != {network.version} else 0
+    )
     config.version_policy.specific.versions[:] = sorted(kept)
     connection.load_model(name, config, seconds=seconds)
