@@ -17,6 +17,7 @@ from builder.commands.image import image
 from builder.commands.merge import merge
 from builder.commands.networks import networks
 from builder.commands.output import say
+from builder.commands.rollout import rollout
 from builder.commands.schema import schema
 from builder.commands.serve import ServeCommand, serve
 from builder.commands.stop import stop
@@ -69,6 +70,7 @@ app.command()(describe)
 app.command()(compare)
 app.command(cls=ServeCommand)(serve)
 app.command()(stop)
+app.command()(rollout)
 app.command()(image)
 app.command()(merge)
 app.command()(schema)

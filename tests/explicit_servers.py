@@ -53,9 +53,9 @@ def serving(
         *loads,
         "--disable-auto-complete-config",
         "--exit-on-error=false",
-        f"--http-address=127.0.0.1",
-        f"--grpc-address=127.0.0.1",
-        f"--metrics-address=127.0.0.1",
+        "--http-address=127.0.0.1",
+        "--grpc-address=127.0.0.1",
+        "--metrics-address=127.0.0.1",
         f"--http-port={http}",
         f"--grpc-port={grpc}",
         f"--metrics-port={metrics}",
@@ -69,9 +69,10 @@ def serving(
     log = folder / f"server-{grpc}.log"
     control = Control(f"127.0.0.1:{http}", key)
     try:
-        with log.open("wb") as output, processes.started(
-            command, env=runtime.environment, stdout=output, stderr=subprocess.STDOUT
-        ) as process:
+        with (
+            log.open("wb") as output,
+            processes.started(command, env=runtime.environment, stdout=output, stderr=subprocess.STDOUT) as process,
+        ):
             until(lambda: process.poll() is not None or control.is_ready(), START_S, lambda: log.read_text()[-3000:])
             assert process.poll() is None, log.read_text()[-3000:]
             yield Running(f"127.0.0.1:{grpc}", f"http://127.0.0.1:{http}", process.pid, log, process)

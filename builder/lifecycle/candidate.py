@@ -10,12 +10,15 @@ from typing import Any
 from builder.errors import BuilderError
 from builder.lifecycle.state import PARTS, Seen, calls, facts, role_of
 from builder.repository import golden, layout
-from builder.repository.served import Part, Served
+from builder.repository.served import Part, Served, is_of_one_build
 from builder.triton import model_config
 from builder.triton.adapting import adapt, lower
 
 UNSERVED = frozenset({golden.FILENAME, layout.CONFIG})
 """Files of a version that no server reads."""
+
+OF_ONE_VERSION = frozenset({"weights", "weights_sha256", "network", "trained", "opset", "evaluation_images"})
+"""Parameters that runtimes do not read, beside those of one build."""
 
 
 @dataclass(frozen=True)
@@ -55,10 +58,9 @@ class Candidate:
 
     def has(self, part: Part) -> bool:
         """Whether the server has loaded a step, or a network's version, already."""
-        loaded = self.seen.configs.get(part.name)
-        return part.version in self.seen.versions(part.name) and (
-            part.role in layout.STEP_ROLES or facts(loaded) == facts(part.config)
-        )
+        if part.version not in self.seen.versions(part.name):
+            return False
+        return part.role in layout.STEP_ROLES or self._copy(part.name) is not None
 
     @property
     def is_in_place(self) -> bool:
@@ -78,6 +80,45 @@ class Candidate:
             lower(config, ensemble.config.max_batch_size or config.max_batch_size)
         config.version_policy.specific.versions[:] = sorted({*versions, part.version})
         return config
+
+    def beside(self) -> Any:
+        """To load the network with, together with its versions that are loaded.
+
+        As those were loaded, where that makes no difference to the new one: then they are not loaded anew.
+        """
+        loaded, versions = self.seen.configs.get(self.network.name), self.seen.versions(self.network.name)
+        own = self.config(self.network, versions)
+        if loaded is None:
+            return own
+        old = self.as_loaded(self.network.name)
+        old.version_policy.specific.versions[:] = own.version_policy.specific.versions
+        if _is_alike(old, own):
+            return old
+        own.max_batch_size = max(own.max_batch_size, loaded.max_batch_size)
+        return own
+
+    def as_loaded(self, name: str) -> Any:
+        """A config with which the server has a model now: as it was sent, where the repository tells, since the server
+        adds to what it was sent, and would take its own for another one. `name` is loaded.
+        """
+        loaded, copy = self.seen.configs[name], self._copy(name)
+        if copy is None:
+            return copied(loaded)
+        adapt(copy, self.seen.triton)
+        if loaded.max_batch_size < copy.max_batch_size:
+            lower(copy, loaded.max_batch_size)
+        copy.max_batch_size = loaded.max_batch_size
+        copy.version_policy.CopyFrom(loaded.version_policy)
+        return copy
+
+    def _copy(self, name: str) -> Any:
+        """The config of the version whose facts the server tells; None if the repository has it no more."""
+        told = facts(self.seen.configs[name])
+        for version in sorted(self.seen.versions(name), reverse=True):
+            found = _read(self.served.repository / name / str(version) / layout.CONFIG)
+            if found is not None and facts(found) == told:
+                return found
+        return None
 
     def goldens(self) -> golden.GoldenSet | None:
         """Raises RepositoryError."""
@@ -108,6 +149,21 @@ class Candidate:
         version = str(self.seen.served(name)) if role_of(config) == layout.NETWORK else ""
         published = _read(self.served.repository / name / version / layout.CONFIG)
         return published is not None and config.max_batch_size < published.max_batch_size
+
+
+def _is_alike(config: Any, other: Any) -> bool:
+    """Whether a network runs alike with both."""
+    return bool(_running(config) == _running(other))
+
+
+def _running(config: Any) -> Any:
+    """What is left of a config without what no runtime reads."""
+    running = copied(config)
+    for key in [key for key in running.parameters if key in OF_ONE_VERSION or is_of_one_build(key)]:
+        del running.parameters[key]
+    for output in running.output:
+        output.label_filename = ""
+    return running
 
 
 def copied(config: Any) -> Any:

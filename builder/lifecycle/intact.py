@@ -18,11 +18,8 @@ def require(repository: Path, models: Sequence[Served]) -> None:
     recorded = lock.read(repository)
     expected = dict(file for part in parts.values() for file in _recorded(part, recorded))
     found = hashed(expected)
-    wrong = [
-        f"  {path.relative_to(repository)} {_problem(found[path])}"
-        for path in expected
-        if _differs(path, expected, found)
-    ]
+    differing = [path for path, digest in expected.items() if found[path] != digest]
+    wrong = [f"  {path.relative_to(repository)} {_problem(found[path])}" for path in differing]
     if wrong:
         lines = "\n".join(wrong)
         raise RepositoryError(
@@ -38,10 +35,6 @@ def _recorded(part: Part, recorded: lock.Lock) -> Iterator[tuple[Path, str]]:
     for path, digest in (version.files if version else {}).items():
         if path != CONFIG:  # beside the versions, it is that of the newest
             yield part.model / path, digest
-
-
-def _differs(path: Path, expected: dict[Path, str], found: dict[Path, str]) -> bool:
-    return found[path] != expected[path]
 
 
 def _problem(digest: str) -> str:

@@ -1,6 +1,6 @@
 """That a rollout is at work on a server: a model on it which nobody asks, and which says whose rollout that is.
 
-An ensemble around something that is loaded anyway costs nothing. Where nothing is loaded there is nothing to protect.
+An ensemble around a step that is loaded anyway costs nothing; where there is none, it is a model of a few lines.
 """
 
 from __future__ import annotations
@@ -15,12 +15,17 @@ from typing import Any
 
 from builder.errors import RolloutBusy, RolloutError
 from builder.lifecycle.state import Seen
+from builder.repository import layout
 from builder.triton.connection import Connection
 
 NAME = "build-repo-rollout"
 STALE_SECONDS = 900.0
 """After which another machine's rollout is taken for dead; a living one renews its marker with each model."""
 UNLOAD_SECONDS = 5.0
+CODE = b"""class TritonPythonModel:
+    def execute(self, requests):
+        return [None for _ in requests]
+"""
 
 
 @dataclass(frozen=True)
@@ -73,10 +78,14 @@ class Marker:
                     "and run the same command again"
                 )
             self.found_stale = True
-        config = _config(self._seen, self._token)
-        if config is not None:
-            self._connection.load_model(NAME, config, {"1/nothing": b"-"})
-            self.require()
+        config, files = _config(self._seen, self._token)
+        try:
+            self._connection.load_model(NAME, config, files)
+        except RolloutError as error:
+            if type(error) is not RolloutError:
+                raise
+            return  # the server has no backend for it: this machine's lock has to do
+        self.require()
 
     def require(self) -> None:
         """That nobody else took the server meanwhile."""
@@ -104,20 +113,35 @@ def read(connection: Connection) -> Owner | None:
         return Owner("?", 0, "", 0.0, "")
 
 
-def _config(seen: Seen, token: str) -> Any:
-    """None where nothing is loaded."""
-    inner = next((config for config in seen.configs.values() if config.platform != "ensemble"), None)
-    if inner is None:
-        return None
-    marker = type(inner)(name=NAME, platform="ensemble", max_batch_size=inner.max_batch_size)
-    step = marker.ensemble_scheduling.step.add(model_name=inner.name, model_version=-1)
-    for tensor in inner.input:
-        marker.input.add(name=tensor.name, data_type=tensor.data_type, dims=tensor.dims)
-        step.input_map[tensor.name] = tensor.name
-    for tensor in inner.output:
-        marker.output.add(name=tensor.name, data_type=tensor.data_type, dims=tensor.dims)
-        step.output_map[tensor.name] = tensor.name
+def _config(seen: Seen, token: str) -> tuple[Any, dict[str, bytes]]:
+    """With its files."""
+    step = next((config for name, config in sorted(seen.configs.items()) if seen.role(name) in layout.STEP_ROLES), None)
+    marker, files = _alone() if step is None else _around(step)
     said = {"host": socket.gethostname(), "pid": str(os.getpid()), "born": born(os.getpid())}
     for key, value in (said | {"at": str(time.time()), "token": token}).items():
         marker.parameters[key].string_value = value
-    return marker
+    return marker, files
+
+
+def _around(step: Any) -> tuple[Any, dict[str, bytes]]:
+    """An ensemble of one of our steps, whose files never change: Triton looks at them when it loads the ensemble."""
+    marker = type(step)(name=NAME, platform="ensemble", max_batch_size=step.max_batch_size)
+    call = marker.ensemble_scheduling.step.add(model_name=step.name, model_version=-1)
+    for tensor in step.input:
+        marker.input.add(name=tensor.name, data_type=tensor.data_type, dims=tensor.dims)
+        call.input_map[tensor.name] = tensor.name
+    for tensor in step.output:
+        marker.output.add(name=tensor.name, data_type=tensor.data_type, dims=tensor.dims)
+        call.output_map[tensor.name] = tensor.name
+    return marker, {"1/nothing": b"-"}
+
+
+def _alone() -> tuple[Any, dict[str, bytes]]:
+    """A model of a few lines."""
+    from tritonclient.grpc import model_config_pb2 as messages
+
+    marker = messages.ModelConfig(name=NAME, backend="python")
+    for tensors, name in ((marker.input, "IN"), (marker.output, "OUT")):
+        tensors.add(name=name, data_type=messages.TYPE_BOOL, dims=[1])
+    marker.instance_group.add(kind=messages.ModelInstanceGroup.KIND_CPU, count=1)
+    return marker, {"1/model.py": CODE}

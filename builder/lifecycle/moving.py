@@ -9,19 +9,18 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from builder.errors import RolloutError, ServerAway
-from builder.lifecycle import retiring, trial
-from builder.lifecycle.candidate import Candidate, copied
-from builder.triton.connection import NOT_SEEN, Connection
+from builder.lifecycle import trial
+from builder.lifecycle.candidate import Candidate
+from builder.lifecycle.loading import Loader
+from builder.triton.connection import Connection
 
 if TYPE_CHECKING:
     from builder.lifecycle.rollout import RolloutOptions
     from builder.types import Report
 
-SIGHT_SECONDS = 10.0
-"""Within which a server sees files that were just published: its launcher brings them there."""
 PAUSE_SECONDS = 0.2
 UNDO_SECONDS = 30.0
 HUNG_SECONDS = 3.0
@@ -38,7 +37,8 @@ class Move:
         self._connection, self._candidate = connection, candidate
         self._options, self._report, self._guard = options, report, guard
         self._stage = ""
-        self._hangs = self._is_away = False
+        self._loader = Loader(connection, candidate, options.timeout)
+        self._is_away = False
         self._left: list[str] = []
         """What could not be undone."""
 
@@ -53,8 +53,6 @@ class Move:
                 undo.pop_all()
         except RolloutError as error:
             raise type(error)(self._told(error)) from None
-        if not self._options.keep_loaded:
-            retiring.retire(self._connection, self._candidate, self._options.timeout, self._report)
 
     def _enter(self, stage: str) -> None:
         self._stage = stage
@@ -79,19 +77,15 @@ class Move:
             if not self._candidate.has(step):
                 self._enter(f"loading its step {step.name}")
                 undo.callback(self._undo, f"unloading {step.name}", self._unload(step.name))
-                self._load(step.name, self._candidate.config(step), step.version)
+                self._loader.load(step.name, self._candidate.config(step), step.version)
 
     def _load_network(self, undo: ExitStack) -> None:
         candidate, network = self._candidate, self._candidate.network
         if candidate.is_alone or candidate.has(network):
             return
         self._enter(f"loading its network {network.name}, version {network.version}, beside the old one")
-        versions, loaded = candidate.seen.versions(network.name), candidate.seen.configs.get(network.name)
-        config = candidate.config(network, versions)
-        if loaded is not None:
-            config.max_batch_size = max(config.max_batch_size, loaded.max_batch_size)
         undo.callback(self._undo, f"loading {network.name} as it was", self._put_back(network.name))
-        self._load(network.name, config, network.version)
+        self._loader.load(network.name, candidate.beside(), network.version)
 
     # Before it takes traffic.
 
@@ -107,7 +101,7 @@ class Move:
         if self._needs_process():
             self._try_elsewhere()
             return
-        with trial.beside(self._connection, candidate, self._options.timeout) as name:
+        with trial.beside(self._connection, candidate, self._loader.put) as name:
             if goldens is not None:
                 trial.hold(self._ask(name), goldens)
                 self._hold_pace(name)
@@ -141,7 +135,7 @@ class Move:
         self._guard()
         self._enter("the switch")
         undo.callback(self._undo, f"loading {candidate.name} as it was", self._put_back(candidate.name))
-        self._load(candidate.name, candidate.config(asked, self._kept()), candidate.version)
+        self._loader.load(candidate.name, candidate.config(asked, self._kept()), candidate.version)
         self._enter("asking the new version")
         self._settle()
 
@@ -170,51 +164,21 @@ class Move:
             time.sleep(PAUSE_SECONDS)
         trial.hold(self._ask(self._candidate.name), goldens, 1)
 
-    # Loads, and what takes them back.
-
-    def _load(self, name: str, config: Any, version: int) -> None:
-        """Back when that version answers. Raises RolloutError."""
-        deadline = time.monotonic() + SIGHT_SECONDS
-        while not self._is_loaded(name, config, version):
-            if time.monotonic() > deadline:
-                raise RolloutError(
-                    f"the server does not see version {version} of {name}: does its repository, a copy or an image "
-                    "perhaps, have what is published?"
-                )
-            time.sleep(PAUSE_SECONDS)
-
-    def _is_loaded(self, name: str, config: Any, version: int) -> bool:
-        """False: the server does not see its files, or not yet."""
-        self._hangs = True
-        try:
-            self._connection.load_model(name, config, seconds=self._options.timeout)
-        except RolloutError as error:
-            self._hangs = "was not loaded within" in str(error)
-            if NOT_SEEN in str(error):
-                return False
-            raise
-        self._hangs = False
-        if self._connection.is_model_ready(name, version):
-            return True
-        rows = [row for row in self._connection.repository_index() if (row.name, row.version) == (name, version)]
-        if reason := next((row.reason for row in rows if row.reason not in ("", "unloaded")), ""):
-            raise RolloutError(reason)
-        return False
+    # What takes loads back.
 
     def _unload(self, name: str) -> Callable[[float], None]:
         return lambda seconds: self._connection.unload_model(name, seconds)
 
     def _put_back(self, name: str) -> Callable[[float], None]:
-        config = self._candidate.seen.configs.get(name)
-        if config is None:
+        if name not in self._candidate.seen.configs:
             return self._unload(name)
-        return lambda seconds: self._connection.load_model(name, copied(config), seconds=seconds)
+        return lambda seconds: self._loader.put(name, self._candidate.as_loaded(name), seconds=seconds)
 
     def _undo(self, what: str, work: Callable[[float], None]) -> None:
         if self._is_away:
             return
         try:
-            work(HUNG_SECONDS if self._hangs else UNDO_SECONDS)
+            work(HUNG_SECONDS if self._loader.hangs else UNDO_SECONDS)
         except ServerAway:
             self._is_away = True
         except RolloutError as error:

@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING
 
 from builder.errors import RolloutError, ServerAway
-from builder.lifecycle.candidate import Candidate, copied
+from builder.lifecycle.candidate import Candidate
 from builder.lifecycle.state import UNLOADING, Seen, look
 from builder.triton.connection import Connection
 
@@ -31,9 +31,10 @@ def retire(connection: Connection, candidate: Candidate, seconds: float, report:
     if seen is None:
         report(f"{url}: {candidate.name}: its old version still answers a request after {seconds:g} s, so it stays")
         return
-    for name, versions in leftovers(Candidate(candidate.served, seen)).items():
+    now = Candidate(candidate.served, seen)
+    for name, versions in leftovers(now).items():
         try:
-            _unload(connection, candidate, seen, name, versions, seconds)
+            _unload(connection, now, name, versions, seconds)
         except ServerAway:
             raise
         except RolloutError as error:
@@ -50,18 +51,16 @@ def _when_idle(connection: Connection, name: str, seconds: float) -> Seen | None
     return look(connection)
 
 
-def _unload(
-    connection: Connection, candidate: Candidate, seen: Seen, name: str, versions: set[int], seconds: float
-) -> None:
+def _unload(connection: Connection, candidate: Candidate, name: str, versions: set[int], seconds: float) -> None:
+    seen = candidate.seen
     kept = seen.versions(name) - versions
     if not kept:
         connection.unload_model(name, seconds)
         return
     network = candidate.network
     is_own = name == network.name and network.version in kept
-    config = candidate.config(network) if is_own else copied(seen.configs[name])
-    config.max_batch_size = max(
-        config.max_batch_size, seen.configs[name].max_batch_size if kept != {network.version} else 0
-    )
+    config = candidate.config(network) if is_own else candidate.as_loaded(name)
+    if kept != {network.version}:
+        config.max_batch_size = max(config.max_batch_size, seen.configs[name].max_batch_size)
     config.version_policy.specific.versions[:] = sorted(kept)
     connection.load_model(name, config, seconds=seconds)

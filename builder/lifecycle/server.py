@@ -67,9 +67,10 @@ def _moved(
     started = time.perf_counter()
     marker.put()
     candidate = Candidate(model, look(connection))  # the models before this one may have changed it
-    if candidate.is_served:
-        if not options.keep_loaded:
-            retiring.retire(connection, candidate, options.timeout, report)
-        return None
-    Move(connection, candidate, options, report, marker.require).run()
-    return Change(model.name, candidate.before, candidate.version, time.perf_counter() - started)
+    change = None
+    if not candidate.is_served:
+        Move(connection, candidate, options, report, marker.require).run()
+        change = Change(model.name, candidate.before, candidate.version, time.perf_counter() - started)
+    if not options.keep_loaded:
+        retiring.retire(connection, candidate, options.timeout, report)
+    return change

@@ -27,15 +27,15 @@ def name_of(model: str) -> str:
 
 
 @contextmanager
-def beside(connection: Connection, candidate: Candidate, seconds: float) -> Iterator[str]:
-    """The candidate loaded under another name, which is given. Raises RolloutError."""
+def beside(connection: Connection, candidate: Candidate, put: Callable[..., None]) -> Iterator[str]:
+    """The candidate loaded under another name, which is given. `put` is Loader's. Raises RolloutError."""
     name = name_of(candidate.name)
     config = copied(candidate.config(candidate.served.asked))
     config.name = name
     config.ClearField("model_warmup")  # it is asked something better
     files = {path: file.read_bytes() for path, file in candidate.files().items()}
     try:
-        connection.load_model(name, config, files or {f"{candidate.version}/{FILLER}": b"-"}, seconds)
+        put(name, config, files or {f"{candidate.version}/{FILLER}": b"-"})
         yield name
     finally:
         forget(connection, candidate.name)
@@ -59,7 +59,7 @@ def hold(ask: Ask, goldens: GoldenSet, count: int | None = None) -> None:
     for number, sample in enumerate(goldens.samples[:count], 1):
         if wrong := _wrong(sample, ask(sample), goldens.tolerance):
             raise RolloutError(
-                f"golden sample {number} of {len(goldens.samples)} is answered otherwise than when it was built: {wrong}"
+                f"golden sample {number} of {len(goldens.samples)} is not answered as it was built: {wrong}"
             )
 
 

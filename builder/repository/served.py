@@ -132,7 +132,7 @@ class Served:
         return {
             key: value
             for key, value in part.facts.items()
-            if not _is_of_one_build(key) and not (suffixes and key.endswith(suffixes))
+            if not is_of_one_build(key) and not (suffixes and key.endswith(suffixes))
         }
 
     def facts_of(self, part: Part, capability: str) -> dict[str, str]:
@@ -140,7 +140,7 @@ class Served:
         facts, suffix = part.facts, f"_{capability}"
         merged = {key.removesuffix(suffix): value for key, value in facts.items() if key.endswith(suffix)}
         return merged or {
-            key: value for key, value in facts.items() if _is_of_one_build(key) and key != "compute_capability"
+            key: value for key, value in facts.items() if is_of_one_build(key) and key != "compute_capability"
         }
 
 
@@ -227,5 +227,6 @@ def recorded(models: Sequence[Served], fact: str) -> tuple[str, ...]:
     )
 
 
-def _is_of_one_build(key: str) -> bool:
+def is_of_one_build(key: str) -> bool:
+    """Whether two builds of the same may differ in what their configs record under this key."""
     return key in OF_ONE_BUILD or key.endswith(MEASURED)

@@ -19,7 +19,7 @@ class ByGrpc:
     largest_files = LARGEST_FILES
 
     def __init__(self, access: Access) -> None:
-        import grpc
+        import grpc  # type: ignore[import-untyped,unused-ignore]
         from tritonclient.grpc import service_pb2, service_pb2_grpc
 
         self.access = access
