@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from explicit_servers import Running, serving
-from swapping import HANGS_S, MODEL, NETWORK, SABOTAGE, SOUND, asked, built, memory, publish
+from swapping import HANGS_S, MODEL, NETWORK, SABOTAGE, SOUND, asked, built, publish
 from waiting import until
 
 from builder.errors import RolloutError

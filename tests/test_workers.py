@@ -210,7 +210,9 @@ def server(repository: Path) -> Iterator[EmbeddedServer]:
 def kill_worker(launcher: int, model: str) -> set[int]:
     """Of the server below the launcher's guard; who was killed."""
     servers = [server for guard in workers.children(launcher) for server in workers.children(guard)]
-    living = [found for server in servers for version, found in workers.running(server).items() if f"{model}/" in version]
+    living = [
+        found for server in servers for version, found in workers.running(server).items() if f"{model}/" in version
+    ]
     found = set().union(*living)
     for worker in found:
         os.kill(worker, signal.SIGKILL)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import asdict
 from pathlib import Path
@@ -35,6 +36,8 @@ ServeCommand = own_options.command(LAUNCHER)
 """`serve`, with --launcher and the options that the launchers bring."""
 
 
+Follow = Callable[[], AbstractContextManager[None]]
+"""What is done about what is published, while it lasts."""
 Host = Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 opens it to other machines.")]
 MetricsHost = Annotated[str | None, typer.Option(help="Address of the metrics. Default: HTTP's.", show_default=False)]
 Certificate = Annotated[Path | None, typer.Option(help="PEM certificate chain, for gRPC; HTTP then stays on loopback.")]
@@ -110,8 +113,11 @@ def serve(
         )
         served = _published(repository)
         server = _launch(repository, launcher, options, own, as_json)
-    following = _followed(server, repository, max_slowdown) if watch else _told(server, repository, served)
-    _attend(server, following, as_json, linger)
+
+    def follow() -> AbstractContextManager[None]:
+        return _followed(server, repository, max_slowdown) if watch else _told(server, repository, served)
+
+    _attend(server, follow, as_json, linger)
 
 
 def _require_sense(watch: bool, max_slowdown: float | None, own: Any) -> None:
@@ -159,14 +165,14 @@ def _launch(repository: Path, launcher: str, options: LaunchOptions, own: Any, a
         return LAUNCHERS[launcher].launch(repository, options, own)
 
 
-def _attend(server: Server, following: AbstractContextManager[None], as_json: bool, linger: float) -> None:
+def _attend(server: Server, follow: Follow, as_json: bool, linger: float) -> None:
     """Say where the server is, and stay until it is to stop; not with one that goes on by itself."""
     from builder.machine import systemd
 
     try:
         _say_ready(server, as_json)
         if not server.is_detached:
-            _wait(server, following)
+            _wait(server, follow)
     except (KeyboardInterrupt, SystemExit) as end:
         signals.hold()
         systemd.stopping("answering what is in flight")
@@ -188,12 +194,12 @@ def _say_ready(server: Server, as_json: bool) -> None:
     say(f"ready: gRPC {ends.grpc}, HTTP {ends.http}, metrics {ends.metrics}; {how} stops it")
 
 
-def _wait(server: Server, following: AbstractContextManager[None]) -> NoReturn:
+def _wait(server: Server, follow: Follow) -> NoReturn:
     """Until a signal comes, as an exception; raises ServerEnded if the server ends before."""
     from builder.machine import systemd
 
     systemd.ready(f"gRPC {server.endpoints.grpc}, HTTP {server.endpoints.http}")
-    with systemd.watched(server.is_live), following:
+    with systemd.watched(server.is_live), follow():
         status = server.wait()
     raise ServerEnded(f"the server ended by itself with status {status}; its last words are above")
 

@@ -44,6 +44,8 @@ NO_GPU_REMARKS = (
     "no pinned memory pool",
     "Signal (15) received",
 )
+# Of models that are loaded for a trial, with files of their own.
+TRIAL_REMARKS = ("Failed to set config modification time",)
 NO_GPU_HINT = "build it with `device: cpu`, or serve it on a machine with an NVIDIA GPU and its driver"
 # By what the server's reason holds.
 HINTS = {
@@ -100,11 +102,13 @@ class EmbeddedServer:
         self.advisories = access.open_advisories(options)
         self._control = Control(self.endpoints.http, key)
         self._repository, self._snapshot = repository, runtime.snapshot
-        self._folder, self._models = runtime.folder, runtime.snapshot.folder
+        self._folder = runtime.folder
+        self.models = runtime.snapshot.folder
+        """What the server itself reads."""
         self._prefix = f"build-repo-{secrets.token_hex(6)}-"
         """What the names of its shared memory begin with, so that none of it stays behind."""
         self._checks = options.verify_integrity
-        self._names = wanted(self._models)
+        self._names = wanted(self.models)
         self._is_ready = False
         self._care: Care | None = None
         self._mirror: Mirror | None = None
@@ -116,7 +120,7 @@ class EmbeddedServer:
         if options.admin_key is None and key:
             self._left.enter_context(keys.left(self.endpoints, key))
         assert self._process.stdout is not None  # opened as a pipe
-        remarks = () if has_gpu() else NO_GPU_REMARKS
+        remarks = TRIAL_REMARKS if has_gpu() else (*TRIAL_REMARKS, *NO_GPU_REMARKS)
         self._log = ServerLog(self._process.stdout, key, options.verbose, remarks)
 
     def __enter__(self) -> EmbeddedServer:
@@ -129,7 +133,7 @@ class EmbeddedServer:
         """The guard, which starts the server and cleans up behind it, whatever becomes of this process."""
         settings = {"shm-region-prefix-name": self._prefix, "stub-timeout-seconds": STUB_TIMEOUT_SECONDS}
         command = command + [f"--backend-config={PYTHON_BACKEND},{name}={value}" for name, value in settings.items()]
-        command += sharing.arguments(needs.of(self._models).workers, sharing.free())
+        command += sharing.arguments(needs.of(self.models).workers, sharing.free())
         # The guard waits a little longer than the server itself, which waits for its models.
         arguments = [self._prefix, str(self._folder), str(GRACE_SECONDS + 5), *command]
         return subprocess.Popen(
@@ -166,7 +170,7 @@ class EmbeddedServer:
     def _refusals(self, failed: list[dict[str, str]]) -> str:
         """Why, a line a model. An ensemble fails with its steps, and then has no reason of its own to tell."""
         # The server knows the models by the paths of this launcher's snapshot.
-        shown = str(self._models), str(self._repository)
+        shown = str(self.models), str(self._repository)
         reasons = {model["name"]: self._log.reason(model).replace(*shown) for model in failed}
         telling = {name: reason for name, reason in reasons.items() if reason} or reasons
         return "\n".join(_refusal(name, reason) for name, reason in telling.items())

@@ -28,7 +28,7 @@ else:  # beside it, in a container
 LOOK_SECONDS = 0.2
 COSTLY = 50
 """Between two looks, so many times as long as one takes: those at a thousand models are no load either."""
-TROUBLED_SECONDS = 5.0
+TROUBLED_LOOKS = 25
 """To the next try, after one that failed."""
 CONFIG, LOCK, WARMUP = "config.pbtxt", "build-repo.lock.json", "warmup"
 """As in builder/repository."""
@@ -81,7 +81,7 @@ class Mirror:
                     self._look(now)
             except Exception as error:  # whatever it is, the server goes on with what it has
                 self._tell(f"what is published does not get to this server: {error}")
-                self._ended.wait(TROUBLED_SECONDS)
+                self._ended.wait(TROUBLED_LOOKS * self._interval)
             before = now
 
     def _look(self, now: Stamps) -> None:

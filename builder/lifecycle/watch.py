@@ -6,13 +6,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 
 from builder.errors import BuilderError, RolloutBusy
 from builder.launchers import newer
 from builder.launchers.mirror import COSTLY, LOOK_SECONDS, Stamps, stamps
 from builder.launchers.newer import Published, Serves
-from builder.lifecycle.rollout import RolloutOptions, roll_out
+from builder.lifecycle.rollout import Result, RolloutOptions, roll_out
 from builder.machine import signals
 from builder.repository.layout import CONFIG
 from builder.triton.connection import Access
@@ -23,6 +24,7 @@ LEAVE_SECONDS = 15.0
 PAUSE_SECONDS = 1.0
 """To the next try, where another rollout is at work, or the server does not say what it serves."""
 Tell = Callable[[str], None]
+Roll = Callable[[Path, list[Access], RolloutOptions, Report], list[Result]]
 
 
 @contextmanager
@@ -33,12 +35,18 @@ def watched(
     tell: Tell,
     max_slowdown: float | None = None,
     report: Report = lambda _: None,
+    roll: Roll = roll_out,
 ) -> Iterator[None]:
     """While it lasts, the server is brought to what the repository publishes, each time that this changes and rests.
 
     `tell` is told what is served from then on, or why it is not. `serves` tells a model's versions on the server.
     """
-    watch = Watch(repository, access, serves, tell, max_slowdown, report)
+    options = RolloutOptions(max_slowdown=max_slowdown)
+
+    def bring(name: str) -> list[Result]:
+        return roll(repository, [access], replace(options, models=(name,)), report)
+
+    watch = Watch(repository, serves, tell, bring)
     thread = threading.Thread(target=watch.attend, daemon=True)
     thread.start()
     try:
@@ -51,17 +59,9 @@ def watched(
 
 
 class Watch:
-    def __init__(
-        self,
-        repository: Path,
-        access: Access,
-        serves: Serves,
-        tell: Tell,
-        max_slowdown: float | None,
-        report: Report,
-    ) -> None:
-        self._repository, self._access, self._serves, self._tell = repository, access, serves, tell
-        self._max_slowdown, self._report = max_slowdown, report
+    def __init__(self, repository: Path, serves: Serves, tell: Tell, bring: Callable[[str], list[Result]]) -> None:
+        """`bring` rolls one model out. Raises BuilderError."""
+        self._repository, self._serves, self._tell, self._roll_out = repository, serves, tell, bring
         self._refused: dict[str, tuple[int, ...]] = {}
         """By model, the state of its config with which it was refused."""
         self._known: Published = {}
@@ -113,8 +113,7 @@ class Watch:
         return True
 
     def _bring(self, name: str) -> None:
-        options = RolloutOptions((name,), self._max_slowdown)
-        for result in roll_out(self._repository, [self._access], options, self._report):
+        for result in self._roll_out(name):
             for change in result.changes:
                 before = "" if change.before is None else f" (was {change.before})"
                 self._tell(f"serving {change.model} {change.after}{before}, {change.seconds:.1f} s")

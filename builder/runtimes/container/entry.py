@@ -43,6 +43,8 @@ CANNOT_LAUNCH, CANNOT_LOAD, ENDED = 10, 11, 21
 # Of a session of its own: Ctrl-C at a container's terminal is for the first process alone, which then drains it.
 PIPED: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "start_new_session": True}
 UNLOADED = re.compile(r"successfully unloaded '(.+)' version (\d+)")
+TRIAL_REMARK = "Failed to set config modification time"
+"""Of models that are loaded for a trial, with files of their own."""
 LOCAL = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}
 
 
@@ -170,7 +172,7 @@ class Process:
             text = line.decode(errors="replace")
             if found := UNLOADED.search(text):
                 self.unloaded.add((found[1], found[2]))
-            if not self._is_quiet:
+            if not self._is_quiet and (self._verbose or TRIAL_REMARK not in text):
                 sys.stderr.write(text)
                 sys.stderr.flush()
 
