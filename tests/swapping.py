@@ -25,15 +25,17 @@ TOLERANCE = 1e-5
 """Batches of other sizes are summed in another order; other weights differ by a hundredth at least."""
 PAUSE_S = 0.01
 SOUND = (1, 2, 3)
-HANGS_S = 3.0
-HANGING = f"""
-import time
+HANGING = """
+import os, time
 class TritonPythonModel:
     def initialize(self, args):
-        time.sleep({HANGS_S})
+        deadline = time.monotonic() + 100
+        while not os.path.exists({path!r}) and time.monotonic() < deadline:
+            time.sleep(0.05)
     def execute(self, requests):
         return []
 """
+"""A step that is not ready until a file is there."""
 
 
 def built(folder: Path) -> Path:
@@ -95,7 +97,7 @@ def unloadable(repository: Path, number: int, source: int) -> None:
 
 
 def hanging_step(repository: Path, number: int, source: int) -> None:
-    """A step of its own that is not ready for a while, longer than a load may take."""
+    """A step of its own that is not ready until `let_go`."""
     name = f"preprocess_hangs{number}"
 
     def change(ensemble: Any, _: Any) -> None:
@@ -108,10 +110,20 @@ def hanging_step(repository: Path, number: int, source: int) -> None:
     config.name = name
     config.ClearField("model_warmup")
     (repository / name / layout.CONFIG).write_text(model_config.to_text(config))
-    (repository / name / "1" / "model.py").write_text(HANGING)
+    (repository / name / "1" / "model.py").write_text(HANGING.format(path=str(repository.parent / name)))
 
 
-SABOTAGE: Sequence[Callable[[Path, int, int], None]] = (corrupt, other_network, unloadable, hanging_step)
+def let_go(repository: Path, number: int) -> None:
+    (repository.parent / f"preprocess_hangs{number}").touch()
+
+
+SABOTAGE: Sequence[tuple[Callable[[Path, int, int], None], str]] = (
+    (corrupt, "Protobuf parsing failed"),
+    (other_network, "golden sample 1 of .* is off by"),
+    (unloadable, "gone.onnx failed"),
+    (hanging_step, "was not loaded within"),
+)
+"""With what is said of it."""
 
 
 @dataclass
@@ -187,3 +199,7 @@ def memory(pid: int) -> int:
         except psutil.NoSuchProcess:
             continue
     return found
+
+
+def p99(times: Sequence[float]) -> float:
+    return float(np.quantile(times, 0.99))

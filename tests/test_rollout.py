@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from itertools import product
 from pathlib import Path
 
+import processes
 import pytest
 from explicit_servers import Running, serving
-from swapping import HANGS_S, MODEL, NETWORK, SABOTAGE, SOUND, asked, built, publish
+from swapping import MODEL, SABOTAGE, SOUND, asked, built, hanging_step, let_go, memory, p99, publish
 from waiting import until
 
 from builder.errors import RolloutError
+from builder.lifecycle import trial
 from builder.lifecycle.rollout import RolloutOptions, roll_out
 from builder.lifecycle.serving import serving as served
+from builder.lifecycle.state import look
 from builder.triton.connection import Access, connected
 
-IMPATIENT = RolloutOptions(timeout=HANGS_S - 1)
+IMPATIENT = RolloutOptions(timeout=2)
 PATIENT = RolloutOptions(timeout=60)
 
 
@@ -46,29 +55,109 @@ def rolled(repository: Path, url: str, number: int, options: RolloutOptions = PA
     assert [(change.model, change.after) for change in result.changes] == [(MODEL, number)]
 
 
-def swap(repository: Path, server: Running, swaps: int, sabotaged: int) -> None:
+@dataclass
+class Swaps:
+    """What was seen of them."""
+
+    spans: list[tuple[float, float]] = field(default_factory=list)
+    """When each of the sound ones began and ended."""
+    memory: dict[int, int] = field(default_factory=dict)
+    """Bytes, after so many."""
+
+
+def swap(repository: Path, server: Running, swaps: int, sabotaged: int, pause: float = 0) -> Swaps:
     """So many swaps, the sabotaged ones among them; after each, what serves is what should."""
-    now, number = 1, 100
+    now, number, seen = 1, 100, Swaps()
     bad = {round((place + 0.5) * swaps / sabotaged) for place in range(sabotaged)}
     for turn in range(swaps):
-        url = (server.grpc, server.http)[turn % 2]
+        url, began = (server.grpc, server.http)[turn % 2], time.monotonic()
         if turn in bad:
             number += 1
-            SABOTAGE[number % len(SABOTAGE)](repository, number, now)
-            publish(repository, number)
-            with pytest.raises(RolloutError, match=f"Of {MODEL}, {now} serves on"):
-                roll_out(repository, [Access(url)], IMPATIENT)
+            refused(repository, url, number, now)
         else:
             now = SOUND[now % len(SOUND)]
             rolled(repository, url, now)
+            seen.spans.append((began, time.monotonic()))
         assert served(Access(url)) == {MODEL: now}
-        until(lambda: connected(Access(server.grpc)).is_model_ready(NETWORK, now))
+        settled(server)
+        time.sleep(pause)
+        seen.memory[turn + 1] = memory(server.pid)
+    return seen
+
+
+def refused(repository: Path, url: str, number: int, now: int) -> None:
+    sabotage, said = SABOTAGE[number % len(SABOTAGE)]
+    sabotage(repository, number, now)
+    publish(repository, number)
+    with pytest.raises(RolloutError, match=f"(?s){said}.*Of {MODEL}, {now} serves on"):
+        roll_out(repository, [Access(url)], IMPATIENT if sabotage is hanging_step else PATIENT)
+    let_go(repository, number)
+
+
+def settled(server: Running) -> None:
+    """Back when nothing is on its way: a step that hung has come to its end."""
+    connection = connected(Access(server.grpc))
+    until(lambda: {row.state for row in connection.repository_index()} <= {"READY", "UNAVAILABLE"})
+    connection.close()
 
 
 def test_no_request_fails_while_versions_are_swapped(repository: Path, server: Running) -> None:
-    """It takes half a minute: eight swaps, one of each kind of sabotage among them, two seconds or three each."""
+    """It takes half a minute: eight swaps, one of each kind of sabotage among them, three seconds each."""
     with asked(repository, [server.grpc, server.http]) as load:
         swap(repository, server, 8, 4)
     assert load.failed == []
     assert load.wrong == []
     assert set(load.seen) == set(SOUND)
+
+
+@pytest.mark.slow
+def test_fifty_swaps_fail_nothing_and_leave_no_memory_behind(repository: Path, server: Running) -> None:
+    """It takes minutes: fifty swaps, twenty of them sabotaged, and a second of rest after each."""
+    with asked(repository, [server.grpc, server.http]) as load:
+        seen = swap(repository, server, 50, 20, pause=1)
+    assert load.failed == []
+    assert load.wrong == []
+    during = [took for began, took in load.times if any(first <= began <= last for first, last in seen.spans)]
+    resting = [took for began, took in load.times if not any(first <= began <= last for first, last in seen.spans)]
+    print(f"{len(load.times)} answers; p99 during a swap over p99 between: {p99(during) / p99(resting):.2f}")
+    print("memory:", {turn: f"{size / 2**20:.0f} MB" for turn, size in seen.memory.items() if turn % 5 == 0})
+    assert seen.memory[50] <= 1.05 * seen.memory[5]
+
+
+MOMENTS = ("before", "during", "after")
+
+
+def killed_everywhere(repository: Path, server: Running, kills: Iterable[tuple[int, str]]) -> int:
+    """Kill rollouts at these calls, each followed by the same command; how many were killed."""
+    now, found = 1, 0
+    command = [sys.executable, Path(__file__).with_name("killed_rollout.py"), repository, server.http]
+    with processes.started(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        for number, moment in kills:
+            now = SOUND[now % len(SOUND)]
+            publish(repository, now)
+            print(number, moment, file=process.stdin, flush=True)
+            status = int(process.stdout.readline())
+            assert status in (0, -signal.SIGKILL), (number, moment)
+            found += status != 0
+            roll_out(repository, [Access(server.grpc)], PATIENT)
+            assert served(Access(server.grpc)) == {MODEL: now}, (number, moment)
+            settled(server)
+            assert look(connected(Access(server.grpc))).orphans() == {}, (number, moment)
+            assert not connected(Access(server.grpc)).is_model_ready(trial.name_of(MODEL))
+    return found
+
+
+def test_a_rollout_that_is_killed_is_finished_by_the_same_command(repository: Path, server: Running) -> None:
+    """It takes half a minute: it is killed at each call that changes something, at one of three moments."""
+    kills = [(number, MOMENTS[number % 3]) for number in range(1, 12)]
+    with asked(repository, [server.grpc, server.http], threads=1) as load:
+        assert killed_everywhere(repository, server, kills) >= 9
+    assert (load.failed, load.wrong) == ([], [])
+
+
+@pytest.mark.slow
+def test_a_rollout_that_is_killed_at_any_moment_is_finished(repository: Path, server: Running) -> None:
+    """It takes minutes: each call, and each of three moments."""
+    with asked(repository, [server.grpc, server.http], threads=1) as load:
+        assert killed_everywhere(repository, server, product(range(1, 12), MOMENTS)) >= 27
+    assert (load.failed, load.wrong) == ([], [])

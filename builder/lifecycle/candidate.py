@@ -102,14 +102,15 @@ class Candidate:
         adds to what it was sent, and would take its own for another one. `name` is loaded.
         """
         loaded, copy = self.seen.configs[name], self._copy(name)
-        if copy is None:
-            return copied(loaded)
-        adapt(copy, self.seen.triton)
-        if loaded.max_batch_size < copy.max_batch_size:
-            lower(copy, loaded.max_batch_size)
-        copy.max_batch_size = loaded.max_batch_size
-        copy.version_policy.CopyFrom(loaded.version_policy)
-        return copy
+        config = copied(loaded) if copy is None else copy
+        if copy is not None:
+            adapt(config, self.seen.triton)
+            if loaded.max_batch_size < config.max_batch_size:
+                lower(config, loaded.max_batch_size)
+            config.max_batch_size = loaded.max_batch_size
+        # Of those that were there already when others came the server tells the config of before.
+        config.version_policy.specific.versions[:] = sorted(self.seen.versions(name))
+        return config
 
     def _copy(self, name: str) -> Any:
         """The config of the version whose facts the server tells; None if the repository has it no more."""

@@ -20,7 +20,7 @@ from builder.lifecycle.candidate import Candidate
 from builder.lifecycle.state import calls
 from builder.repository import layout
 from builder.repository.staging import locked
-from builder.triton.connection import NOT_SEEN, Connection
+from builder.triton.connection import NOT_SEEN, Connection, refusal
 
 SIGHT_SECONDS = 10.0
 """Within which a server sees files that were just published: its launcher brings them there."""
@@ -78,7 +78,7 @@ class Loader:
             return True
         rows = [row for row in self._connection.repository_index() if (row.name, row.version) == (name, version)]
         if reason := next((row.reason for row in rows if row.reason not in ("", "unloaded")), ""):
-            raise RolloutError(reason)
+            raise refusal(self._connection.access, reason)
         return False
 
     def _refresh(self, ensemble: Any) -> None:

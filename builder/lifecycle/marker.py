@@ -9,7 +9,7 @@ import os
 import secrets
 import socket
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +78,8 @@ class Marker:
                     "and run the same command again"
                 )
             self.found_stale = True
-        config, files = _config(self._seen, self._token)
+        own = Owner(socket.gethostname(), os.getpid(), born(os.getpid()), time.time(), self._token)
+        config, files = config_of(self._seen, own)
         try:
             self._connection.load_model(NAME, config, files)
         except RolloutError as error:
@@ -113,13 +114,12 @@ def read(connection: Connection) -> Owner | None:
         return Owner("?", 0, "", 0.0, "")
 
 
-def _config(seen: Seen, token: str) -> tuple[Any, dict[str, bytes]]:
-    """With its files."""
+def config_of(seen: Seen, owner: Owner) -> tuple[Any, dict[str, bytes]]:
+    """Of the marker's model, with its files."""
     step = next((config for name, config in sorted(seen.configs.items()) if seen.role(name) in layout.STEP_ROLES), None)
     marker, files = _alone() if step is None else _around(step)
-    said = {"host": socket.gethostname(), "pid": str(os.getpid()), "born": born(os.getpid())}
-    for key, value in (said | {"at": str(time.time()), "token": token}).items():
-        marker.parameters[key].string_value = value
+    for key, value in asdict(owner).items():
+        marker.parameters[key].string_value = str(value)
     return marker, files
 
 

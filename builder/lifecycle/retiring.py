@@ -1,4 +1,7 @@
-"""What no loaded ensemble asks any more is unloaded, once its last request is through."""
+"""What no loaded ensemble asks any more is unloaded; Triton lets each version go once its last request is through.
+
+The index tells that of networks and steps, not of ensembles: those are gone from it while they still answer.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +10,15 @@ from typing import TYPE_CHECKING
 
 from builder.errors import RolloutError, ServerAway
 from builder.lifecycle.candidate import Candidate
-from builder.lifecycle.state import UNLOADING, Seen, look
+from builder.lifecycle.state import UNLOADING, look
 from builder.triton.connection import Connection
 
 if TYPE_CHECKING:
     from builder.types import Report
 
+GRACE_SECONDS = 0.3
+"""For requests that have found the old ensemble, and not yet what it asks; from then on they hold that themselves."""
+GONE_SECONDS = 30.0
 PAUSE_SECONDS = 0.05
 
 
@@ -24,31 +30,34 @@ def leftovers(candidate: Candidate) -> dict[str, set[int]]:
 
 
 def retire(connection: Connection, candidate: Candidate, seconds: float, report: Report) -> None:
-    """Raises ServerAway. Whatever else goes wrong is told: the new version serves."""
-    url = connection.access.url
-    report(f"{url}: {candidate.name}: unloading what nobody asks any more")
-    seen = _when_idle(connection, candidate.name, seconds)
-    if seen is None:
-        report(f"{url}: {candidate.name}: its old version still answers a request after {seconds:g} s, so it stays")
-        return
-    now = Candidate(candidate.served, seen)
-    for name, versions in leftovers(now).items():
+    """Back when it is gone, or after so many seconds. Raises ServerAway.
+
+    Whatever else goes wrong is told: the new version serves.
+    """
+    url, name = connection.access.url, candidate.name
+    report(f"{url}: {name}: unloading what nobody asks any more")
+    time.sleep(GRACE_SECONDS)
+    now = Candidate(candidate.served, look(connection))
+    gone = leftovers(now)
+    for part, versions in gone.items():
         try:
-            _unload(connection, now, name, versions, seconds)
+            _unload(connection, now, part, versions, seconds)
         except ServerAway:
             raise
         except RolloutError as error:
-            report(f"{url}: {name} was not unloaded: {error}")
+            report(f"{url}: {part} was not unloaded: {error}")
+    if not _are_gone(connection, {*gone, name}, min(seconds, GONE_SECONDS)):
+        report(f"{url}: {name}: its old version still answers a request, and is gone when that is through")
 
 
-def _when_idle(connection: Connection, name: str, seconds: float) -> Seen | None:
-    """What the server has, as soon as no version of the model is on its way out."""
+def _are_gone(connection: Connection, names: set[str], seconds: float) -> bool:
+    """Until then the server says that it is not ready, though it answers everything."""
     deadline = time.monotonic() + seconds
-    while any(row.name == name and row.state == UNLOADING for row in connection.repository_index()):
+    while any(row.name in names and row.state == UNLOADING for row in connection.repository_index()):
         if time.monotonic() > deadline:
-            return None
+            return False
         time.sleep(PAUSE_SECONDS)
-    return look(connection)
+    return True
 
 
 def _unload(connection: Connection, candidate: Candidate, name: str, versions: set[int], seconds: float) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +19,10 @@ RESTRICTED = "is restricted"
 UNCONTROLLED = "explicit model load / unload is not allowed"
 NOT_SEEN = "failed to poll from model repository"
 """Of a model whose files the server's repository does not have."""
+PLACES = re.compile(r"\n+At:\n(?:  .*\n?)*")
+"""How the Python backend ends what a model raised."""
+LONGEST = 600
+"""Characters of a server's reason."""
 
 
 @dataclass(frozen=True)
@@ -165,7 +170,13 @@ def refusal(access: Access, reason: str) -> RolloutError:
             f"{access.url} takes no orders about its models: start it with --model-control-mode=explicit and "
             "--load-model=*, as `build-repo serve` does"
         )
-    return RolloutError(reason)
+    return RolloutError(_tidy(reason))
+
+
+def _tidy(reason: str) -> str:
+    """Without the places in the server's own code, in one line."""
+    text = " ".join(PLACES.sub("", reason).split()).strip("; ")
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]} ..."
 
 
 def away(access: Access, reason: str) -> ServerAway:
