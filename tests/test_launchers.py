@@ -29,7 +29,7 @@ class Rocket:
 
 class RocketServer:
     endpoints = Endpoints(grpc="127.0.0.1:1", http="127.0.0.1:2", metrics="http://127.0.0.1:3/metrics")
-    name, is_restricted, advisories = "apollo", False, ()
+    name, is_restricted, access, advisories = "apollo", False, None, ()
 
     def __init__(self, is_detached: bool) -> None:
         self.is_detached = is_detached
@@ -39,6 +39,10 @@ class RocketServer:
 
     def is_live(self) -> bool:
         return True
+
+    def served(self, name: str) -> tuple[int, ...]:
+        del name
+        return ()
 
     def stop(self) -> None:
         pass
@@ -109,6 +113,21 @@ def test_an_option_of_another_launcher_is_refused(launcher: str, option: str, ow
     name = option.partition("=")[0]
     assert isinstance(done.exception, LaunchError)
     assert str(done.exception) == f"{name} is for --launcher {owner}; add that, or leave it out"
+
+
+@pytest.mark.usefixtures("rocket")
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (["--watch", "--detach"], "--watch lasts as long as this command, which --detach ends"),
+        (["--watch"], "has no key to its server's models; give one with --admin-key-file"),
+        (["--max-slowdown", "2"], "--max-slowdown is for versions that --watch rolls out"),
+    ],
+)
+def test_what_cannot_follow_the_repository_says_so(given: list[str], said: str, tmp_path: Path) -> None:
+    done = build_repo("serve", "-r", tmp_path, "--launcher", "rocket", *given)
+    assert isinstance(done.exception, LaunchError)
+    assert said in str(done.exception)
 
 
 @pytest.mark.usefixtures("rocket")

@@ -13,7 +13,7 @@ def told(repository: Path, served: newer.Published, count: int) -> list[str]:
     import queue
 
     lines: queue.Queue[str] = queue.Queue()
-    with newer.watched(repository, served, lines.put, seconds=0.01):
+    with newer.watched(repository, served, lines.put, "so: do that", seconds=0.01):
         return [lines.get(timeout=30) for _ in range(count)]
 
 
@@ -41,7 +41,7 @@ def test_differences_are_named(served: newer.Published, line: str, tmp_path: Pat
     publish_model(tmp_path / "r", "a")
     (found,) = told(tmp_path / "r", served, 1)
     assert line in found
-    assert found.endswith("; stop this server and start it again to serve that")
+    assert found.endswith("; so: do that")
 
 
 def test_nothing_is_told_of_what_is_served(tmp_path: Path) -> None:
@@ -55,9 +55,23 @@ def told_after(repository: Path) -> list[str]:
     import queue
 
     lines: queue.Queue[str] = queue.Queue()
-    with newer.watched(repository, {"a": (1,)}, lines.put, seconds=0.01):
+    with newer.watched(repository, {"a": (1,)}, lines.put, "so: do that", seconds=0.01):
         config = repository / "a" / "config.pbtxt"
         config.write_bytes(config.read_bytes() + b"\n")
         publish_model(repository, "b")
         found = [lines.get(timeout=30)]
     return [*found, *(lines.get_nowait() for _ in range(lines.qsize()))]
+
+
+def test_what_a_rollout_brought_is_served(tmp_path: Path) -> None:
+    """The server is asked, not what it served when it began."""
+    import queue
+
+    publish_model(tmp_path / "r", "a")
+    lines: queue.Queue[str] = queue.Queue()
+    there = {"a": (2,)}
+    with newer.watched(tmp_path / "r", {"a": (3,)}, lines.put, "so", lambda name: there.get(name, ()), seconds=0.01):
+        assert lines.get(timeout=30) == "published meanwhile: a 1 (served: 2); so"
+        publish_model(tmp_path / "r", "a")  # what the server has by now
+        publish_model(tmp_path / "r", "b")
+        assert lines.get(timeout=30) == "published meanwhile: new: b; so"

@@ -56,9 +56,9 @@ def test_serve_tells_that_something_newer_is_published(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "builder", "serve", "-r", str(repository), "--json"]
     ports = ["--http-port=0", "--grpc-port=0", "--metrics-port=0"]
     with started([*command, *ports], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        assert json.loads(process.stdout.readline())["ready"]
+        ready = json.loads(process.stdout.readline())
         build(tmp_path, "models:\n" + rebuilding.entry(seed="1") + rebuilding.entry("another"))
         told = next(line for line in process.stderr if "new: another" in line)
         process.terminate()
         process.communicate(timeout=60)
-    assert "m 2 (served: 1), new: another; stop this server and start it again to serve that" in told
+    assert f"m 2 (served: 1), new: another; to serve that: build-repo rollout --url {ready['grpc']}, or start" in told

@@ -43,8 +43,31 @@ def test_what_is_missing_twice_has_fallen() -> None:
 
 
 def test_a_worker_that_died_before_anybody_looked_is_missed() -> None:
-    watch = Watch(looks({"a": {1, 2}}), models=["a", "b"])
+    watch = Watch(looks({"a/1": {1, 2}}), served=lambda: ["a/1", "b/1"])
     assert [watch.fallen() for _ in range(2)] == [set(), {"b"}]
+
+
+def test_versions_that_come_and_go_have_not_died() -> None:
+    """A rollout: the second comes beside the first, which goes; while one is loaded anew it has twice its workers."""
+    right: dict[str, int | None] = {"a/1": 1, "a/2": 1}
+    seen: dict[str, set[int]] = {"a/1": {1}}
+    watch = Watch(lambda: seen, right.get)
+
+    def fallen() -> list[set[str]]:
+        return [watch.fallen() for _ in range(3)]
+
+    seen |= {"a/2": {2, 3}}
+    assert fallen() == [set()] * 3
+    seen["a/2"] = {3}
+    assert fallen() == [set()] * 3
+    right["a/1"] = 0
+    del seen["a/1"]
+    assert fallen() == [set()] * 3
+    right["a/2"], seen["a/2"] = None, set()  # something of the model is being loaded: nobody can say
+    assert fallen() == [set()] * 3
+    assert watch.lacking("a") == {"2"}
+    right["a/2"] = 1
+    assert fallen() == [{"a"}] * 3
 
 
 Given = tuple[str, bool]
@@ -147,9 +170,9 @@ def test_models_of_other_processes_are_not_counted(tmp_path: Path) -> None:
     for number, command in commands.items():
         (tmp_path / str(number)).mkdir()
         (tmp_path / str(number) / "cmdline").write_bytes(b"".join(part.encode() + b"\0" for part in command))
-    assert workers.running(10, tmp_path) == {"a b": {11}, "c": {14}}
+    assert workers.running(10, tmp_path) == {"a b/3": {11}, "c/1": {14}}
     (tmp_path / "10" / "task" / "17").mkdir()  # a thread that has just ended
-    assert workers.running(10, tmp_path) == {"a b": {11}, "c": {14}}
+    assert workers.running(10, tmp_path) == {"a b/3": {11}, "c/1": {14}}
     assert workers.running(99, tmp_path) == {}
 
 
@@ -160,9 +183,9 @@ def test_a_worker_that_is_not_listed_is_alive_until_it_is_dead(tmp_path: Path) -
     command.write_bytes(b"/x/triton_python_backend_stub\0/models/a/3/model.py\0")
     listed.write_text("11 ")
     look = workers.Workers(10, tmp_path)
-    assert look() == {"a": {11}}
+    assert look() == {"a/3": {11}}
     listed.write_text("")
-    assert look() == {"a": {11}}
+    assert look() == {"a/3": {11}}
     command.write_bytes(b"")  # as of a process that nobody has collected yet
     assert look() == {}
     command.write_bytes(b"/x/triton_python_backend_stub\0/models/a/3/model.py\0")  # another's, of the same number
@@ -187,7 +210,10 @@ def server(repository: Path) -> Iterator[EmbeddedServer]:
 def kill_worker(launcher: int, model: str) -> set[int]:
     """Of the server below the launcher's guard; who was killed."""
     servers = [server for guard in workers.children(launcher) for server in workers.children(guard)]
-    found = {worker for server in servers for worker in workers.running(server).get(model, set())}
+    living = [
+        found for server in servers for version, found in workers.running(server).items() if f"{model}/" in version
+    ]
+    found = set().union(*living)
     for worker in found:
         os.kill(worker, signal.SIGKILL)
     return found

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import threading
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
@@ -34,6 +36,8 @@ ServeCommand = own_options.command(LAUNCHER)
 """`serve`, with --launcher and the options that the launchers bring."""
 
 
+Follow = Callable[[], AbstractContextManager[None]]
+"""What is done about what is published, while it lasts."""
 Host = Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 opens it to other machines.")]
 MetricsHost = Annotated[str | None, typer.Option(help="Address of the metrics. Default: HTTP's.", show_default=False)]
 Certificate = Annotated[Path | None, typer.Option(help="PEM certificate chain, for gRPC; HTTP then stays on loopback.")]
@@ -49,6 +53,13 @@ Unrestricted = Annotated[bool, typer.Option("--unrestricted", help="Let everybod
 VerifyIntegrity = Annotated[
     bool,
     typer.Option("--check/--no-check", help="First compare every file with what was recorded when it was built."),
+]
+Watch = Annotated[
+    bool, typer.Option("--watch", help="Roll out by itself what is published while it serves; see build-repo rollout.")
+]
+MaxSlowdown = Annotated[
+    float | None,
+    typer.Option(min=0, help="With --watch: refuse a version that takes longer than so many times the old one's time."),
 ]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show the server's whole log.")]
 
@@ -68,6 +79,8 @@ def serve(
     unrestricted: Unrestricted = False,
     verify_integrity: VerifyIntegrity = True,
     http_host: HttpHost = None,
+    watch: Watch = False,
+    max_slowdown: MaxSlowdown = None,
     linger: Linger = 1,
     until_input_closes: UntilInputCloses = False,
     verbose: Verbose = False,
@@ -79,6 +92,7 @@ def serve(
     if until_input_closes:
         threading.Thread(target=_end_with_input, daemon=True).start()
     launcher, own = own_options.chosen(context, LAUNCHER)
+    _require_sense(watch, max_slowdown, own)
     with progress(1) as steps:
         options = LaunchOptions(
             host,
@@ -92,13 +106,45 @@ def serve(
             metrics_host=metrics_host,
             verify_integrity=verify_integrity,
             http_host=http_host,
+            watch=watch,
             progress=steps,
             report=(lambda _: None) if as_json else say,
             warn=say,
         )
         served = _published(repository)
         server = _launch(repository, launcher, options, own, as_json)
-    _attend(server, repository, served, as_json, linger)
+
+    def follow() -> AbstractContextManager[None]:
+        return _followed(server, repository, max_slowdown) if watch else _told(server, repository, served)
+
+    _attend(server, follow, as_json, linger)
+
+
+def _require_sense(watch: bool, max_slowdown: float | None, own: Any) -> None:
+    if watch and getattr(own, "detach", False):
+        raise LaunchError(
+            "--watch lasts as long as this command, which --detach ends; leave one out, and bring a detached server to "
+            "what is published with build-repo rollout"
+        )
+    if max_slowdown is not None and not watch:
+        raise LaunchError("--max-slowdown is for versions that --watch rolls out; add that, or leave it out")
+
+
+def _followed(server: Server, repository: Path, max_slowdown: float | None) -> AbstractContextManager[None]:
+    from builder.lifecycle import watch
+
+    if server.access is None:
+        raise LaunchError("this launcher has no key to its server's models; give one with --admin-key-file")
+    return watch.watched(repository, server.access, server.served, say, max_slowdown)
+
+
+def _told(server: Server, repository: Path, served: Published) -> AbstractContextManager[None]:
+    """What is published meanwhile is told, and left to the user."""
+    from builder.launchers import newer
+
+    by_hand = f"build-repo rollout --url {server.access.url}, or " if server.access else ""
+    hint = f"to serve that: {by_hand}start this again with --watch"
+    return newer.watched(repository, served, say, hint, server.served)
 
 
 def _published(repository: Path) -> Published:
@@ -119,14 +165,14 @@ def _launch(repository: Path, launcher: str, options: LaunchOptions, own: Any, a
         return LAUNCHERS[launcher].launch(repository, options, own)
 
 
-def _attend(server: Server, repository: Path, served: Published, as_json: bool, linger: float) -> None:
+def _attend(server: Server, follow: Follow, as_json: bool, linger: float) -> None:
     """Say where the server is, and stay until it is to stop; not with one that goes on by itself."""
     from builder.machine import systemd
 
     try:
         _say_ready(server, as_json)
         if not server.is_detached:
-            _wait(server, repository, served)
+            _wait(server, follow)
     except (KeyboardInterrupt, SystemExit) as end:
         signals.hold()
         systemd.stopping("answering what is in flight")
@@ -148,13 +194,12 @@ def _say_ready(server: Server, as_json: bool) -> None:
     say(f"ready: gRPC {ends.grpc}, HTTP {ends.http}, metrics {ends.metrics}; {how} stops it")
 
 
-def _wait(server: Server, repository: Path, served: Published) -> NoReturn:
+def _wait(server: Server, follow: Follow) -> NoReturn:
     """Until a signal comes, as an exception; raises ServerEnded if the server ends before."""
-    from builder.launchers import newer
     from builder.machine import systemd
 
     systemd.ready(f"gRPC {server.endpoints.grpc}, HTTP {server.endpoints.http}")
-    with systemd.watched(server.is_live), newer.watched(repository, served, say):
+    with systemd.watched(server.is_live), follow():
         status = server.wait()
     raise ServerEnded(f"the server ended by itself with status {status}; its last words are above")
 

@@ -16,11 +16,12 @@ from builder.repository.served import Served, requirements
 ENTRYPOINT = ("/opt/nvidia/nvidia_entrypoint.sh",)
 """Of NVIDIA's images: lays out the CUDA libraries for older drivers, then becomes its arguments."""
 PACKAGE = Path(__file__).parent.parent
+OF_LAUNCHERS = ("care", "hidden", "mirror", "regions", "sharing", "snapshot", "wanted", "workers")
 FIRST_PROCESS = (
     PACKAGE / "runtimes" / "container" / "entry.py",
     PACKAGE / "runtimes" / "container" / "command_line.py",
     PACKAGE / "triton" / "control.py",
-    *(PACKAGE / "launchers" / f"{name}.py" for name in ("hidden", "regions", "sharing", "snapshot", "workers")),
+    *(PACKAGE / "launchers" / f"{name}.py" for name in OF_LAUNCHERS),
 )
 """What drains the server: the file to start, and those that it imports, all beside it in one folder of the image."""
 

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from builder.launchers import docker, embedded
 from builder.launchers.options import LaunchOptions, ServerTls
 from builder.triton.advisories import Advisory
+from builder.triton.connection import Access
 from builder.types import Endpoints
 
 __all__ = ["LAUNCHERS", "LaunchOptions", "Launcher", "Server", "ServerTls"]
@@ -21,6 +22,8 @@ class Server(Protocol):
     """Whether it goes on when the process that launched it ends."""
     is_restricted: bool
     """Whether model control and the like are closed to all who have no key."""
+    access: Access | None
+    """How this machine has it load other versions; None where that takes a key that nobody knows."""
     advisories: tuple[Advisory, ...]
     """Published holes that others than this machine's own users can use, the worst first."""
 
@@ -29,6 +32,9 @@ class Server(Protocol):
 
     def is_live(self) -> bool:
         """Whether it answers."""
+
+    def served(self, name: str) -> tuple[int, ...]:
+        """The versions of a model that it serves now; none for a model that it does not. Raises OSError."""
 
     def stop(self) -> None:
         """Let requests in flight be answered, then end the server and all it started; a detached one goes on."""

@@ -19,10 +19,20 @@ from typing import TYPE_CHECKING
 from builder.errors import LaunchError
 from builder.triton import advisories
 from builder.triton.advisories import Advisory, Exposure, Judgement
-from builder.triton.control import GRPC_HEADER, HEADER, RESTRICTED, grpc_headers, http_headers, secret_arguments
+from builder.triton.connection import Access
+from builder.triton.control import (
+    GRPC_HEADER,
+    HEADER,
+    MODEL_CONTROL,
+    RESTRICTED,
+    grpc_headers,
+    http_headers,
+    secret_arguments,
+)
 
 if TYPE_CHECKING:
     from builder.launchers.options import LaunchOptions, ServerTls
+    from builder.types import Endpoints
 
 __all__ = ["GRPC_HEADER", "HEADER", "RESTRICTED", "grpc_headers", "http_headers", "secret_arguments"]
 
@@ -111,6 +121,7 @@ def _is_loopback(text: str) -> bool:
 
 
 def is_restricted(options: LaunchOptions) -> bool:
+    """Whether all groups of endpoints that there are to restrict are closed; see `closed`."""
     if options.restrict is not None:
         return options.restrict
     return options.admin_key is not None or not _is_all_loopback(options)
@@ -122,17 +133,29 @@ def _is_all_loopback(options: LaunchOptions) -> bool:
     return is_loopback(where.http) and is_loopback(where.grpc)
 
 
+def closed(options: LaunchOptions) -> tuple[str, ...]:
+    """The groups of endpoints that take the key. Who controls models runs code, so that group is open to nobody."""
+    if options.restrict is False:
+        return ()
+    return RESTRICTED if is_restricted(options) else MODEL_CONTROL
+
+
 def key_of(options: LaunchOptions) -> str | None:
     """The key that a launcher gives to its server, None for an unrestricted one. Raises LaunchError.
 
     Where the user has none it is made up, so that the doors are closed to all but this launcher: call it once.
     """
-    if not is_restricted(options):
+    if not closed(options):
         return None
     if options.admin_key is None:
         # 256 bits, of an alphabet that command lines and headers take as it is.
         return secrets.token_urlsafe(32)
     return _usable(options.admin_key, "the administrator's key")
+
+
+def own(endpoints: Endpoints, key: str | None) -> Access:
+    """How this machine controls its own server. Whether to trust its certificate would be for the user to say."""
+    return Access(f"http://{endpoints.http}" if endpoints.grpc.startswith("grpcs://") else endpoints.grpc, key)
 
 
 def notice(options: LaunchOptions) -> str | None:

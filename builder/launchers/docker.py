@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from contextlib import closing, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +34,7 @@ from builder.launchers.docker_settings import (
 from builder.machine import docker, hardware
 from builder.repository import lock
 from builder.repository.served import Served, read_repository
+from builder.triton.connection import Access
 from builder.triton.control import GRACE_SECONDS, Control
 
 if TYPE_CHECKING:
@@ -76,11 +78,18 @@ def _chosen(models: list[Served], options: LaunchOptions, own: ContainerOptions)
     client = docker.connect()
     try:
         image = _image(client, models, options, own)
-        options = access.judged(options, image.triton)
+        options = _with_key(access.judged(options, image.triton))
         return ContainerServer(client, Wanted(secrets.token_hex(8), models, image, options, own, ports.choose(options)))
     except BaseException:
         client.close()
         raise
+
+
+def _with_key(options: LaunchOptions) -> LaunchOptions:
+    """Where this process is to have the server load models; otherwise the container makes one up, and tells nobody."""
+    if not options.watch or options.admin_key or options.restrict is False:
+        return options
+    return replace(options, admin_key=secrets.token_urlsafe(32))
 
 
 def _image(client: Any, models: list[Served], options: LaunchOptions, own: ContainerOptions) -> Resolved:
@@ -113,6 +122,8 @@ class ContainerServer:
         self.advisories = access.open_advisories(wanted.options)
         self.endpoints = ports.endpoints(wanted.options, wanted.ports)
         self._control = Control(self.endpoints.http)
+        key = wanted.options.admin_key
+        self.access: Access | None = access.own(self.endpoints, key) if key or not self.is_restricted else None
         self._lines: collections.deque[str] = collections.deque(maxlen=KEPT_LINES)
         self._speaks = wanted.options.verbose
         self._status: list[int] = []
@@ -197,6 +208,9 @@ class ContainerServer:
 
     def is_live(self) -> bool:
         return self._control.is_live()
+
+    def served(self, name: str) -> tuple[int, ...]:
+        return self._control.served(name)
 
     def _read(self, log: Any) -> None:
         """Lines of the server, as they come: the engine cuts its stream anywhere."""

@@ -11,29 +11,30 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from builder.errors import LaunchError, ModelLoadError, ServerEnded
-from builder.launchers import access, guard, needs, ports, regions, sharing, workers
+from builder.launchers import access, guard, keys, needs, ports, sharing, workers
+from builder.launchers.care import Care, drain, say
 from builder.launchers.certificates import require_usable
 from builder.launchers.compatibility import refuse_unloadable
+from builder.launchers.mirror import Mirror
 from builder.launchers.options import NoOptions
-from builder.launchers.runtime import PYTHON_BACKEND, Runtime, ensembles, make_runtime, outermost
+from builder.launchers.runtime import PYTHON_BACKEND, Runtime, make_runtime, prepare
 from builder.launchers.server_log import ServerLog
+from builder.launchers.wanted import wanted
 from builder.machine import signals
 from builder.repository import layout
 from builder.triton import advisories, control
-from builder.triton.control import GRACE_SECONDS, STUB_TIMEOUT_SECONDS, UNLOAD_SECONDS, Control
+from builder.triton.connection import Access
+from builder.triton.control import GRACE_SECONDS, STUB_TIMEOUT_SECONDS, Control
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from builder.launchers.options import LaunchOptions
 
 OPTIONS: type[Any] = NoOptions
 LISTED_BY = ""
 
-T = TypeVar("T")
 POLL_SECONDS = 0.1
 STOP_POLL_SECONDS = 0.02
 # What the server, which is built for CUDA, says on a machine without, at the level of errors.
@@ -43,6 +44,8 @@ NO_GPU_REMARKS = (
     "no pinned memory pool",
     "Signal (15) received",
 )
+# Of models that are loaded for a trial, with files of their own.
+TRIAL_REMARKS = ("Failed to set config modification time",)
 NO_GPU_HINT = "build it with `device: cpu`, or serve it on a machine with an NVIDIA GPU and its driver"
 # By what the server's reason holds.
 HINTS = {
@@ -94,23 +97,30 @@ class EmbeddedServer:
     ) -> None:
         """Start it, on the `chosen` ports; it is not ready yet."""
         self.endpoints = ports.endpoints(options, chosen)
-        self.is_restricted = key is not None
+        self.is_restricted = access.is_restricted(options)
+        self.access: Access | None = access.own(self.endpoints, key)
         self.advisories = access.open_advisories(options)
         self._control = Control(self.endpoints.http, key)
         self._repository, self._snapshot = repository, runtime.snapshot
-        self._folder, self._models = runtime.folder, runtime.snapshot.folder
+        self._folder = runtime.folder
+        self.models = runtime.snapshot.folder
+        """What the server itself reads."""
         self._prefix = f"build-repo-{secrets.token_hex(6)}-"
         """What the names of its shared memory begin with, so that none of it stays behind."""
+        self._checks = options.verify_integrity
+        self._names = wanted(self.models)
         self._is_ready = False
-        self._nurse: workers.Nurse | None = None
-        self._sweeper: regions.Sweeper | None = None
-        self._grace: float = GRACE_SECONDS
-        self._is_maimed = False
-        """Whether a worker died: what is left of it may keep the server from ending in order."""
-        self._process = self._started(runtime, _command(runtime, options, chosen))
-        self._tell_secrets(access.secret_arguments(key))
+        self._care: Care | None = None
+        self._mirror: Mirror | None = None
+        self._left = contextlib.ExitStack()
+        """What others find of this server while it lives."""
+        self._is_stuck = False
+        self._process = self._started(runtime, _command(runtime, options, chosen, self._names))
+        self._tell_secrets(access.secret_arguments(key, access.closed(options)))
+        if options.admin_key is None and key:
+            self._left.enter_context(keys.left(self.endpoints, key))
         assert self._process.stdout is not None  # opened as a pipe
-        remarks = () if has_gpu() else NO_GPU_REMARKS
+        remarks = TRIAL_REMARKS if has_gpu() else (*TRIAL_REMARKS, *NO_GPU_REMARKS)
         self._log = ServerLog(self._process.stdout, key, options.verbose, remarks)
 
     def __enter__(self) -> EmbeddedServer:
@@ -123,7 +133,7 @@ class EmbeddedServer:
         """The guard, which starts the server and cleans up behind it, whatever becomes of this process."""
         settings = {"shm-region-prefix-name": self._prefix, "stub-timeout-seconds": STUB_TIMEOUT_SECONDS}
         command = command + [f"--backend-config={PYTHON_BACKEND},{name}={value}" for name, value in settings.items()]
-        command += sharing.arguments(needs.of(self._models).workers, sharing.free())
+        command += sharing.arguments(needs.of(self.models).workers, sharing.free())
         # The guard waits a little longer than the server itself, which waits for its models.
         arguments = [self._prefix, str(self._folder), str(GRACE_SECONDS + 5), *command]
         return subprocess.Popen(
@@ -150,76 +160,28 @@ class EmbeddedServer:
                 self._log.finish()
                 raise self._early_end()
             time.sleep(POLL_SECONDS)
-        if failed := [model for model in self._control.index() if model.get("state") != "READY"]:
+        if failed := self._control.unready(self._names):
             raise ModelLoadError(self._refusals(failed))
-        self._nurse = self._hire()
-        self._sweeper = regions.Sweeper(self._control.ask)
+        self._care = Care(self._server(), self._control, self._give_up, say, is_python=True)
+        self._mirror = Mirror(self._snapshot, self._control.loaded, say, prepare, self._checks)
         self._is_ready = True
         self._log.pass_on(True)
 
     def _refusals(self, failed: list[dict[str, str]]) -> str:
         """Why, a line a model. An ensemble fails with its steps, and then has no reason of its own to tell."""
         # The server knows the models by the paths of this launcher's snapshot.
-        shown = str(self._models), str(self._repository)
+        shown = str(self.models), str(self._repository)
         reasons = {model["name"]: self._log.reason(model).replace(*shown) for model in failed}
         telling = {name: reason for name, reason in reasons.items() if reason} or reasons
         return "\n".join(_refusal(name, reason) for name, reason in telling.items())
 
-    def _hire(self) -> workers.Nurse | None:
-        """None where /proc does not tell which process the server is, or if it has just ended."""
-        server = next((child for child in workers.children(self._process.pid) if workers.is_server(child)), None)
-        if server is None:
-            return None
-        own = {folder.name for folder in self._models.iterdir() if folder.is_dir()}
-        own -= {folder.name for folder in ensembles(self._models)}  # all others are Python's, in this server
-        watch = workers.Watch(workers.Workers(server), own)
-        return workers.Nurse(watch, self._revive, self._give_up, self._say)
-
-    def _say(self, message: str) -> None:
-        print(f"build-repo: {message}", file=sys.stderr, flush=True)
-
-    def _revive(self, model: str) -> None:
-        """Take the model away and bring it back, so that until it is loaded the server says that it is not ready.
-
-        The server polls the folder that this launcher laid out. What is left of the dead worker may stay for ever: if
-        a request came to it, its instance does not end. Raises NotRevived.
-        """
-        self._is_maimed = True
-        self._control.tell_more()
-        away = self._folder / "away"
-        away.mkdir(exist_ok=True)
-        (self._models / model).rename(away / model)
-        try:
-            self._wait_for(lambda: None if self._is_served(model) else "gone", UNLOAD_SECONDS)
-        finally:
-            before = self._log.position()
-            (away / model).rename(self._models / model)
-        is_loaded, why = self._wait_for(lambda: self._log.loading(model, before), STUB_TIMEOUT_SECONDS)
-        if not is_loaded:
-            raise workers.NotRevived(why)
-
-    def _is_served(self, model: str) -> bool:
-        """Also where the server is too busy to say: it has not noticed yet, then, that the model is taken away."""
-        try:
-            return self._control.is_served(model)
-        except control.NO_ANSWER:
-            return True
-
-    def _wait_for(self, look: Callable[[], T | None], seconds: float) -> T:
-        """What `look` finds. Raises NotRevived if that is nothing, or when the server is to stop."""
-        deadline = time.monotonic() + seconds
-        while time.monotonic() < deadline and self._process.poll() is None and not self._is_left():
-            if (found := look()) is not None:
-                return found
-            time.sleep(POLL_SECONDS)
-        raise workers.NotRevived(f"the server did nothing for {seconds:.0f} s, or was stopped")
-
-    def _is_left(self) -> bool:
-        return self._nurse is not None and self._nurse.is_leaving
+    def _server(self) -> int | None:
+        """Its process; None where /proc does not tell which it is, or if it has just ended."""
+        return next((child for child in workers.children(self._process.pid) if workers.is_server(child)), None)
 
     def _give_up(self, reason: str, is_stuck: bool) -> None:
-        self._grace = guard.HURRIED_SECONDS if is_stuck else GRACE_SECONDS
-        self._say(f"{reason}; the server is ended, so that whoever watches it starts it anew")
+        self._is_stuck = is_stuck
+        say(f"{reason}; the server is ended, so that whoever watches it starts it anew")
         self.stop()
 
     def _early_end(self) -> LaunchError:
@@ -231,46 +193,39 @@ class EmbeddedServer:
     def is_live(self) -> bool:
         return self._control.is_live()
 
+    def served(self, name: str) -> tuple[int, ...]:
+        return self._control.served(name)
+
     def wait(self) -> int:
         return self._process.wait()
 
     def stop(self) -> None:
-        for helper in (self._nurse, self._sweeper):
+        for helper in (self._mirror, self._care):
             if helper:
                 helper.leave()
         try:
             if self._is_ready and self._process.poll() is None:
                 self._is_ready = False
                 self._log.pass_on(False)  # it complains of models that go because they are taken away
-                self._drain()
-        except OSError:
+                before = self._log.position()
+                drain(self._control, lambda: self._log.unloaded(before), self._is_over, self._grace())
+        except control.NO_ANSWER:
             pass  # it died meanwhile, so that there is nothing left to wait for
         finally:
             self._end()
 
-    def _drain(self) -> None:
-        """Take away what clients ask, which lets the requests that are inside it through first.
+    def _is_over(self) -> bool:
+        return self._process.poll() is not None or signals.is_urgent()
 
-        On its own the server stops all models at once, and a request between two steps of an ensemble fails. It
-        polls the folder that this launcher laid out, so that a folder removed is a model unloaded.
-        When its last request is through, the log alone tells: the index forgets it with its folder.
-        """
-        self._control.tell_more()
-        taken, before = self._folder / "taken", self._log.position()
-        taken.mkdir()
-        names = {folder.rename(taken / folder.name).name for folder in outermost(self._models)}
-        deadline = time.monotonic() + self._grace
-        while not names <= self._log.unloaded(before) and time.monotonic() < deadline and self._process.poll() is None:
-            if signals.is_urgent():
-                break
-            time.sleep(POLL_SECONDS)
+    def _grace(self) -> float:
+        return guard.HURRIED_SECONDS if self._is_stuck else GRACE_SECONDS
 
     def _end(self) -> None:
         """Have the guard end the server, and wait for both; then nothing of it is left on the machine."""
         assert self._process.stdin is not None  # opened as a pipe above
         if not self._process.stdin.closed:
             with contextlib.suppress(OSError):
-                self._process.stdin.write(guard.HURRY if self._is_maimed else b"")
+                self._process.stdin.write(guard.HURRY if self._care and self._care.was_needed else b"")
                 self._process.stdin.close()
         while self._process.poll() is None:
             if signals.is_urgent():  # nobody waits for what is in flight any more
@@ -278,6 +233,7 @@ class EmbeddedServer:
             time.sleep(STOP_POLL_SECONDS)
         self._log.finish()
         self._snapshot.close()
+        self._left.close()
         # The guard has done so, unless something killed it.
         guard.remove_leftovers(self._prefix, self._folder)
 
@@ -299,14 +255,14 @@ def has_gpu() -> bool:
     return Path("/dev/nvidiactl").exists()
 
 
-def _command(runtime: Runtime, options: LaunchOptions, chosen: dict[str, int]) -> list[str]:
+def _command(runtime: Runtime, options: LaunchOptions, chosen: dict[str, int], models: list[str]) -> list[str]:
     return [
         str(runtime.binary),
         f"--model-repository={runtime.snapshot.folder}",
         f"--backend-directory={runtime.backends}",
         "--disable-auto-complete-config",  # the configs are complete, and stay what was verified
-        "--model-control-mode=poll",  # a model goes and comes with its folder, which is this launcher's
-        "--repository-poll-secs=1",
+        "--model-control-mode=explicit",  # whatever comes into the folder, nothing is loaded that nobody asked for
+        *(f"--load-model={name}" for name in models),
         "--exit-on-error=false",  # the reasons are read from the repository index, then it is stopped
         f"--exit-timeout-secs={GRACE_SECONDS}",
         *access.public_arguments(access.addresses(options), options.tls),

@@ -10,15 +10,17 @@ from pathlib import Path
 from builder.errors import ConfigError
 from builder.repository import layout
 from builder.triton import model_config
+from builder.triton.control import NO_ANSWER
 
 LOOK_SECONDS = 2.0
 MOST_NAMED = 5
 WORDS = tuple(f'"{role}"'.encode() for role in layout.SERVED_ROLES)
 """One of them is in the config of what clients ask, and in few others."""
-RESTART = "stop this server and start it again to serve that"
 
 Published = dict[str, tuple[int, ...]]
 """The versions that are served of each model that clients ask, by its name."""
+Serves = Callable[[str], tuple[int, ...]]
+"""The versions of a model that a server serves now, by the model's name. May raise OSError."""
 Stamps = dict[str, tuple[int, int]]
 
 
@@ -46,11 +48,20 @@ def _configs(repository: Path) -> list[Path]:
 
 @contextmanager
 def watched(
-    repository: Path, served: Published, tell: Callable[[str], None], seconds: float = LOOK_SECONDS
+    repository: Path,
+    served: Published,
+    tell: Callable[[str], None],
+    hint: str,
+    serves: Serves | None = None,
+    seconds: float = LOOK_SECONDS,
 ) -> Iterator[None]:
-    """While it lasts, `tell` in a line what is published in the repository that is not among what is served."""
+    """While it lasts, `tell` in a line what is published in the repository that is not among what is served.
+
+    `hint` says how that gets to the server; `serves`, where it is given, what the server has by now.
+    """
     ended = threading.Event()
-    thread = threading.Thread(target=_look, args=(repository, served, tell, seconds, ended), daemon=True)
+    watch = _Watch(repository, served, serves, lambda difference: tell(f"published meanwhile: {difference}; {hint}"))
+    thread = threading.Thread(target=watch.attend, args=(seconds, ended), daemon=True)
     thread.start()
     try:
         yield
@@ -59,19 +70,36 @@ def watched(
         thread.join(seconds)
 
 
-def _look(
-    repository: Path, served: Published, tell: Callable[[str], None], seconds: float, ended: threading.Event
-) -> None:
-    """Tell each state once that holds for two looks: a build may be publishing."""
-    said, read, before = served, Stamps(), _stamps(repository)
-    while not ended.wait(seconds):
-        now = _stamps(repository)
-        if now == before != read:  # nothing has changed since the last look, but something since it was read
-            read, there = now, published(repository)
-            if there not in (said, served):
-                tell(f"published meanwhile: {_difference(served, there)}; {RESTART}")
-            said = there
-        before = now
+class _Watch:
+    def __init__(self, repository: Path, served: Published, serves: Serves | None, tell: Callable[[str], None]) -> None:
+        self._repository, self._served, self._serves, self._tell = repository, served, serves, tell
+        self._said = served
+
+    def attend(self, seconds: float, ended: threading.Event) -> None:
+        """Tell each state once that holds for two looks: a build may be publishing."""
+        read, before = Stamps(), _stamps(self._repository)
+        while not ended.wait(seconds):
+            now = _stamps(self._repository)
+            if now == before != read:  # nothing has changed since the last look, but something since it was read
+                read = now
+                self._compare(published(self._repository))
+            before = now
+
+    def _compare(self, there: Published) -> None:
+        served = self._now(there)
+        if there not in (self._said, served):
+            self._tell(_difference(served, there))
+        self._said = there
+
+    def _now(self, there: Published) -> Published:
+        """What is served, which a rollout may have changed."""
+        if self._serves is None:
+            return self._served
+        try:
+            found = {name: self._serves(name) for name in {**self._served, **there}}
+        except NO_ANSWER:  # it is busy, or ends
+            return self._served
+        return {name: versions for name, versions in found.items() if versions}
 
 
 def _difference(served: Published, there: Published) -> str:

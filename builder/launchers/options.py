@@ -42,6 +42,8 @@ class LaunchOptions:
     """Whether every file of the repository must have the digest that its lock records."""
     http_host: str | None = None
     """None: `host`, but loopback beside TLS, and where the server has published holes. See `access.addresses`."""
+    watch: bool = False
+    """Whether this process will have the server load what is published later."""
     triton: str | None = None
     """The server's version, which its launcher knows; None: not known."""
     progress: Callable[[str], None] = lambda _: None

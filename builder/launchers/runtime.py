@@ -69,7 +69,9 @@ def make_runtime(repository: Path, verify_integrity: bool = True) -> Runtime:
         if verify_integrity:
             # The snapshot, not the repository: what is verified is then what is served, whatever a build does.
             lock.require_intact(snapshot.folder, repository)
-        _prepare(snapshot.folder)
+        _require_shared_memory(snapshot.folder)
+        prepare(snapshot.folder, snapshot.folder)
+        snapshot.stamp(snapshot.entries)
     except BaseException:
         if snapshot:
             snapshot.close()
@@ -89,11 +91,10 @@ def _lay_out(folder: Path) -> Path:
     return backends
 
 
-def _prepare(models: Path) -> None:
-    """Have the snapshot's models run well in this server. Raises LaunchError where they cannot."""
-    _require_shared_memory(models)
-    _adapt_configs(models)
-    _compile_steps(models)
+def prepare(new: Path, models: Path) -> None:
+    """Have models that are to come beside those that are there run well in this server."""
+    _adapt_configs(new, models)
+    _compile_steps(new)
 
 
 def _wheel() -> Path:
@@ -166,14 +167,15 @@ def _require_shared_memory(models: Path) -> None:
         raise LaunchError(lack)
 
 
-def _adapt_configs(models: Path) -> None:
+def _adapt_configs(new: Path, models: Path) -> None:
     """Have this server run the models well.
 
     It is older than queue policies that lose no wake-ups, and does without.
     A batch passes through shared memory whole: where there is little, a step gathers no larger ones than it must take.
     """
-    largest = _asked_at_once(models) if sharing.is_scarce(needs.of(models).workers, sharing.free()) else {}
-    for path in models.glob(f"*/{CONFIG}"):
+    is_scarce = sharing.is_scarce(needs.of(models).workers, sharing.free())
+    largest = _asked_at_once(models) | _asked_at_once(new) if is_scarce else {}
+    for path in new.glob(f"*/{CONFIG}"):
         _adapt_config(path, largest.get(path.parent.name))
 
 
@@ -205,18 +207,6 @@ def _adapt_config(path: Path, largest: int | None) -> None:
     if model.SerializeToString() != before:
         path.unlink()  # a long one is a link
         path.write_text(model_config.to_text(model), encoding="utf-8")
-
-
-def ensembles(models: Path) -> list[Path]:
-    """The folders of the ensembles in a laid out repository."""
-    return [folder for folder, config in _configs(models).items() if config.platform == "ensemble"]
-
-
-def outermost(models: Path) -> list[Path]:
-    """The folders of the ensembles, and of what no ensemble asks: models that are served by themselves."""
-    configs = _configs(models)
-    called = {step.model_name for config in configs.values() for step in config.ensemble_scheduling.step}
-    return [folder for folder, config in configs.items() if config.platform == "ensemble" or folder.name not in called]
 
 
 def _configs(models: Path) -> dict[Path, Any]:

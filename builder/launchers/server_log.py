@@ -1,7 +1,6 @@
 """The log of an embedded server, read while it is written: what it tells of models, and why one is not served.
 
-Triton tells some things nowhere else: that a model's last request is through, and, while it polls, why a model that was
-brought back does not load.
+Triton tells nowhere else that a model's last request is through.
 """
 
 from __future__ import annotations
@@ -14,10 +13,8 @@ from collections.abc import Sequence
 from typing import IO
 
 KEPT_LINES = 40
-CAME_OR_WENT = re.compile(
-    r"(successfully loaded|successfully unloaded|failed to load) '(.+?)'(?: version \d+)?(?:: (.*))?"
-)
-LOADED, UNLOADED, FAILED = "successfully loaded", "successfully unloaded", "failed to load"
+UNLOADED = re.compile(r"successfully unloaded '(.+?)' version (\d+)")
+FAILED = "failed to load"
 # Lines that only --verbose asks for: at the level of information, with the month and the day behind the letter.
 INFORMATION = re.compile(r"I\d{4} ")
 
@@ -33,8 +30,8 @@ class ServerLog:
         """Whether lines go on to standard error."""
         self.lines: collections.deque[str] = collections.deque(maxlen=KEPT_LINES)
         """The last of those that are worth telling."""
-        self._told: list[tuple[str, str, str]] = []
-        """Models that came and went, in order: what happened, the model's name, and why."""
+        self._unloaded: list[tuple[str, str]] = []
+        """Models and versions that went, in order."""
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
 
@@ -47,20 +44,15 @@ class ServerLog:
         self.is_passed_on = wanted or self._verbose
 
     def position(self) -> int:
-        """How much was told so far, for `since`."""
-        return len(self._told)
+        """How many went so far, for `since`."""
+        return len(self._unloaded)
 
-    def unloaded(self, since: int) -> set[str]:
-        """Models whose last request is through."""
-        return {name for what, name, _ in self._told[since:] if what == UNLOADED}
-
-    def loading(self, model: str, since: int) -> tuple[bool, str] | None:
-        """How the loading of a model ended: whether it is loaded, and why not; None: it has not ended."""
-        told = ((what, why) for what, name, why in self._told[since:] if name == model and what in (LOADED, FAILED))
-        return next(((what == LOADED, why) for what, why in told), None)
+    def unloaded(self, since: int) -> set[tuple[str, str]]:
+        """Models, with their versions, whose last request is through."""
+        return set(self._unloaded[since:])
 
     def reason(self, model: dict[str, str]) -> str:
-        """Why a model of the index is not served: as it says, or, while the server tries again, as the log says."""
+        """Why a model of the index is not served: as it says, or as the log says."""
         failed = re.compile(rf"{FAILED} '{re.escape(model['name'])}' version \d+: (.*)")
         said = (failed.search(line) for line in self.lines)
         reason = model.get("reason") or next((match[1] for match in said if match), "")
@@ -75,8 +67,8 @@ class ServerLog:
     def _take(self, line: str) -> None:
         if self._key:
             line = line.replace(self._key, "(key)")
-        if told := CAME_OR_WENT.search(line):
-            self._told.append((told[1], told[2], told[3] or ""))
+        if told := UNLOADED.search(line):
+            self._unloaded.append((told[1], told[2]))
         if self._is_worth_telling(line):
             self.lines.append(line)
             if self.is_passed_on:

@@ -14,7 +14,7 @@ import resource
 import shutil
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -26,6 +26,12 @@ PAUSE_SECONDS = 0.05
 SPARE_FILES = 256
 """What a launcher and its libraries open beside the repository's files."""
 CACHE = "__pycache__"
+
+FAR = 4102444800
+"""The year 2100, in seconds: the time of every model's folder, so that the server takes none for changed.
+
+It would load a changed one as the files say, not as it was asked to, when an ensemble is loaded that asks it.
+"""
 
 FOLDER = "/"
 """What the name of a folder ends with in a listing."""
@@ -44,7 +50,10 @@ class Snapshot:
     def __init__(self, repository: Path, folder: Path, patience: float = PATIENCE_SECONDS) -> None:
         """Take it into `folder`, which is made. Raises OSError; Changing if for that many seconds nothing rests."""
         self.repository, self.folder = repository, folder
-        self._open: list[int] = []
+        self.entries: Listing = {}
+        """What it has of the repository."""
+        self._open: dict[str, int] = {}
+        """By path in the repository."""
         deadline = time.monotonic() + patience
         while not self._taken():
             if time.monotonic() > deadline:
@@ -53,16 +62,38 @@ class Snapshot:
 
     def close(self) -> None:
         """Let go of the files. Any thread may, and more than once."""
-        opened, self._open = self._open, []
-        for descriptor in opened:
-            os.close(descriptor)
+        opened, self._open = self._open, {}
+        close(opened)
+
+    def copy(self, entries: Listing, folder: Path) -> dict[str, int]:
+        """Copy entries of the repository to `folder`, which is made; the large files that are open now. Raises OSError.
+
+        They are the caller's, to `adopt` or to close.
+        """
+        opened: dict[str, int] = {}
+        try:
+            _allow_files(len(self._open) + len(_large(entries)) + SPARE_FILES)
+            _copy(self.repository, entries, folder, opened)
+        except BaseException:
+            close(opened)
+            raise
+        return opened
+
+    def adopt(self, opened: dict[str, int]) -> None:
+        """Hold these from here on; what was held under their names is let go."""
+        before = {name: self._open.pop(name) for name in opened if name in self._open}
+        self._open |= opened
+        close(before)
+
+    def let_go(self, folder: str) -> None:
+        """Close the files of a folder of the repository."""
+        close({name: self._open.pop(name) for name in list(self._open) if name.startswith(folder)})
 
     def _taken(self) -> bool:
         """Whether nothing changed meanwhile: only then is all of it of one moment, that between the two looks."""
         before = listing(self.repository)
         try:
-            _allow_files(len(self._large(before)) + SPARE_FILES)
-            self._copy(before)
+            self._open = self.copy(before, self.folder)
         except FileNotFoundError:  # a build took it away between the two looks
             complete = False
         except BaseException:
@@ -72,33 +103,45 @@ class Snapshot:
             complete = listing(self.repository) == before
         if not complete:
             self._discard()
+        self.entries = before
+        if complete:
+            self.stamp(before)
         return complete
 
-    def _copy(self, entries: Listing) -> None:
-        self.folder.mkdir()
-        large = self._large(entries)
-        for name in entries:
-            source, target = self.repository / name, self.folder / name
-            if name.endswith(FOLDER):
-                target.mkdir(parents=True, exist_ok=True)
-            elif name in large:
-                self._hold(source, target)
-            else:
-                shutil.copyfile(source, target)
-
-    @staticmethod
-    def _large(files: Listing) -> set[str]:
-        return {name for name, (*_, size) in files.items() if size > COPIED_BYTES}
-
-    def _hold(self, source: Path, target: Path) -> None:
-        descriptor = os.open(source, os.O_RDONLY | os.O_CLOEXEC)
-        self._open.append(descriptor)
-        # Of any size at no cost, and across file systems, which a hard link would not lead to.
-        target.symlink_to(f"/proc/{os.getpid()}/fd/{descriptor}")
+    def stamp(self, names: Iterable[str]) -> None:
+        """Give the folders of the models that paths are in the time that they always have."""
+        for model in {name.partition(FOLDER)[0] for name in names if FOLDER in name}:
+            os.utime(self.folder / model, (FAR, FAR))
 
     def _discard(self) -> None:
         self.close()
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def close(opened: dict[str, int]) -> None:
+    for descriptor in opened.values():
+        os.close(descriptor)
+
+
+def _large(entries: Listing) -> set[str]:
+    return {name for name, (*_, size) in entries.items() if size > COPIED_BYTES}
+
+
+def _copy(repository: Path, entries: Listing, folder: Path, opened: dict[str, int]) -> None:
+    folder.mkdir()
+    large = _large(entries)
+    for name in entries:
+        source, target = repository / name, folder / name
+        if name.endswith(FOLDER):
+            target.mkdir(parents=True, exist_ok=True)
+            continue
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if name not in large:
+            shutil.copyfile(source, target)
+            continue
+        opened[name] = descriptor = os.open(source, os.O_RDONLY | os.O_CLOEXEC)
+        # Of any size at no cost, and across file systems, which a hard link would not lead to.
+        target.symlink_to(f"/proc/{os.getpid()}/fd/{descriptor}")
 
 
 def listing(repository: Path) -> Listing:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Set
@@ -27,7 +28,11 @@ ABSENT_SECONDS = 30.0
 
 
 Running = Mapping[str, Set[int]]
-"""Process ids of living workers, by the name of their model."""
+"""Process ids of living workers, by `MODEL/VERSION`."""
+Number = Callable[[str], "int | None"]
+"""How many workers a version should have, 0 for one that is not served any more; None: look later."""
+REVIEW_LOOKS = 10
+"""Looks from one question of what is served to the next."""
 
 
 class NotRevived(Exception):
@@ -38,9 +43,13 @@ def running(server: int, proc: Path = PROC) -> dict[str, set[int]]:
     """The living workers of the tritonserver with that process id."""
     found: dict[str, set[int]] = collections.defaultdict(set)
     for child in children(server, proc):
-        if model := _model(proc / str(child)):
-            found[model].add(child)
+        if version := _version(proc / str(child)):
+            found[version].add(child)
     return dict(found)
+
+
+def model_of(version: str) -> str:
+    return version.rpartition("/")[0] or version
 
 
 class Workers:
@@ -56,10 +65,10 @@ class Workers:
 
     def __call__(self) -> Running:
         found = running(self._server, self._proc)
-        for model, processes in self._seen.items():
-            living = {process for process in processes if _model(self._proc / str(process)) == model}
-            found[model] = found.get(model, set()) | living
-        self._seen = {model: set(processes) for model, processes in found.items() if processes}
+        for version, processes in self._seen.items():
+            living = {process for process in processes if _version(self._proc / str(process)) == version}
+            found[version] = found.get(version, set()) | living
+        self._seen = {version: set(processes) for version, processes in found.items() if processes}
         return dict(self._seen)
 
 
@@ -77,10 +86,13 @@ def is_server(process: int, proc: Path = PROC) -> bool:
     return _command(proc / str(process))[0].endswith(SERVER)
 
 
-def _model(process: Path) -> str:
-    """Whose worker it is: it was started with the path of a file in the model's version folder. Dead ones have none."""
+def _version(process: Path) -> str:
+    """Whose worker it is: it was started with the path of a file in the version's folder. Dead ones have none."""
     program, *arguments = _command(process)
-    return Path(arguments[0]).parent.parent.name if program.endswith(STUB) and arguments else ""
+    if not program.endswith(STUB) or not arguments:
+        return ""
+    folder = Path(arguments[0]).parent
+    return f"{folder.parent.name}/{folder.name}"
 
 
 def _command(process: Path) -> list[str]:
@@ -92,24 +104,57 @@ def _command(process: Path) -> list[str]:
 
 
 class Watch:
-    """Which models have fewer workers than when everything was ready.
+    """Which models have fewer workers than they had.
 
-    What is missing must be so at two looks: between fork and exec a process has its parent's name. `models` are those
-    that have a worker each, whose worker may have died before the first look.
+    What is missing must be so at two looks: between fork and exec a process has its parent's name. While versions come
+    and go, as models are rolled out, fewer is right: `number` tells how many there should be. `served` tells the
+    versions that have a worker each, whose worker may have died before any look.
     """
 
-    def __init__(self, look: Callable[[], Running], models: Iterable[str] = ()) -> None:
-        self._look = look
-        self._wanted = dict.fromkeys(models, 1) | {model: len(processes) for model, processes in look().items()}
+    def __init__(
+        self,
+        look: Callable[[], Running],
+        number: Number = lambda _: sys.maxsize,
+        served: Callable[[], Iterable[str]] = tuple,
+    ) -> None:
+        self._look, self._number, self._served = look, number, served
+        self._wanted = {version: len(found) for version, found in look().items()}
         self._missing: set[str] = set()
+        self._looks = 0
 
     def fallen(self) -> set[str]:
+        """The names of the models."""
+        return {model_of(version) for version in self.dead()}
+
+    def dead(self) -> set[str]:
+        """The versions."""
+        if self._looks % REVIEW_LOOKS == 0:
+            self._wanted = dict.fromkeys(self._served(), 1) | self._wanted
+        self._looks += 1
         before, now = self._missing, self._look()
-        self._missing = {model for model, number in self._wanted.items() if len(now.get(model, ())) < number}
-        return self._missing & before
+        for version, processes in now.items():
+            self._wanted[version] = max(self._wanted.get(version, 0), len(processes))
+        self._missing = {version for version in self._wanted if self._lacks(version, now)}
+        return {version for version in self._missing & before if self._is_dead(version, now)}
+
+    def _lacks(self, version: str, now: Running) -> bool:
+        return len(now.get(version, ())) < self._wanted[version]
+
+    def _is_dead(self, version: str, now: Running) -> bool:
+        right = self._number(version)
+        if right is None:
+            return False
+        self._wanted[version] = min(self._wanted[version], right)
+        if not right:
+            del self._wanted[version]
+        return right > 0 and self._lacks(version, now)
+
+    def lacking(self, model: str) -> set[str]:
+        """The numbers of the versions that had too few workers at the last look."""
+        return {version.rpartition("/")[2] for version in self._missing if model_of(version) == model}
 
     def of(self, model: str) -> Set[int]:
-        return self._look().get(model, set())
+        return {process for version, found in self._look().items() if model_of(version) == model for process in found}
 
 
 class Nurse:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import control  # type: ignore[import-not-found]
 import sharing  # type: ignore[import-not-found]
+import wanted  # type: ignore[import-not-found]
 
 BINARY = "/opt/tritonserver/bin/tritonserver"
 # The same as in builder/launchers/access.py.
@@ -38,6 +39,7 @@ def options() -> argparse.Namespace:
     parser.add_argument("--unrestricted", action="store_true")
     for name in ("--tls-cert", "--tls-key", "--tls-client-ca"):
         parser.add_argument(name)
+    parser.add_argument("--no-check", dest="check", action="store_false", help="take what is published as it is")
     parser.add_argument("--linger", type=float, default=LINGER_SECONDS, help="to serve on after SIGTERM")
     parser.add_argument("--until-input-closes", action="store_true", help="stop when whoever started this is gone")
     parser.add_argument("--verbose", "-v", action="store_true")
@@ -69,7 +71,7 @@ def arguments(options: argparse.Namespace) -> list[str]:
         shutil.which("tritonserver") or BINARY,
         f"--model-repository={options.repository}",
         "--model-control-mode=explicit",
-        "--load-model=*",
+        *(f"--load-model={name}" for name in wanted_of(options.repository) or "*"),
         "--disable-auto-complete-config",
         "--exit-on-error=false",  # the reasons are read from the repository index
         f"--exit-timeout-secs={control.GRACE_SECONDS}",
@@ -84,6 +86,11 @@ def arguments(options: argparse.Namespace) -> list[str]:
         *_tls(options),
         *options.rest,
     ]
+
+
+def wanted_of(repository: str) -> list[str] | None:
+    """What is loaded of a repository in a folder; None: all that there is where the server alone can read it."""
+    return wanted.wanted(Path(repository)) if Path(repository).is_dir() else None
 
 
 def _workers(repository: str) -> int:

@@ -2,10 +2,10 @@
 
 On SIGTERM Triton stops all models at once, so that a request between two steps of an ensemble fails. So this takes
 the ensembles away first, which lets the requests that are inside them through. It serves a repository as that is when
-it starts, whatever a build does to it meanwhile, and has models loaded anew whose worker process died. It
-makes do with the shared memory that there is, and has the server forget that of clients that are dead. The standard
-library alone, with the files of `FIRST_PROCESS` in builder/containers/nvidia.py beside it. What it says and its exit
-codes are those of `build-repo serve`.
+it starts, whatever a build does to it meanwhile: what is published later is there to be loaded, and is not loaded by
+itself. It has models loaded anew whose worker process died, makes do with the shared memory that there is, and has the
+server forget that of clients that are dead. The standard library alone, with the files of `FIRST_PROCESS` in
+builder/containers/nvidia.py beside it. What it says and its exit codes are those of `build-repo serve`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from types import FrameType
@@ -30,12 +29,12 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+import care  # type: ignore[import-not-found]
 import command_line  # type: ignore[import-not-found]
 import control  # type: ignore[import-not-found]
 import hidden  # type: ignore[import-not-found]
-import regions  # type: ignore[import-not-found]
+import mirror  # type: ignore[import-not-found]
 import snapshot  # type: ignore[import-not-found]
-import workers  # type: ignore[import-not-found]
 
 HURRIED_SECONDS = 5
 """Where a worker died: what is left of it may keep the server from ending in order."""
@@ -43,7 +42,9 @@ POLL_SECONDS = 0.1
 CANNOT_LAUNCH, CANNOT_LOAD, ENDED = 10, 11, 21
 # Of a session of its own: Ctrl-C at a container's terminal is for the first process alone, which then drains it.
 PIPED: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "start_new_session": True}
-UNLOADED = re.compile(r"successfully unloaded '(.+)' version")
+UNLOADED = re.compile(r"successfully unloaded '(.+)' version (\d+)")
+TRIAL_REMARK = "Failed to set config modification time"
+"""Of models that are loaded for a trial, with files of their own."""
 LOCAL = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}
 
 
@@ -100,7 +101,7 @@ def main() -> int:
     if options.until_input_closes:
         threading.Thread(target=_wait_for_end_of_input, args=(stopping,), daemon=True).start()
     try:
-        return _run(server, _control(options, key), stopping, options.linger)
+        return _run(server, Attending(options, key, taken), stopping, options.linger)
     finally:
         if server.process.poll() is None:
             _end(server.process)
@@ -113,11 +114,6 @@ def _started(options: argparse.Namespace, key: str | None) -> Any:
     command_line.require_shared_memory(options.repository)
     secret = control.secret_arguments(key)
     return hidden.start(command_line.arguments(options), secret, env=command_line.environment(), **PIPED)
-
-
-def _control(options: argparse.Namespace, key: str | None) -> Any:
-    host = options.http_host or options.host
-    return control.Control(f"{LOCAL.get(host, host)}:{options.http_port}", key)
 
 
 def _forget(taken: Any) -> None:
@@ -155,8 +151,8 @@ class Process:
 
     def __init__(self, process: subprocess.Popen[bytes], verbose: bool) -> None:
         self.process = process
-        self.unloaded: set[str] = set()
-        """Models whose last request is through: the index says so too early, the log does not."""
+        self.unloaded: set[tuple[str, str]] = set()
+        """Models, with their versions, whose last request is through: the index says so too early, the log does not."""
         self._verbose = verbose
         self._is_quiet = False
         self._reader = threading.Thread(target=self._read, daemon=True)
@@ -175,73 +171,74 @@ class Process:
         for line in self.process.stdout:
             text = line.decode(errors="replace")
             if found := UNLOADED.search(text):
-                self.unloaded.add(found[1])
-            if not self._is_quiet:
+                self.unloaded.add((found[1], found[2]))
+            if not self._is_quiet and (self._verbose or TRIAL_REMARK not in text):
                 sys.stderr.write(text)
                 sys.stderr.flush()
 
 
-class Care:
-    """Looks after models whose worker process dies, from when all are ready."""
+class Attending:
+    """What the server is controlled by, and what is done for it from when all its models are ready."""
 
-    def __init__(self, server: int, admin: Any, give_up: Callable[[str, bool], None]) -> None:
-        self._control, self._ensembles = admin, admin.ensembles()
-        watch = workers.Watch(workers.Workers(server), admin.with_workers())
-        self._nurse = workers.Nurse(watch, self._revive, give_up, _say)
-        self._sweeper = regions.Sweeper(admin.ask)
-        self.was_needed = False
+    def __init__(self, options: argparse.Namespace, key: str | None, taken: Any) -> None:
+        host = options.http_host or options.host
+        self.control = control.Control(f"{LOCAL.get(host, host)}:{options.http_port}", key)
+        self.reasons: list[str] = []
+        """Why the server is to end."""
+        self._names = command_line.wanted_of(options.repository)
+        self._taken, self._checks = taken, options.check
+        self._helpers: list[Any] = []
+
+    @property
+    def has_begun(self) -> bool:
+        return bool(self._helpers)
+
+    @property
+    def was_needed(self) -> bool:
+        return any(getattr(helper, "was_needed", False) for helper in self._helpers)
+
+    def unready(self) -> Any:
+        return self.control.unready(self._names)
+
+    def begin(self, server: int) -> None:
+        self._helpers.append(care.Care(server, self.control, lambda reason, _: self.reasons.append(reason), _say))
+        if self._taken:
+            self._helpers.append(mirror.Mirror(self._taken, self.control.loaded, _say, checks=self._checks))
 
     def leave(self) -> None:
-        self._nurse.leave()
-        self._sweeper.leave()
-
-    def _revive(self, model: str) -> None:
-        """Unload the model, so that until it is loaded the server says that it is not ready. Raises NotRevived."""
-        self.was_needed = True
-        try:
-            self._control.unload(model)
-            deadline = time.monotonic() + control.UNLOAD_SECONDS
-            while self._control.is_served(model) and time.monotonic() < deadline:
-                time.sleep(POLL_SECONDS)
-            self._control.load(model, control.STUB_TIMEOUT_SECONDS)
-            for ensemble in self._ensembles:  # those of this model went with it
-                if not self._control.is_served(ensemble) and not self._nurse.is_leaving:
-                    self._control.load(ensemble, control.STUB_TIMEOUT_SECONDS)
-        except control.NO_ANSWER as error:
-            raise workers.NotRevived(str(error)) from None
+        for helper in self._helpers:
+            helper.leave()
 
 
-def _run(started: Process, admin: Any, stopping: Stop, linger: float) -> int:
-    server, care = started.process, None
-    reasons: list[str] = []
+def _run(started: Process, attending: Attending, stopping: Stop, linger: float) -> int:
+    server, reasons = started.process, attending.reasons
     while server.poll() is None and not reasons and not stopping.wait(POLL_SECONDS):
-        if care is None and (failed := admin.unready()) is not None:
+        if not attending.has_begun and (failed := attending.unready()) is not None:
             if failed:
                 _say_reasons(failed)
                 _end(server)
                 return CANNOT_LOAD
-            with suppress(*control.NO_ANSWER):  # it is busy; the next look asks again
-                care = Care(server.pid, admin, lambda reason, _: reasons.append(reason))
-                _say("ready")
+            attending.begin(server.pid)
+            _say("ready")
     if server.poll() is not None:
         _say(f"the server ended by itself with status {server.returncode}; its last words are above")
         return ENDED
-    _finish(started, admin, care, 0 if reasons else linger)
+    _finish(started, attending, 0 if reasons else linger)
     if reasons:
         _say(f"{reasons[0]}; the server is ended, so that whoever watches it starts it anew")
         return ENDED
     return 0
 
 
-def _finish(started: Process, admin: Any, care: Care | None, linger: float) -> None:
+def _finish(started: Process, attending: Attending, linger: float) -> None:
     """Answer what is in flight, and end the server."""
-    if care:
+    if attending.has_begun:
         time.sleep(linger)  # balancers go on sending until they have noticed
-        care.leave()
+        attending.leave()
     _say("stopping: answering what is in flight ...")
-    if care:
-        _drain(started, admin)
-    _end(started.process, HURRIED_SECONDS if care and care.was_needed else control.GRACE_SECONDS + 5)
+    if attending.has_begun:
+        _drain(started, attending.control)
+    _end(started.process, HURRIED_SECONDS if attending.was_needed else control.GRACE_SECONDS + 5)
 
 
 def _say_reasons(failed: list[dict[str, str]]) -> None:
@@ -253,15 +250,10 @@ def _say_reasons(failed: list[dict[str, str]]) -> None:
 
 
 def _drain(server: Process, admin: Any) -> None:
+    server.quiet()
+    server.unloaded.clear()  # of rollouts
     try:
-        names = set(admin.outermost())
-        server.quiet()
-        admin.tell_more()
-        for name in names:
-            admin.unload(name)
-        deadline = time.monotonic() + control.GRACE_SECONDS
-        while not names <= server.unloaded and time.monotonic() < deadline and server.process.poll() is None:
-            time.sleep(POLL_SECONDS)
+        care.drain(admin, lambda: server.unloaded, lambda: server.process.poll() is not None)
     except control.NO_ANSWER as error:
         _say(f"the server is stopped without waiting for what is in flight: {error}")
 
@@ -275,8 +267,7 @@ def _end(server: subprocess.Popen[bytes], seconds: float = control.GRACE_SECONDS
         server.wait()
 
 
-def _say(message: str) -> None:
-    print(f"build-repo: {message}", file=sys.stderr, flush=True)
+_say = care.say
 
 
 if __name__ == "__main__":
