@@ -2,8 +2,8 @@
 
     python killing.py REPOSITORY CHANGES
 
-CHANGES are `publish_model`'s, as JSON; with `roll_back` or `prune` among them, what these are to do instead. Printed, as
-JSON: what the model of that name answered before the first rename, after each death, and after the run that was let
+CHANGES are `publish_model`'s, as JSON; with `roll_back` or `prune` among them, what these are to do instead. Printed,
+as JSON: what the model of that name answered before the first rename, after each death, and after the run that was let
 through. The interpreter's audit events tell of renames.
 """
 

@@ -67,7 +67,7 @@ def prune(
         tuple(models or ()),
         keep,
         older_than,
-        _removed(repository, manifest, models) if removed else frozenset(),
+        _removed(repository, manifest, models) if removed else (),
         removed and keep is None and older_than is None,
         _served(accesses(urls, admin_key_file, ca, cert, key)),
         consent,
@@ -79,12 +79,12 @@ def prune(
         _show(pruned)
 
 
-def _removed(repository: Path, manifest: Path, models: list[str] | None) -> frozenset[str]:
+def _removed(repository: Path, manifest: Path, models: list[str] | None) -> list[str]:
     from builder.manifest.models import load_manifest
     from builder.repository import versions
 
     gone = set(versions.asked(repository)) - set(load_manifest(manifest).models)
-    return frozenset(gone & set(models) if models else gone)
+    return sorted(gone & set(models) if models else gone)
 
 
 def _served(servers: list[Access]) -> dict[str, frozenset[int]]:

@@ -26,7 +26,7 @@ class Wish:
     keep: int | None = None
     older_than: float | None = None
     """Seconds."""
-    removed: frozenset[str] = frozenset()
+    removed: Collection[str] = ()
     """Models that are to go as a whole."""
     only_removed: bool = False
     """Whether versions of the others are left alone."""
@@ -86,7 +86,7 @@ def _callers_first(models: Mapping[str, retention.Model]) -> list[str]:
 
 
 def _kept(models: Mapping[str, retention.Model], wish: Wish, gone: Collection[str]) -> Iterator[str]:
-    for name in sorted(wish.removed - set(gone)):
+    for name in sorted(set(wish.removed) - set(gone)):
         if name in models:
             by = "a server has it" if wish.served.get(name) else "an ensemble asks it"
             yield f"{name} stays: {by}"
