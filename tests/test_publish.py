@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,8 @@ from wholeness import answers, served
 
 from builder.errors import PublishError
 from builder.repository import layout, lock, staging
-from builder.repository.served import read_repository
+from builder.repository.publish import Published
+from builder.repository.served import read_repository, retired
 from builder.triton import model_config
 
 FIRST = "models:\n  m: {network: lenet, weights: random, labels: [a, b, c, d, e, f, g, h, i, j]}\n"
@@ -64,21 +66,22 @@ ALL: dict[str, Any] = ONNX | {
 }  # fmt: skip
 ALONE = ONNX | {"alone": True}
 AROUND: dict[str, Any] = {"steps": ["preprocess_1", "scale_1", "postprocess_1"]}
-# From what is served to what is published, and how many models are there in the end.
+# From what is served to what is published, and how many models are there in the end, with those of former versions.
+# The step that another model asks, too, is not counted.
 CHANGES: dict[str, tuple[dict[str, Any], dict[str, Any], int]] = {
     "all": (ONNX, ALL, 3),
     "larger batches": (ALL, ONNX, 3),
     "format": (ONNX, OTHER, 3),
     "interface": (ONNX, ONNX | {"classes": 3, "labels": None}, 3),
-    "to no step": (ONNX, OTHER | {"steps": []}, 2),
+    "to no step": (ONNX, OTHER | {"steps": []}, 3),
     "no step, again": (ONNX | {"steps": []}, ALL | {"steps": []}, 2),
-    "to two steps before and one behind": (ONNX, ALL | AROUND, 5),
-    "from two steps before and one behind": (ONNX | AROUND, ALL, 3),
-    "a step behind, again": (ONNX | AROUND, ALL | AROUND, 5),
-    "to alone": (ONNX, ALL | {"alone": True}, 1),
-    "many steps to alone": (OTHER | AROUND, ALONE, 1),
+    "to two steps before and one behind": (ONNX, ALL | AROUND, 4),
+    "from two steps before and one behind": (ONNX | AROUND, ALL, 5),
+    "a step behind, again": (ONNX | AROUND, ALL | AROUND, 4),
+    "to alone": (ONNX, ALL | {"alone": True}, 2),
+    "many steps to alone": (OTHER | AROUND, ALONE, 4),
     "from alone": (ALONE, ALL, 3),
-    "from alone to many steps": (ALONE, OTHER | AROUND, 5),
+    "from alone to many steps": (ALONE, OTHER | AROUND, 4),
     "alone, again": (ALONE, ALL | {"alone": True}, 1),
     "alone, interface": (ALONE, OTHER | {"alone": True, "classes": 3, "labels": None, "max_batch_size": 0}, 1),
 }
@@ -103,7 +106,7 @@ def killed(source: Path, repository: Path, fatal: int) -> bool:
     return run.returncode != 0
 
 
-def require_a_switch(states: list[str], repository: Path, models: int) -> None:
+def require_a_switch(states: list[str], repository: Path, models: int, unrecorded: Sequence[str] = ()) -> None:
     """Wholly the old model, then, from one rename on, wholly the new one; and nothing was left."""
     old, new = states[0], states[-1]
     switch = states.index(new)
@@ -111,17 +114,18 @@ def require_a_switch(states: list[str], repository: Path, models: int) -> None:
     assert set(states[:switch]) == {old}
     assert set(states[switch:]) == {new}
     # The run that was let through removed what all the killed ones had left.
-    require_tidy(repository)
+    require_tidy(repository, unrecorded)
     assert len(served(repository)) == models
 
 
-def require_tidy(repository: Path) -> None:
-    """Nothing is there that nobody asks for, and the lock has what is there."""
+def require_tidy(repository: Path, unrecorded: Sequence[str] = ()) -> None:
+    """Nothing is there that no version asks for, and the lock has what is there, but for what it never had."""
     models, recorded = served(repository), lock.read(repository)
-    asked = {call.model_name for model in models.values() for call in model.ensemble_scheduling.step}
+    former = [model_config.read(copy) for copy in repository.glob("*/*/config.pbtxt")]
+    asked = {call.model_name for model in (*models.values(), *former) for call in model.ensemble_scheduling.step}
     roles = {name: model.parameters[layout.ROLE].string_value for name, model in models.items()}
     assert {name for name, role in roles.items() if role not in layout.SERVED_ROLES} == asked
-    assert set(recorded) == set(models)
+    assert set(recorded) == set(models) - set(unrecorded)
     assert not any(model.between for model in recorded.values())
     for name, model in recorded.items():
         assert set(model.versions) == {p.name for p in (repository / name).iterdir() if p.name.isdecimal()}
@@ -136,14 +140,15 @@ def test_killed_at_any_rename_it_serves_the_old_or_the_new(change: str, tmp_path
     publish_model(tmp_path / "r", "other", **ONNX | {"alone": True})
     states = killed_at_each_rename(tmp_path / "r", after)
     assert len(states) > 4
-    require_a_switch(states, tmp_path / "r", models + 1)
+    require_a_switch(states, tmp_path / "r", models + len(("other", "other_onnxruntime", "preprocess_1")))
 
 
 @pytest.mark.parametrize("form", ["ensemble", "alone"])
 def test_repository_from_before_the_lock_is_killed_truthfully_too(form: str, tmp_path: Path) -> None:
     publish_model(tmp_path / "r", **ONNX, alone=form == "alone")
     (tmp_path / "r" / lock.FILENAME).unlink()
-    require_a_switch(killed_at_each_rename(tmp_path / "r", ALL), tmp_path / "r", 3)
+    former = {"ensemble": ["preprocess_1"], "alone": []}[form]
+    require_a_switch(killed_at_each_rename(tmp_path / "r", ALL), tmp_path / "r", 3 + len(former), former)
 
 
 @pytest.mark.parametrize("changes", [ONNX, ONNX | AROUND, ALONE], ids=["classic", "steps", "alone"])
@@ -229,8 +234,13 @@ def test_versions_count_up_and_stay(tmp_path: Path) -> None:
     repository = tmp_path / "r"
     assert [publish_model(repository, **form).version for form in (ONNX, ALL, ALONE, ALL, ONNX)] == [1, 2, 3, 4, 5]
     assert sorted(p.name for p in (repository / "m").iterdir() if p.name.isdecimal()) == ["1", "2", "3", "4", "5"]
-    # The network of the ensembles before the third is gone with its form.
-    assert sorted(p.name for p in (repository / "m_onnxruntime").iterdir() if p.name.isdecimal()) == ["4", "5"]
+    # The network of the ensembles before the third is kept beside another form.
+    assert sorted(p.name for p in (repository / "m_onnxruntime").iterdir() if p.name.isdecimal()) == [
+        "1",
+        "2",
+        "4",
+        "5",
+    ]
     assert list(served(repository)["m"].version_policy.specific.versions) == [5]
     kept = model_config.read(repository / "m" / "4" / "config.pbtxt")
     assert [s.model_version for s in kept.ensemble_scheduling.step][1] == 4
@@ -239,7 +249,10 @@ def test_versions_count_up_and_stay(tmp_path: Path) -> None:
 def test_other_interface_gets_another_network_model(tmp_path: Path) -> None:
     publish_model(tmp_path / "r", **ONNX)
     assert publish_model(tmp_path / "r", **ONNX | {"classes": 3}).network == "m_onnxruntime_v2"
-    assert set(served(tmp_path / "r")) == {"m", "m_onnxruntime_v2", "preprocess_1"}
+    assert set(served(tmp_path / "r")) == {"m", "m_onnxruntime", "m_onnxruntime_v2", "preprocess_1"}
+    # The same interface again is another version of that, and the first one of the network's own name.
+    assert publish_model(tmp_path / "r", **ONNX | {"classes": 3}).network == "m_onnxruntime_v2"
+    assert publish_model(tmp_path / "r", **ONNX) == Published(4, "m_onnxruntime")
 
 
 def test_a_network_that_does_not_batch_any_more_has_another_interface(tmp_path: Path) -> None:
@@ -274,10 +287,14 @@ def test_an_ensemble_that_somebody_wrote_around_a_model_goes_on(tmp_path: Path) 
         publish_model(tmp_path / "r", **ONNX)
 
 
-def test_former_format_is_taken_away(tmp_path: Path) -> None:
-    publish_model(tmp_path / "r", **ONNX)
+def test_former_format_stays_and_is_not_served(tmp_path: Path) -> None:
+    publish_model(tmp_path / "r", **ONNX | AROUND)
     publish_model(tmp_path / "r", **OTHER)
-    assert set(served(tmp_path / "r")) == {"m", "m_openvino", "preprocess_1"}
+    former = {"m_onnxruntime", "scale_1", "postprocess_1"}
+    assert set(served(tmp_path / "r")) == {"m", "m_openvino", "preprocess_1"} | former
+    assert retired(tmp_path / "r") == former
+    (model,) = read_repository(tmp_path / "r")
+    assert [part.name for part in model.parts] == ["m", "preprocess_1", "m_openvino"]
 
 
 FOREIGN = [("m", ONNX), ("m_onnxruntime", ONNX), ("preprocess_1", ONNX), ("postprocess_1", ONNX | AROUND), ("m", ALONE)]

@@ -18,6 +18,7 @@ from builder.containers.order import USER, Order, labels
 from builder.errors import ImageError
 from builder.repository import layout, lock
 from builder.repository.layout import role_of
+from builder.repository.served import retired
 from builder.triton import model_config
 from builder.triton.releases import HEALTH
 from builder.types import Report
@@ -69,12 +70,14 @@ def render(order: Order, values: dict[str, Any]) -> str:
 def copy_served(repository: Path, target: Path, copy: Copy = shutil.copyfile) -> None:
     """Of each model its config, what warms it up, and the versions that are served; of foreign ones everything."""
     target.mkdir()
+    former = retired(repository)
     for entry in sorted(repository.iterdir()):
         if entry.is_file():
             if entry.name == lock.FILENAME:
                 copy(entry, target / entry.name)
         elif role_of(entry):
-            _copy_model(entry, target / entry.name, copy)
+            if entry.name not in former:
+                _copy_model(entry, target / entry.name, copy)
         elif (entry / layout.CONFIG).is_file():
             shutil.copytree(entry, target / entry.name, copy_function=copy)
 

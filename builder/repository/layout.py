@@ -23,6 +23,8 @@ SERVED_ROLES = frozenset({ENSEMBLE, MODEL})
 """Of what clients ask. One entry's name may go from one to the other."""
 STEP_ROLES = frozenset({PREPROCESS, POSTPROCESS})
 """Of what is named by its content, and shared by all models that ask it."""
+PARTS = frozenset({NETWORK, *STEP_ROLES})
+"""Of what only ensembles ask."""
 
 TASK = "task"
 """Of what clients ask: what it is for."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+import functools
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 from builder.errors import ConfigError, PublishError
 from builder.repository import layout
@@ -55,29 +56,54 @@ def refuse_other_steps(repository: Path, steps: Iterable[StagedStep]) -> None:
 
 
 def orphans(repository: Path) -> list[Path]:
-    """Our networks and steps that no ensemble names."""
-    users = _users(repository)
-    ours = (layout.NETWORK, *layout.STEP_ROLES)
-    return [model for model in _models(repository) if model.name not in users and role_of(model) in ours]
+    """Our networks and steps that no version of an ensemble names."""
+    return _parts_beside(repository, set(_users(repository)))
+
+
+def retired(repository: Path) -> set[str]:
+    """Our networks and steps that only former versions name, or none: nothing that is served needs them."""
+    needed = {pin.name for config in repository.glob(f"*/{CONFIG}") for pin in called(config)}
+    return {model.name for model in _parts_beside(repository, needed)}
+
+
+def _parts_beside(repository: Path, needed: set[str]) -> list[Path]:
+    configs = sorted(repository.glob(f"*/{CONFIG}"))
+    return [file.parent for file in configs if file.parent.name not in needed and role_of(file.parent) in layout.PARTS]
 
 
 def _users(repository: Path) -> dict[str, set[str]]:
-    """By the name of a model, the ensembles that ask it, foreign ones too."""
+    """By the name of a model, the ensembles that ask it in any version, foreign ones too."""
     found: dict[str, set[str]] = {}
-    for model in _models(repository):
-        for step in _calls(model):
-            found.setdefault(step.model_name, set()).add(model.name)
+    for config in repository.glob(f"*/{CONFIG}"):
+        for pin in called(config):
+            found.setdefault(pin.name, set()).add(config.parent.name)
+    for config in repository.glob(f"*/*/{CONFIG}"):
+        if config.parent.name.isdecimal():
+            for pin in called(config):
+                found.setdefault(pin.name, set()).add(config.parents[1].name)
     return found
 
 
-def _models(repository: Path) -> Iterator[Path]:
-    return (file.parent for file in sorted(repository.glob(f"*/{CONFIG}")))
+class Pin(NamedTuple):
+    """What an ensemble asks."""
+
+    name: str
+    version: int
+    """-1: the newest that is served."""
 
 
-def _calls(model: Path) -> Iterable[Any]:
-    """What an ensemble asks; nothing for another model, nor for one that cannot be read."""
+def called(config: Path) -> tuple[Pin, ...]:
+    """By an ensemble with that config; nothing by another model, nor by one that cannot be read."""
     try:
-        calls: Iterable[Any] = model_config.read(model / CONFIG).ensemble_scheduling.step
+        return _called(config.read_bytes())
     except (ConfigError, OSError):
         return ()
-    return calls
+
+
+@functools.lru_cache(maxsize=4096)
+def _called(text: bytes) -> tuple[Pin, ...]:
+    """Parsing takes a millisecond, and a repository has as many configs as there were builds."""
+    if b"ensemble_scheduling" not in text:
+        return ()
+    calls = model_config.parse(text.decode(errors="replace"), "an ensemble").ensemble_scheduling.step
+    return tuple(Pin(call.model_name, call.model_version) for call in calls)

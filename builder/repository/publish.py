@@ -7,8 +7,9 @@ before is served unchanged, since
 - a new version folder is served only once the config beside it lists it in its version policy;
 - while the config of an ensemble's network is replaced it lists the old and the new version;
 - a network that is served by itself has no config between: its own is the switch, and lists one version;
-- steps and networks that no ensemble names belong to a build that died, or to a former form or format; the next build
-  removes them;
+- steps and networks that no version of an ensemble names belong to a build that died; the next build removes them;
+- what a former version names stays, of a former form or format too, so that one can go back (`rollback.py`) until it is
+  pruned (`prune.py`);
 - the lock records what is to come before the first rename, and forgets what is gone after the last.
 
 Everything is staged beside the repository, never inside it: Triton takes each folder in it for a model.
@@ -16,17 +17,15 @@ Everything is staged beside the repository, never inside it: Triton takes each f
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from builder.errors import PublishError
-from builder.repository import layout, lock, names
-from builder.repository.layout import CONFIG, VERSION_FOLDER, WARMUP_FOLDER
-from builder.repository.staging import StagedEnsemble, StagedNetwork, StagedStep, locked, staging_root, sync
+from builder.repository import layout, lock, names, switching
+from builder.repository.layout import CONFIG, NETWORK, VERSION_FOLDER, WARMUP_FOLDER, role_of
+from builder.repository.staging import StagedEnsemble, StagedNetwork, StagedStep, locked, sync
 from builder.triton import model_config
 from builder.util import hashing
 
@@ -101,14 +100,15 @@ def _publish(repository: Path, pipeline: _Pipeline) -> Published:
             _switch_alone(repository, pipeline.network, network)
     finally:
         _remove_orphans(repository)
-        _write_lock(repository, lock.pruned(lock.read(repository), repository))
+        switching.write_lock(repository, lock.pruned(lock.read(repository), repository))
     return Published(network.version, network.name)
 
 
 def _number(repository: Path, pipeline: _Pipeline) -> _Numbered:
     """The network's version, its name, and its folder prepared."""
     staged = pipeline.network
-    version = _next_version(repository / staged.name, repository / pipeline.served)
+    others = _other_names(repository, staged.name)
+    version = _next_version(*(repository / name for name in (pipeline.served, staged.name, *others)))
     name = _network_name(repository, staged, version) if pipeline.ensemble else staged.name
     if name != staged.name:
         names.refuse_foreign(repository, (name,))
@@ -133,27 +133,29 @@ def _switch_ensemble(repository: Path, pipeline: _Pipeline, network: _Numbered, 
     staged, number = pipeline.network, str(network.version)
     config = ensemble.render(network.name, network.version)
     _prepare(ensemble.folder, network.version, config)
-    before = _config_or_none(repository / network.name)
-    both = None if before is None else _serving_both(before, network.config)
+    before = switching.config_or_none(repository / network.name)
+    both = None if before is None else switching.serving_both(before, network.config)
     recorded = _with_steps(lock.read(repository), repository, pipeline.steps)
     recorded = lock.with_version(recorded, repository, network.name, number, _described(staged.folder), both)
     described = _described(ensemble.folder, ensemble.built_from)
-    _write_lock(repository, lock.with_version(recorded, repository, ensemble.name, number, described))
+    switching.write_lock(repository, lock.with_version(recorded, repository, ensemble.name, number, described))
     _add_steps(repository, pipeline.steps)
     _add_version(staged.folder, repository / network.name, network.version)
     if both is not None:
-        _replace_config(staged.folder, repository / network.name, both)
+        switching.replace_config(staged.folder, repository / network.name, both)
     _add_version(ensemble.folder, repository / ensemble.name, network.version)
     # The switch. On the first build the rename above was it.
-    _replace_config(ensemble.folder, repository / ensemble.name, config)
-    _replace_config(staged.folder, repository / network.name, network.config)
+    switching.replace_config(ensemble.folder, repository / ensemble.name, config)
+    switching.replace_config(staged.folder, repository / network.name, network.config)
 
 
 def _switch_alone(repository: Path, staged: StagedNetwork, network: _Numbered) -> None:
     recorded, described = lock.read(repository), _described(staged.folder, staged.built_from)
-    _write_lock(repository, lock.with_version(recorded, repository, network.name, str(network.version), described))
+    switching.write_lock(
+        repository, lock.with_version(recorded, repository, network.name, str(network.version), described)
+    )
     _add_version(staged.folder, repository / network.name, network.version)
-    _replace_config(staged.folder, repository / network.name, network.config)
+    switching.replace_config(staged.folder, repository / network.name, network.config)
 
 
 def _described(folder: Path, built_from: dict[str, Any] | None = None) -> lock.Version:
@@ -175,24 +177,7 @@ def _add_steps(repository: Path, steps: Sequence[StagedStep]) -> None:
     for step in steps:
         if not (repository / step.name).exists():
             sync(step.folder)
-            _rename(step.folder, repository / step.name)
-
-
-def _write_lock(repository: Path, recorded: lock.Lock) -> None:
-    if recorded != lock.read(repository):
-        temporary = staging_root(repository) / lock.FILENAME
-        temporary.write_text(lock.to_text(recorded), encoding="utf-8")
-        sync(temporary)
-        _rename(temporary, repository / lock.FILENAME)
-
-
-def _serving_both(before: Any, after: str) -> str:
-    """The network's config for the moment in which the old and the new ensemble may call it."""
-    both = model_config.parse(after, "the new config")
-    both.max_batch_size = max(before.max_batch_size, both.max_batch_size)
-    versions = sorted({*before.version_policy.specific.versions, *both.version_policy.specific.versions})
-    both.version_policy.specific.versions[:] = versions
-    return model_config.to_text(both)
+            switching.rename(step.folder, repository / step.name)
 
 
 def _prepare(folder: Path, version: int, text: str) -> None:
@@ -206,30 +191,15 @@ def _prepare(folder: Path, version: int, text: str) -> None:
 
 def _add_version(staged: Path, model: Path, version: int) -> None:
     if not model.exists():
-        _rename(staged, model)
+        switching.rename(staged, model)
         # What follows writes its temporary files here again.
         staged.mkdir()
         return
     if (staged / WARMUP_FOLDER).exists():
         (model / WARMUP_FOLDER).mkdir(exist_ok=True)
         for file in (staged / WARMUP_FOLDER).iterdir():  # named by their content
-            _rename(file, model / WARMUP_FOLDER / file.name)
-    _rename(staged / str(version), model / str(version))
-
-
-def _replace_config(staged: Path, model: Path, text: str) -> None:
-    """Unless it is there already, which a server would load once more."""
-    if (model / CONFIG).read_text(encoding="utf-8") == text:
-        return
-    temporary = staged / CONFIG
-    temporary.write_text(text, encoding="utf-8")
-    sync(temporary)
-    _rename(temporary, model / CONFIG)
-
-
-def _rename(source: Path, target: Path) -> None:
-    """The one call by which the repository changes: atomic, and seen by tests that kill a build here."""
-    source.replace(target)
+            switching.rename(file, model / WARMUP_FOLDER / file.name)
+    switching.rename(staged / str(version), model / str(version))
 
 
 def _network_name(repository: Path, network: StagedNetwork, version: int) -> str:
@@ -237,21 +207,25 @@ def _network_name(repository: Path, network: StagedNetwork, version: int) -> str
 
     One config.pbtxt describes all versions of a model, so that those could not be served beside this.
     """
-    existing = repository / network.name
-    if not existing.exists():
+    if not (repository / network.name).exists():
         return network.name
-    ours = model_config.parse(network.render(network.name, version), network.name)
-    theirs = model_config.read(existing / CONFIG)
-    return network.name if _interface(ours) == _interface(theirs) else f"{network.name}_v{version}"
+    ours = _interface(model_config.parse(network.render(network.name, version), network.name))
+    for name in (network.name, *_other_names(repository, network.name)):
+        if _interface(model_config.read(repository / name / CONFIG)) == ours:
+            return name
+    return f"{network.name}_v{version}"
+
+
+def _other_names(repository: Path, name: str) -> list[str]:
+    """What earlier builds called the network when they could not have its name."""
+    found = {entry.name: entry.name.removeprefix(f"{name}_v") for entry in repository.glob(f"{name}_v*")}
+    ours = [other for other, number in found.items() if number.isdecimal() and role_of(repository / other) == NETWORK]
+    return sorted(ours, key=lambda other: int(found[other]), reverse=True)
 
 
 def _interface(model: Any) -> Any:
     tensors = [(t.name, t.data_type, tuple(t.dims)) for t in (*model.input, *model.output)]
     return model.backend, model.default_model_filename, tensors, model.max_batch_size > 0
-
-
-def _config_or_none(model: Path) -> Any:
-    return model_config.read(model / CONFIG) if (model / CONFIG).exists() else None
 
 
 def _next_version(*models: Path) -> int:
@@ -261,6 +235,4 @@ def _next_version(*models: Path) -> int:
 
 def _remove_orphans(repository: Path) -> None:
     for model in names.orphans(repository):
-        trash = Path(tempfile.mkdtemp(dir=staging_root(repository)))
-        _rename(model, trash / model.name)  # gone at once; deleting takes its time
-        shutil.rmtree(trash, ignore_errors=True)
+        switching.take_away(repository, model)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from builder.errors import BuilderError, ConfigError, RepositoryError
-from builder.repository import layout, lock
+from builder.repository import layout, lock, names
 from builder.repository.layout import role_of
 from builder.triton import model_config
 
@@ -159,6 +159,11 @@ def read_intact(repository: Path, error: type[BuilderError] = RepositoryError) -
     models = read_repository(repository, error)
     lock.require_intact(repository)
     return models
+
+
+def retired(repository: Path) -> set[str]:
+    """Names of our models that nothing which is served needs: only former versions do, or a build that died."""
+    return names.retired(repository)
 
 
 def digest(models: Sequence[Served]) -> str:
