@@ -62,7 +62,7 @@ def _serving(access: Access) -> dict[str, int]:
 
 def _print(found: Status) -> None:
     columns = ("MODEL", "VERSIONS", "PUBLISHED", "PLAN", "LOCK", "MB")
-    rows = [(m.name, _listed(m), m.published, _plan(m), m.lock, _megabytes(m.bytes)) for m in found.models]
+    rows = [(m.name, _listed(m), m.published, _plan(m), m.lock or None, _megabytes(m.bytes)) for m in found.models]
     if found.shared_bytes:
         rows.append(("(shared steps)", None, None, None, None, _megabytes(found.shared_bytes)))
     print_table(columns, [*rows, ("total", None, None, None, None, _megabytes(found.bytes))], numbers=(2, 5))

@@ -35,6 +35,9 @@ class ModelStatus:
 
     @property
     def lock(self) -> str:
+        """In words; nothing of what is not built yet."""
+        if not self.versions:
+            return ""
         return "; ".join(self.problems) or (INTACT if self.is_recorded else UNRECORDED)
 
 
