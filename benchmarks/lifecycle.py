@@ -66,7 +66,7 @@ def run(*arguments: str) -> str:
 def built(folder: Path, networks: list[str]) -> Path:
     folder.mkdir()
     keys = "weights: random, tolerance: {top1_agreement: 0}"
-    write_manifest(folder, {name: keys for name in networks})
+    write_manifest(folder, dict.fromkeys(networks, keys))
     run("-m", "builder", "-m", f"{folder}/models.yaml", "-r", f"{folder}/models")
     return folder
 

@@ -97,7 +97,16 @@ def told(folder: Path, *options: str) -> Any:
 
 def test_nothing_heavy_is_imported_to_find_that_nothing_changed(repository: Path) -> None:
     """Of all formats and precisions that the shared repository has; the time itself is a benchmark's business."""
-    arguments = ["x", "build", "--locked", "-m", str(repository.parent / "models.yaml"), "-r", str(repository), "--json"]
+    arguments = [
+        "x",
+        "build",
+        "--locked",
+        "-m",
+        str(repository.parent / "models.yaml"),
+        "-r",
+        str(repository),
+        "--json",
+    ]
     script = (
         f"import sys; sys.argv = {arguments!r}\nfrom builder.cli import main\n"
         "try: main()\nexcept SystemExit as end: print('ENDED', end.code)\n"
@@ -127,7 +136,9 @@ def test_a_change_is_named(name: str, project: Project) -> None:
 @settings(max_examples=25, deadline=None)
 @given(
     edits=st.lists(
-        st.tuples(st.sampled_from([*EDITS, "touched", "note"]), st.integers(0, 1), st.booleans()), min_size=1, max_size=8
+        st.tuples(st.sampled_from([*EDITS, "touched", "note"]), st.integers(0, 1), st.booleans()),
+        min_size=1,
+        max_size=8,
     )
 )
 def test_it_is_changed_if_and_only_if_what_matters_differs(

@@ -33,7 +33,9 @@ def project(tmp_path: Path) -> Project:
     found = Project(tmp_path).written()
     found.publish()
     found.publish()
-    publish_model(found.repository, "gone", backend="onnxruntime", filename="model.onnx", files={"model.onnx": "x" * 9000})
+    publish_model(
+        found.repository, "gone", backend="onnxruntime", filename="model.onnx", files={"model.onnx": "x" * 9000}
+    )
     return found
 
 

@@ -110,9 +110,7 @@ def _held(entry: Entry) -> str:
     return f"{what} ({entry.artifact.path.name}, held to {entry.spec.reference or 'itself'})"
 
 
-def _described(
-    entry: Entry, reference: Reference, facts: dict[str, str], inputs: Inputs, folder: Path
-) -> Described:
+def _described(entry: Entry, reference: Reference, facts: dict[str, str], inputs: Inputs, folder: Path) -> Described:
     """What stands around the network, with its steps staged in the folder."""
     pipeline = entry.task.pipeline(entry, reference, folder / "steps")
     signature = signature_of(entry, reference)

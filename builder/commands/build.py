@@ -19,8 +19,8 @@ from builder.commands.options import (
     TaskCpus,
     Weights,
 )
-from builder.commands.plan import say_up_to_date
 from builder.commands.output import as_record, print_json, print_table, progress, say
+from builder.commands.plan import say_up_to_date
 
 if TYPE_CHECKING:
     from builder.build.changes import Plan

@@ -1,4 +1,4 @@
-"""How a repository stands: by model what is built, what is published, what a build would do; by server what it serves."""
+"""How a repository stands: by model what there is, what is published, what a build would do; by server what it has."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from builder.build.changes import Plan, plans
 from builder.build.entry import Entry
 from builder.errors import RolloutError
 from builder.repository import lock, usage, whole
+from builder.repository.layout import CONFIG
 from builder.repository.lock import Lock
 from builder.triton.connection import Access
 
@@ -116,12 +117,12 @@ def _problems(repository: Path, recorded: Lock, name: str, number: str | None) -
     if number:
         return whole.faults(repository, recorded, name, number)
     is_odd = name in recorded and (repository / name).is_dir()
-    return [f"{name}/{whole.CONFIG} is that of none of its versions"] if is_odd else []
+    return [f"{name}/{CONFIG} is that of none of its versions"] if is_odd else []
 
 
 def _of_parts(found: list[str], folder: Path, number: str | None) -> list[str]:
     """Those of what was found that are in the model's folder, or in those that its published version asks."""
-    asked = {name for name, _ in whole.calls(folder / number / whole.CONFIG)} if number else set()
+    asked = {name for name, _ in whole.calls(folder / number / CONFIG)} if number else set()
     return [problem for problem in found if problem.partition("/")[0] in {folder.name, *asked}]
 
 

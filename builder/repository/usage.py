@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from builder.repository import whole
+from builder.repository.layout import CONFIG
 
 BLOCK = 512
 """Bytes of what `st_blocks` counts, whatever the filesystem's own are."""
@@ -29,7 +30,7 @@ def of_models(repository: Path, names: Iterable[str]) -> tuple[dict[str, int], i
 
 def _parts(model: Path) -> set[str]:
     """The model itself, and whatever one of its versions asks."""
-    configs = [folder / whole.CONFIG for folder in model.iterdir() if folder.name.isdecimal()] if model.is_dir() else []
+    configs = [folder / CONFIG for folder in model.iterdir() if folder.name.isdecimal()] if model.is_dir() else []
     return {model.name}.union(name for config in configs for name, _ in whole.calls(config))
 
 
@@ -37,7 +38,7 @@ def _bytes(folder: Path, seen: set[tuple[int, int]]) -> int:
     total = 0
     for root, _, names in os.walk(folder):
         for name in names:
-            found = os.lstat(os.path.join(root, name))  # noqa: PTH118, PTH116  ten thousand times
+            found = os.lstat(os.path.join(root, name))  # noqa: PTH118  ten thousand times
             place = (found.st_dev, found.st_ino)
             total += 0 if place in seen else found.st_blocks * BLOCK
             seen.add(place)

@@ -1,9 +1,9 @@
 """SHA-256 of files, remembered between runs for as long as a file is surely the one that was read.
 
-A file is known by its size, its times, and its place on the disk (`ctime` cannot be set, and a file that takes another's
-place has another inode). As git does, what had just been changed when it was read is not remembered: a second change
-within the same tick of the clock would leave all of that as it was. That holds for times to come, too, as they are after
-the clock was set back.
+A file is known by its size, its times, and its place on the disk: `ctime` cannot be set, and a file that takes
+another's place has another inode. As git does, what had just been changed when it was read is not remembered: a second
+change within the same tick of the clock would leave all of that as it was. That holds for times to come, too, as they
+are after the clock was set back.
 """
 
 from __future__ import annotations

@@ -243,9 +243,7 @@ def _name_plainly(name: str, package: str) -> None:
         sys.modules[name] = sys.modules[f"{package}.{name}"]
 
 
-def place_of_module(
-    top: str, parts: Sequence[str], file: Path, root: Path, is_loaded_too: bool = False
-) -> Path | None:
+def place_of_module(top: str, parts: Sequence[str], file: Path, root: Path, is_loaded_too: bool = False) -> Path | None:
     """The folder of a module of the user's own that `file` imports, or `parts` of; None if another's is meant.
 
     None, too, if the program has that very file under its usual name, unless `is_loaded_too`.
