@@ -18,11 +18,13 @@ from builder.commands.image import image
 from builder.commands.merge import merge
 from builder.commands.networks import networks
 from builder.commands.output import say
+from builder.commands.plan import plan
 from builder.commands.prune import prune
 from builder.commands.rollback import rollback
 from builder.commands.rollout import rollout
 from builder.commands.schema import schema
 from builder.commands.serve import ServeCommand, serve
+from builder.commands.status import status
 from builder.commands.stop import stop
 from builder.commands.train import TrainCommand, train
 from builder.errors import BuilderError
@@ -67,6 +69,8 @@ def root(
 
 
 app.command()(build)
+app.command()(plan)
+app.command()(status)
 app.command(cls=TrainCommand)(train)
 app.command()(networks)
 app.command()(describe)

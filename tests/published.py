@@ -52,11 +52,13 @@ def publish_model(
     device: str = "gpu",
     facts: dict[str, str] | None = None,
     asked_facts: dict[str, str] | None = None,
+    inputs: Mapping[str, Any] | None = None,
 ) -> publish.Published:
     """One served model, by the one way into a repository that there is.
 
     An ensemble of `step` and the network; of `steps`, those that are called postprocess behind the network; or the
-    network `alone`, under the model's own name. `asked_facts` are those of what clients ask, beside the `facts` of all.
+    network `alone`, under the model's own name. `asked_facts` are those of what clients ask, beside the `facts` of all;
+    `inputs` what the lock says that a build has read.
     """
     facts = FACTS if facts is None else facts
     asked_facts = facts | (asked_facts or {})
@@ -98,7 +100,7 @@ def publish_model(
         _fill(staged / "network", labels, files)
         (staged / "network" / layout.WARMUP_FOLDER).mkdir()
         (staged / "network" / layout.WARMUP_FOLDER / "photo-1").write_bytes(WARMUP_PIXELS)
-        origin = {"facts": asked_facts}
+        origin: dict[str, Any] = {"facts": asked_facts} | ({"inputs": inputs} if inputs else {})
         if alone:
             network = staging.StagedNetwork(name, staged / "network", render_network, origin)
             return publish.publish(repository, (), network, None)

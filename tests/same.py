@@ -22,7 +22,7 @@ def content(repository: Path) -> dict[str, Any]:
         for number, version in model.versions.items():
             origin = version.built_from if version else {}
             facts = {key: value for key, value in origin.get("facts", {}).items() if key not in OF_ONE_BUILD}
-            found[f"lock of {name}/{number}"] = origin.get("entry"), facts
+            found[f"lock of {name}/{number}"] = origin.get("entry"), facts, origin.get("inputs")
     return found
 
 

@@ -60,7 +60,7 @@ def test_a_file_is_looked_for_where_no_set_has_the_name(tmp_path: Path) -> None:
 def test_an_entry_means_the_same_elsewhere(labels: str, tmp_path: Path) -> None:
     moved = planned(tmp_path, labels)
     assert portable(moved).labels == labels
-    assert built_from(moved, {}, {})["entry"]["labels"] == labels
+    assert built_from(moved, {}, {}, {})["entry"]["labels"] == labels
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])

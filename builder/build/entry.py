@@ -44,6 +44,8 @@ class Entry:
     """Those that the build may use; None: all that are granted."""
     artifact: Artifact | None = None
     """The user's own, in place of a network."""
+    inputs: dict[str, dict[str, str]] | None = None
+    """What is to be recorded as read (see inputs.py), where another machine builds it; None: what the build reads."""
 
     @property
     def needs_calibration(self) -> bool:

@@ -54,10 +54,14 @@ def _figure(name: str, value: float) -> str:
     return f"{value:.3e}" if name.endswith(("_error", "noise", "mismatches")) else f"{value:.6g}"
 
 
-def built_from(entry: Entry, facts: Mapping[str, str], task: Mapping[str, Any]) -> dict[str, Any]:
-    """For the lock: the entry as it was understood, with what the task adds, and what the config records too."""
+def built_from(
+    entry: Entry, facts: Mapping[str, str], task: Mapping[str, Any], inputs: Mapping[str, Any]
+) -> dict[str, Any]:
+    """For the lock: the entry as it was understood, with what the task adds; what the config records, too; what was
+    read, which tells whether another build would be the same.
+    """
     said = portable(entry).model_dump(mode="json", exclude_none=True)
     if not isinstance(said.get("labels"), str):
         said.pop("labels", None)  # they are a file of the version
     resolved: dict[str, Any] = {"threads": entry.target.threads}
-    return {"entry": said | resolved | dict(task), "facts": dict(facts)}
+    return {"entry": said | resolved | dict(task), "facts": dict(facts), "inputs": dict(inputs)}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from builder import networks
@@ -18,6 +17,8 @@ from builder.build.artifact import (
 )
 from builder.build.entry import Entry, resolve
 from builder.build.golden import golden_set
+from builder.build.inputs import Inputs, Reading, remembered, watching, with_opened
+from builder.build.outcome import Failure, Outcome
 from builder.build.provenance import build_facts, built_from
 from builder.build.reference import study
 from builder.build.stage import Described, as_served, stage_ensemble, stage_network
@@ -33,24 +34,6 @@ from builder.types import BuiltModel, Report, Verification
 from builder.util.usercode import undone
 
 __all__ = ["Entry", "Failure", "Outcome", "Reference", "attempt", "build_model", "build_repository", "resolve"]
-
-
-@dataclass(frozen=True)
-class Failure:
-    name: str
-    error: BuilderError
-
-
-@dataclass
-class Outcome:
-    built: list[BuiltModel] = field(default_factory=list)
-    failed: list[Failure] = field(default_factory=list)
-
-    def add(self, name: str, result: BuiltModel | BuilderError) -> None:
-        if isinstance(result, BuiltModel):
-            self.built.append(result)
-        else:
-            self.failed.append(Failure(name, result))
 
 
 def build_repository(entries: Sequence[Entry], repository: Path, report: Report = lambda _: None) -> Outcome:
@@ -76,7 +59,10 @@ def build_model(entry: Entry, repository: Path, report: Report = lambda _: None)
     """Network -> artifact -> verified -> configured -> published. Raises BuilderError; then nothing changed."""
     started = time.perf_counter()
     require_possible(entry)
-    with staging(repository) as folder:
+    with staging(repository) as folder, watching(entry, repository) as opened:
+        # Before it is read: what changes while it is built counts as changed for the next.
+        digests = remembered(repository)
+        inputs = entry.inputs or Reading(digests).of(entry)
         # Asked again when it is published; here, so that nothing is computed in vain.
         refuse_others(repository, entry.name, _roles(entry))
         module, reference = study(entry, report)
@@ -90,7 +76,9 @@ def build_model(entry: Entry, repository: Path, report: Report = lambda _: None)
         report("publishing")
         size = artifact_bytes(artifact)
         facts = reference.provenance | build_facts(entry, artifact, reference, verification) | facts
-        described = _described(entry, reference, facts, folder)
+        inputs = with_opened(inputs, opened, entry, digests)
+        described = _described(entry, reference, facts, inputs, folder)
+        digests.save()
         published = _publish(entry, repository, folder, described, goldens)
     return BuiltModel(
         name=entry.name,
@@ -131,12 +119,12 @@ def _held(entry: Entry) -> str:
     return f"{what} ({entry.artifact.path.name}, held to {entry.spec.reference or 'itself'})"
 
 
-def _described(entry: Entry, reference: Reference, facts: dict[str, str], folder: Path) -> Described:
+def _described(entry: Entry, reference: Reference, facts: dict[str, str], inputs: Inputs, folder: Path) -> Described:
     """What stands around the network, with its steps staged in the folder."""
     pipeline = entry.task.pipeline(entry, reference, folder / "steps")
     signature = signature_of(entry, reference)
     sample = renamed(next(iter(reference.samples.batches(1))), reference.signature, signature)
-    origin = built_from(entry, facts, pipeline.built_from)
+    origin = built_from(entry, facts, pipeline.built_from, inputs)
     return Described(as_served(entry, reference, pipeline), signature, sample, facts, origin)
 
 

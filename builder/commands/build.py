@@ -20,9 +20,12 @@ from builder.commands.options import (
     Weights,
 )
 from builder.commands.output import as_record, print_json, print_table, progress, say
+from builder.commands.plan import say_up_to_date
 
 if TYPE_CHECKING:
-    from builder.build.run import Entry, Outcome
+    from builder.build.changes import Plan
+    from builder.build.entry import Entry
+    from builder.build.outcome import Outcome
     from builder.executors.ray.options import Options
     from builder.types import BuiltModel, Report
 
@@ -51,21 +54,34 @@ def build(
     accelerator: Accelerators = None,
     task_cpus: TaskCpus = 1,
     pack: Pack = None,
+    rebuild: Annotated[bool, typer.Option("--rebuild", help="Build what is up to date, too.")] = False,
+    locked: Annotated[
+        bool, typer.Option("--locked", help="Fail if anything would be built, and build nothing.")
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be built, and build nothing.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Export, verify and publish the models of a manifest."""
-    from builder.build.run import resolve
+    """Export, verify and publish the models of a manifest: those that are new, or of which something changed."""
+    from builder.build.changes import plans, require_up_to_date
+    from builder.build.entry import resolve
     from builder.manifest.models import load_manifest
 
+    if rebuild and locked:
+        raise typer.BadParameter("--locked builds nothing, and --rebuild builds everything; leave one out")
     options = _cluster_options(executor, jobs, storage, ray_address, accelerator, task_cpus, pack)
     entries = resolve(load_manifest(manifest), models or (), weights)
+    found = plans(entries, repository)
+    if locked:
+        require_up_to_date(found)
     if dry_run:
-        _print_entries(entries, repository, as_json)
+        _print_entries(entries, found, repository, as_json)
         return
-    with progress(len(entries)) as report:
-        outcome = _build(entries, repository, jobs, options, report)
-    _print_outcome(outcome, repository, as_json)
+    current = [] if rebuild else [one for one in found if not one.is_due]
+    say_up_to_date(current)
+    due = [entry for entry, one in zip(entries, found, strict=True) if rebuild or one.is_due]
+    with progress(len(due)) as report:
+        outcome = _build(due, repository, jobs, options, report)
+    _print_outcome(outcome, current, repository, as_json)
     if outcome.failed:
         raise typer.Exit(outcome.failed[0].error.exit_code)
 
@@ -93,6 +109,10 @@ def _cluster_options(
 
 
 def _build(entries: list[Entry], repository: Path, jobs: int, options: Options | None, report: Report) -> Outcome:
+    from builder.build.outcome import Outcome
+
+    if not entries:
+        return Outcome()
     from builder.build.run import build_repository
     from builder.executors.processes import build_in_processes
     from builder.executors.ray import build_on_cluster
@@ -104,7 +124,7 @@ def _build(entries: list[Entry], repository: Path, jobs: int, options: Options |
     return build_in_processes(entries, repository, jobs, report)
 
 
-def _print_entries(entries: list[Entry], repository: Path, as_json: bool) -> None:
+def _print_entries(entries: list[Entry], found: list[Plan], repository: Path, as_json: bool) -> None:
     records = [
         {
             "name": p.name,
@@ -113,18 +133,19 @@ def _print_entries(entries: list[Entry], repository: Path, as_json: bool) -> Non
             "format": p.spec.format,
             "precision": p.spec.precision,
             "device": p.spec.device,
+            "state": str(plan),
             "publishes": [str(repository / name) for name in p.published_names],
         }
-        for p in entries
+        for p, plan in zip(entries, found, strict=True)
     ]
     if as_json:
         print_json(records)
         return
-    columns = ("MODEL", "NETWORK", "WEIGHTS", "FORMAT", "PRECISION", "DEVICE", "PUBLISHES")
+    columns = ("MODEL", "NETWORK", "WEIGHTS", "FORMAT", "PRECISION", "DEVICE", "STATE", "PUBLISHES")
     print_table(columns, [(*list(r.values())[:-1], ", ".join(r["publishes"])) for r in records])
 
 
-def _print_outcome(outcome: Outcome, repository: Path, as_json: bool) -> None:
+def _print_outcome(outcome: Outcome, current: list[Plan], repository: Path, as_json: bool) -> None:
     for failure in outcome.failed:
         say(f"{failure.name}: FAILED: {failure.error}")
     for model in outcome.built:
@@ -141,7 +162,9 @@ def _print_outcome(outcome: Outcome, repository: Path, as_json: bool) -> None:
             {"name": f.name, "error": type(f.error).__name__, "message": str(f.error), "exit_code": f.error.exit_code}
             for f in outcome.failed
         ]
-        print_json({"repository": str(repository), "built": [as_record(m) for m in outcome.built], "failed": failed})
+        built = [as_record(m) for m in outcome.built]
+        up_to_date = [{"name": one.name, "version": one.version} for one in current]
+        print_json({"repository": str(repository), "built": built, "failed": failed, "up_to_date": up_to_date})
     elif outcome.built:
         _print_built(outcome.built)
 

@@ -92,15 +92,20 @@ def _publish(repository: Path, pipeline: _Pipeline) -> Published:
     _remove_orphans(repository)
     names.refuse_others(repository, pipeline.served, pipeline.roles)
     names.refuse_other_steps(repository, pipeline.steps)
+    published: _Numbered | None = None
     try:
         network = _number(repository, pipeline)
         if pipeline.ensemble:
             _switch_ensemble(repository, pipeline, network, pipeline.ensemble)
         else:
             _switch_alone(repository, pipeline.network, network)
+        published = network
     finally:
         _remove_orphans(repository)
-        switching.write_lock(repository, lock.pruned(lock.read(repository), repository))
+        recorded = lock.pruned(lock.read(repository), repository)
+        if published:
+            recorded = lock.with_published(recorded, pipeline.served, str(published.version))
+        switching.write_lock(repository, recorded)
     return Published(network.version, network.name)
 
 

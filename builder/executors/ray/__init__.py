@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from builder.build.entry import Entry
+from builder.build.inputs import Reading
 from builder.build.run import Outcome
 from builder.errors import BuilderError
 from builder.executors.ray import session, worker
@@ -19,6 +20,7 @@ from builder.executors.ray.tasks import RayTask, tasks_of
 from builder.repository import staging
 from builder.repository.merge import merge_repositories
 from builder.types import BuiltModel, Report
+from builder.util.remembered import Digests
 
 __all__ = ["Options", "build_on_cluster"]
 
@@ -89,7 +91,8 @@ def _submit(
         own = [task for task in tasks if task.number == number]
         report(f"{standing.entry.name}: packing its files")
         try:
-            sized = replace(standing.entry, build_cores=running.options.cpus)
+            inputs = Reading(Digests()).of(standing.entry)  # before they are packed
+            sized = replace(standing.entry, build_cores=running.options.cpus, inputs=inputs)
             parcel = pack(sized, storage, running.options.pack, known)
         except BuilderError as error:
             standing.error = error

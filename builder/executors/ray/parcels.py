@@ -7,15 +7,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from builder.build import adopted
+from builder.build import adopted, code
 from builder.build.entry import Entry
 from builder.build.portable import names_callable, portable, relative
 from builder.errors import ManifestError
 from builder.executors.ray.storage import Storage
 from builder.networks.card import card_path
 from builder.util import hashing
-from builder.util.usercode import is_callable_name
-from builder.util.usercode.files import imported_files
 
 
 @dataclass(frozen=True)
@@ -76,27 +74,13 @@ def _files(entry: Entry, also: Sequence[str]) -> Iterator[Path]:
         named += [entry.weights.path, card_path(entry.weights.path)]
     for value in spec.files().values():
         if names_callable(value, base):
-            named += _code(value, base)
+            named += code.files_of(value, base)
     named += spec.data_files(base)
     if entry.artifact:
         named += adopted.files_of(entry.artifact)
     for text in also:
         named += _also(text, base)
     return (path for path in named if path.is_file())
-
-
-def _code(name: str, base: Path) -> Iterator[Path]:
-    """The file of a callable, or the module beside the manifest, with what they import of the user's own."""
-    if not is_callable_name(name):
-        return
-    place = name.rpartition(":")[0]
-    top = base / place.partition(".")[0]
-    if place.endswith(".py"):
-        files = [base / place]
-    else:
-        files = [*top.rglob("*.py")] if top.is_dir() else [top.with_suffix(".py")]
-    for file in files:
-        yield from imported_files(file, base)
 
 
 def _also(text: str, base: Path) -> Iterator[Path]:

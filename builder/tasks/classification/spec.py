@@ -69,7 +69,8 @@ class Classification(ModelSpec):
 
     def data_files(self, base: Path) -> Iterator[Path]:
         """Of a folder of images, those that are used."""
-        folders = [images for images in (self.images, self.calibration) if images and (base / images.data).is_dir()]
+        sets = [images for images in (self.images, self.calibration) if images]
+        folders = [images for images in sets if (base / Path(images.data).expanduser()).is_dir()]
         used = {("images", "data"), ("calibration", "data")}
         others = {keys: value for keys, value in self.files().items() if keys not in used}
         yield from (Path(image.name) for images in folders for image in find(images, base))

@@ -1,4 +1,4 @@
-"""The files that a user's file imports, read off its text: what a build of it elsewhere needs."""
+"""The files that a user's file imports, read off its text: what a build needs, and what changes its result."""
 
 from __future__ import annotations
 
@@ -23,6 +23,15 @@ def imported_files(path: Path, base: Path) -> list[Path]:
     return [base / os.path.relpath(file, base) for file in sorted(found)]
 
 
+def imported_names(file: Path) -> set[str]:
+    """The first part of whatever a file imports, but for what is beside it by a leading dot."""
+    try:
+        tree = ast.parse(file.read_bytes())
+    except (SyntaxError, ValueError, OSError):
+        return set()
+    return {name.partition(".")[0] for node in ast.walk(tree) for level, name in _names(node) if not level}
+
+
 def _packages(folder: Path, root: Path) -> list[Path]:
     above = [place for place in (folder, *folder.parents) if place.is_relative_to(root) and place != root]
     return [place / "__init__.py" for place in above]
@@ -44,7 +53,7 @@ def _imports(file: Path, root: Path) -> Iterator[tuple[Path, str]]:
 
 def _place(name: str, file: Path, root: Path) -> Path | None:
     top, *parts = name.split(".")
-    return place_of_module(top, parts[:1], file, root)
+    return place_of_module(top, parts[:1], file, root, is_loaded_too=True)
 
 
 def _names(node: ast.AST) -> list[tuple[int, str]]:

@@ -243,8 +243,10 @@ def _name_plainly(name: str, package: str) -> None:
         sys.modules[name] = sys.modules[f"{package}.{name}"]
 
 
-def place_of_module(top: str, parts: Sequence[str], file: Path, root: Path) -> Path | None:
+def place_of_module(top: str, parts: Sequence[str], file: Path, root: Path, is_loaded_too: bool = False) -> Path | None:
     """The folder of a module of the user's own that `file` imports, or `parts` of; None if another's is meant.
+
+    None, too, if the program has that very file under its usual name, unless `is_loaded_too`.
 
     As for `python FILE`, its own folder comes before what is installed. Folders above it come after that: there,
     names such as `datasets` are chosen without a thought of its imports. So do, as everywhere, plain folders.
@@ -257,7 +259,7 @@ def place_of_module(top: str, parts: Sequence[str], file: Path, root: Path) -> P
     if not near and _is_installed(top, places):
         return None
     for place in near + holding:
-        return None if _is_loaded(place, top) else place
+        return None if _is_loaded(place, top) and not is_loaded_too else place
     return next((place for place in places if _is_folder(place, top)), None)
 
 
