@@ -17,6 +17,8 @@ from builder.commands.image import image
 from builder.commands.merge import merge
 from builder.commands.networks import networks
 from builder.commands.output import say
+from builder.commands.pull import pull
+from builder.commands.push import push
 from builder.commands.schema import schema
 from builder.commands.serve import ServeCommand, serve
 from builder.commands.stop import stop
@@ -71,6 +73,8 @@ app.command(cls=ServeCommand)(serve)
 app.command()(stop)
 app.command()(image)
 app.command()(merge)
+app.command()(push)
+app.command()(pull)
 app.command()(schema)
 app.add_typer(deploy)
 

@@ -14,6 +14,7 @@ import typer
 from builder.commands import own_options
 from builder.commands.options import HttpHost, Json, Linger, Port, Repository, UntilInputCloses
 from builder.commands.output import print_json, progress, say
+from builder.commands.pull import Verify
 from builder.errors import LaunchError, ServerEnded
 from builder.machine import signals
 
@@ -67,6 +68,7 @@ def serve(
     admin_key_file: AdminKeyFile = None,
     unrestricted: Unrestricted = False,
     verify_integrity: VerifyIntegrity = True,
+    verify: Verify = None,
     http_host: HttpHost = None,
     linger: Linger = 1,
     until_input_closes: UntilInputCloses = False,
@@ -79,6 +81,7 @@ def serve(
     if until_input_closes:
         threading.Thread(target=_end_with_input, daemon=True).start()
     launcher, own = own_options.chosen(context, LAUNCHER)
+    _require_signed(repository, verify)
     with progress(1) as steps:
         options = LaunchOptions(
             host,
@@ -99,6 +102,13 @@ def serve(
         served = _published(repository)
         server = _launch(repository, launcher, options, own, as_json)
     _attend(server, repository, served, as_json, linger)
+
+
+def _require_signed(repository: Path, key: Path | None) -> None:
+    from builder.stores import signing
+
+    if key is not None:
+        signing.require_served(repository, key)
 
 
 def _published(repository: Path) -> Published:
