@@ -109,10 +109,16 @@ def _configs(repository: Path, coming: Sequence[Arrival], theirs: Record, conten
         if arrival.config:
             key = f"{arrival.name}/{theirs.models[arrival.name].config_of(arrival.number)}"
             if hashing.sha256_if_there(repository / key) == arrival.config:
-                shutil.copyfile(repository / key, content / arrival.config)
+                _copy(repository / key, content / arrival.config)
             else:
                 lacking[key] = arrival.config
     return lacking
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Which may be the same file already, after a pull that was cut off."""
+    if not (target.exists() and target.samefile(source)):
+        shutil.copyfile(source, target)
 
 
 @contextmanager
@@ -139,7 +145,8 @@ def _folder(repository: Path) -> Iterator[Path]:
 def _fetch(far: Far, wanted: dict[str, str], content: Path, watch: Watch) -> int:
     """Into the folder, each content once, under its SHA-256; how many bytes came."""
     _sweep(content)
-    keys = {digest: key for key, digest in wanted.items() if not (content / digest).exists()}
+    had = hashing.hashed(content / digest for digest in wanted.values())
+    keys = {digest: key for key, digest in wanted.items() if had[content / digest] != digest}
     there = far.files() if keys else {}
     for key in keys.values():
         if key not in there:
