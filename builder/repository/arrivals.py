@@ -227,10 +227,6 @@ def _move(source: Path, target: Path) -> None:
 def _switch(job: _Bringing, arrival: Arrival, texts: dict[str, str]) -> None:
     if not arrival.config:
         return
-    model, staged = job.repository / arrival.name, job.staged / arrival.name
+    staged = job.staged / arrival.name
     staged.mkdir(exist_ok=True)
-    if (model / CONFIG).exists():
-        switching.replace_config(staged, model, texts[arrival.name])
-        return
-    (staged / CONFIG).write_text(texts[arrival.name], encoding="utf-8")
-    _move(staged / CONFIG, model / CONFIG)
+    switching.replace_config(staged, job.repository / arrival.name, texts[arrival.name])

@@ -19,8 +19,9 @@ PART = 16 * MIB
 MOST_PARTS = 9000
 PARTS_AT_ONCE = 4
 S3_OPTIONS: dict[str, Any] = {
-    "config_kwargs": {"connect_timeout": 10, "read_timeout": 60, "retries": {"max_attempts": 3, "mode": "standard"}}
+    "config_kwargs": {"connect_timeout": 10, "read_timeout": 60, "retries": {"total_max_attempts": 1}}
 }
+"""s3fs tries again, and so does `far.persistently`: three that do so would multiply to a quarter of a minute."""
 CANNOT = ("NotImplemented", "InvalidArgument")
 """What stores answer that know no conditions."""
 STALE = ("PreconditionFailed", "ConditionalRequestConflict", "(412)")
