@@ -93,6 +93,7 @@ bench: install
 	$(BIN)/python benchmarks/clients.py
 	$(BIN)/python benchmarks/gateway.py
 	$(BIN)/python benchmarks/training.py
+	$(BIN)/python benchmarks/stores.py
 
 clean:
 	rm -rf .venv build site *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .model_repository.staging
