@@ -20,6 +20,8 @@ from builder.commands.networks import networks
 from builder.commands.output import say
 from builder.commands.plan import plan
 from builder.commands.prune import prune
+from builder.commands.pull import pull
+from builder.commands.push import push
 from builder.commands.rollback import rollback
 from builder.commands.rollout import rollout
 from builder.commands.schema import schema
@@ -83,6 +85,8 @@ app.command()(prune)
 app.command()(rollout)
 app.command()(image)
 app.command()(merge)
+app.command()(push)
+app.command()(pull)
 app.command()(schema)
 app.add_typer(deploy)
 

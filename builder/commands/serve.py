@@ -16,6 +16,7 @@ import typer
 from builder.commands import own_options
 from builder.commands.options import HttpHost, Json, Linger, Port, Repository, UntilInputCloses
 from builder.commands.output import print_json, progress, say
+from builder.commands.pull import Verify
 from builder.errors import LaunchError, ServerEnded
 from builder.machine import signals
 
@@ -78,6 +79,7 @@ def serve(
     admin_key_file: AdminKeyFile = None,
     unrestricted: Unrestricted = False,
     verify_integrity: VerifyIntegrity = True,
+    verify: Verify = None,
     http_host: HttpHost = None,
     watch: Watch = False,
     max_slowdown: MaxSlowdown = None,
@@ -93,6 +95,7 @@ def serve(
         threading.Thread(target=_end_with_input, daemon=True).start()
     launcher, own = own_options.chosen(context, LAUNCHER)
     _require_sense(watch, max_slowdown, own)
+    _require_signed(repository, verify)
     with progress(1) as steps:
         options = LaunchOptions(
             host,
@@ -145,6 +148,13 @@ def _told(server: Server, repository: Path, served: Published) -> AbstractContex
     by_hand = f"build-repo rollout --url {server.access.url}, or " if server.access else ""
     hint = f"to serve that: {by_hand}start this again with --watch"
     return newer.watched(repository, served, say, hint, server.served)
+
+
+def _require_signed(repository: Path, key: Path | None) -> None:
+    from builder.stores import signing
+
+    if key is not None:
+        signing.require_served(repository, key)
 
 
 def _published(repository: Path) -> Published:

@@ -78,10 +78,10 @@ def status(
     due = {plan.name: plan for plan in plans(entries or (), repository)}
     published = whole.served(repository, recorded)
     names = [*due, *(name for name in published if name not in due)]
-    sizes, shared = sizes.of_models(repository, [name for name in names if (repository / name).is_dir()])
+    own, shared = sizes.of_models(repository, [name for name in names if (repository / name).is_dir()])
     found = lock.problems(repository) if is_checked else None
     models = [
-        _model(repository, recorded, name, due.get(name), entries is not None, found, sizes.get(name, 0))
+        _model(repository, recorded, name, due.get(name), entries is not None, found, own.get(name, 0))
         for name in names
     ]
     return Status(models, shared, [_asked(access, ask) for access in servers])
