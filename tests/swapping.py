@@ -84,8 +84,9 @@ def corrupt(repository: Path, number: int, source: int) -> None:
 def other_network(repository: Path, number: int, source: int) -> None:
     """Of the right shape, and not the one whose answers were recorded."""
     add(repository, number, source)
-    other = next(version for version in SOUND if version != source)
-    shutil.copy(repository / NETWORK / str(other) / "model.onnx", repository / NETWORK / str(number) / "model.onnx")
+    artifact = repository / NETWORK / str(number) / "model.onnx"
+    others = [(repository / NETWORK / str(version) / "model.onnx").read_bytes() for version in SOUND]
+    artifact.write_bytes(next(other for other in others if other != artifact.read_bytes()))
 
 
 def unloadable(repository: Path, number: int, source: int) -> None:

@@ -20,6 +20,7 @@ from builder.triton.connection import Connection
 
 if TYPE_CHECKING:
     from builder.lifecycle.rollout import RolloutOptions
+    from builder.repository.golden import GoldenSet
     from builder.types import Report
 
 PAUSE_SECONDS = 0.2
@@ -47,9 +48,13 @@ class Move:
         """Raises RolloutError; then the server serves what it served before."""
         try:
             with ExitStack() as undo:
+                elsewhere = self._needs_process()
+                if elsewhere:
+                    self._try_elsewhere()
                 self._load_steps(undo)
                 self._load_network(undo)
-                self._try()
+                if not elsewhere:
+                    self._try()
                 self._switch(undo)
                 undo.pop_all()
         except RolloutError as error:
@@ -91,33 +96,39 @@ class Move:
 
     # Before it takes traffic.
 
+    def _needs_process(self) -> bool:
+        candidate, network = self._candidate, self._candidate.network
+        if self._options.trial == "process" or candidate.is_in_place:
+            return True
+        if candidate.is_alone:
+            return trial.size(candidate) > self._connection.largest_files
+        # Whoever asks for the newest of a network has the candidate as soon as it is loaded.
+        return not candidate.has(network) and bool(candidate.seen.floating(network.name))
+
+    def _try_elsewhere(self) -> None:
+        from builder.lifecycle import elsewhere
+
+        self._enter("the trial in a server of its own")
+        self._goldens()
+        elsewhere.hold(self._candidate, self._options)
+
     def _try(self) -> None:
-        candidate = self._candidate
         self._enter("the trial")
-        goldens = candidate.goldens()
+        goldens = self._goldens()
+        with trial.beside(self._connection, self._candidate, self._loader.put) as name:
+            if goldens is not None:
+                trial.hold(self._ask(name), goldens)
+                self._hold_pace(name)
+
+    def _goldens(self) -> GoldenSet | None:
+        """None, and a warning, where none were recorded."""
+        candidate, goldens = self._candidate, self._candidate.goldens()
         if goldens is None:
             (self._options.warn or self._report)(
                 f"{self._connection.access.url}: {candidate.name} {candidate.version} was built without golden "
                 "samples, so that only loading it proves it; build it again to have them recorded"
             )
-        if self._needs_process():
-            self._try_elsewhere()
-            return
-        with trial.beside(self._connection, candidate, self._loader.put) as name:
-            if goldens is not None:
-                trial.hold(self._ask(name), goldens)
-                self._hold_pace(name)
-
-    def _needs_process(self) -> bool:
-        candidate = self._candidate
-        if self._options.trial == "process" or candidate.is_in_place:
-            return True
-        return candidate.is_alone and trial.size(candidate) > self._connection.largest_files
-
-    def _try_elsewhere(self) -> None:
-        from builder.lifecycle import elsewhere
-
-        elsewhere.hold(self._candidate, self._options)
+        return goldens
 
     def _hold_pace(self, name: str) -> None:
         candidate, most = self._candidate, self._options.max_slowdown
