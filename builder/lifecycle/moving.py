@@ -15,6 +15,7 @@ from builder.errors import RolloutError, ServerAway
 from builder.lifecycle import trial
 from builder.lifecycle.candidate import Candidate
 from builder.lifecycle.loading import Loader
+from builder.lifecycle.retiring import GRACE_SECONDS
 from builder.triton.connection import Connection
 
 if TYPE_CHECKING:
@@ -135,9 +136,23 @@ class Move:
         self._guard()
         self._enter("the switch")
         undo.callback(self._undo, f"loading {candidate.name} as it was", self._put_back(candidate.name))
-        self._loader.load(candidate.name, candidate.config(asked, self._kept()), candidate.version)
+        bridge = self._bridge()
+        self._loader.load(candidate.name, candidate.config(asked, self._kept() | bridge), candidate.version)
         self._enter("asking the new version")
         self._settle()
+        if bridge:
+            time.sleep(GRACE_SECONDS)
+            self._loader.load(candidate.name, candidate.config(asked, self._kept()), candidate.version)
+
+    def _bridge(self) -> set[int]:
+        """The old number of an ensemble, which its new form has, too, until the old one's requests are through.
+
+        Triton looks the version up once more when it answers a request for classes, and refuses to answer for one that
+        is not there any more. Requests that name no version get the highest: going back has no such bridge.
+        """
+        candidate = self._candidate
+        before = candidate.before
+        return {before} if not candidate.is_alone and before is not None and before < candidate.version else set()
 
     def _kept(self) -> set[int]:
         """Versions of a model alone that go on beside the new one."""
