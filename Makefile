@@ -24,7 +24,7 @@ help:
 	@echo "durations  record how long each test takes, by which the tests are spread over processes"
 	@echo "check     ruff, mypy, the JSON Schema's freshness, the pages' links"
 	@echo "build     build-repo on models.yaml"
-	@echo "serve     serve model_repository on loopback"
+	@echo "serve     serve model_repository on loopback, and what is built meanwhile"
 	@echo "docs      the pages as a site, in site/"
 	@echo "bench     the benchmarks, with their ratios"
 	@echo "clean     remove .venv and everything built"
@@ -84,7 +84,7 @@ build: install
 	$(BIN)/build-repo -r $(REPOSITORY)
 
 serve: install
-	$(BIN)/build-repo serve -r $(REPOSITORY)
+	$(BIN)/build-repo serve --watch -r $(REPOSITORY)
 
 bench: install
 	$(BIN)/python benchmarks/serving.py

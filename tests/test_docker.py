@@ -31,7 +31,9 @@ from engines import OWN, engine
 from load import BATCH, in_flight, over_grpc
 from processes import started
 from published import publish_model
+from test_watch import asking, now
 from tools import program
+from waiting import until
 
 from builder.containers import building, make
 from builder.containers.building import BuiltImage
@@ -71,6 +73,16 @@ def onnx(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("with a space, and a comma")
     build(folder, "models:" + ENTRY.format(name="onnx"))
     return folder / "repository"
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a repository of one version, and with the same one `later`, when it has two."""
+    folder = tmp_path_factory.mktemp("two")
+    build(folder, "models:\n" + rebuilding.entry())
+    shutil.copytree(folder / "repository", folder / "later")
+    build(folder, "models:\n" + rebuilding.entry(seed="1"), folder / "later")
+    return folder
 
 
 @pytest.fixture(scope="module")
@@ -316,6 +328,26 @@ def test_requests_in_flight_are_answered_on_sigterm(docker: Any, image: str | No
     assert name not in containers(docker)
     assert answers
     assert set(answers) == {BATCH}
+
+
+def test_a_container_follows_the_repository(image: str | None, two: Path, tmp_path: Path) -> None:
+    """By a key that the launcher makes up; no request fails, and each is answered by the old version or the new one."""
+    repository = tmp_path / "repository"
+    shutil.copytree(two / "repository", repository)
+    name = f"{OWN}-watch-{os.getpid()}"
+    with launched(repository, "--watch", "--name", name, *(("--image", image) if image else ())) as (process, ready):
+        urls = ready["grpc"], f"http://{ready['http']}"
+        with asking(*urls) as asked:
+            known = {now(urls[0])}
+            shutil.copytree(two / "later", repository, dirs_exist_ok=True)
+            while "serving m 2 (was 1), " not in (line := process.stderr.readline()):
+                assert line
+            known.add(now(urls[1]))
+            until(lambda: len(asked.answers) == 2)
+        assert (asked.failed, set(asked.answers)) == ([], known)
+        process.terminate()
+        _, said = process.communicate(timeout=60)
+    assert process.returncode == 0, said
 
 
 @pytest.mark.usefixtures("nvidia")  # which is chosen

@@ -122,7 +122,7 @@ def test_what_is_gone_stays_until_the_server_has_let_go_of_it(
     mirror.loaded = {network: {"2"}}
     until(lambda: not mirror.has(f"{network}/1") and not mirror.has("gone"))
     assert mirror.has(f"{network}/2/model.bin")
-    assert not [name for name in open_files(tmp_path) if f"{network}/1" in name or "gone/" in name]
+    until(lambda: not [name for name in open_files(tmp_path) if f"{network}/1" in name or "gone/" in name])
 
 
 @pytest.mark.parametrize("checks", [True, False])

@@ -30,7 +30,7 @@ from tritonclient.utils import InferenceServerException
 
 from builder.data.images import SAMPLES
 from builder.errors import LaunchError, RepositoryError
-from builder.launchers import LAUNCHERS, access
+from builder.launchers import LAUNCHERS, access, keys
 from builder.launchers.options import LaunchOptions, ServerTls
 from builder.types import Endpoints
 from client import Client, NotAllowed, ServerUnavailable, Tls, endpoint
@@ -44,8 +44,8 @@ Call = Callable[[Any, dict[str, str]], Any]
 # tritonclient's two libraries have the same methods, so that each door is tried with both.
 CLOSED: dict[str, Call] = {
     "index": lambda c, h: c.get_model_repository_index(headers=h),
-    "load": lambda c, h: c.load_model("lenet", headers=h),
-    "unload": lambda c, h: c.unload_model("lenet", headers=h),
+    "load": lambda c, h: c.load_model("nobody's", headers=h),
+    "unload": lambda c, h: c.unload_model("nobody's", headers=h),
     "system memory, status": lambda c, h: c.get_system_shared_memory_status(headers=h),
     "system memory, register": lambda c, h: c.register_system_shared_memory("mine", "/none", 8, headers=h),
     "system memory, unregister": lambda c, h: c.unregister_system_shared_memory("mine", headers=h),
@@ -401,7 +401,95 @@ def test_beyond_loopback_is_restricted(host: str, is_loopback: bool) -> None:
     assert not access.is_restricted(LaunchOptions(host, restrict=False))
     assert access.is_restricted(LaunchOptions(http_host=host)) == (not is_loopback and bool(host))
     made = [access.key_of(LaunchOptions(host)) for _ in range(2)]
-    assert made == [None, None] if is_loopback else made[0] != made[1]
+    assert None not in made
+    assert made[0] != made[1]
+    assert access.closed(LaunchOptions(host)) == (access.MODEL_CONTROL if is_loopback else access.RESTRICTED)
+    assert access.closed(LaunchOptions(host, admin_key=KEY)) == access.RESTRICTED
+    assert access.key_of(LaunchOptions(host, restrict=False)) is None
+
+
+LOADS = {"index", "load", "unload"}
+
+
+@pytest.fixture(scope="module")
+def plain(tiny: Path) -> Iterator[Endpoints]:
+    """On loopback, with a key that nobody gave."""
+    server = LAUNCHERS["embedded"].launch(tiny, LaunchOptions(http_port=0, grpc_port=0, metrics_port=0))
+    assert not server.is_restricted
+    yield server.endpoints
+    server.stop()
+
+
+def test_who_may_load_models_runs_code_and_is_no_stranger_on_loopback_either(plain: Endpoints, protocol: str) -> None:
+    """All else is open there. The key is for this user's own commands, by either address."""
+    library: Any = {"grpc": triton_grpc, "http": triton_http}[protocol]
+    key = keys.of(plain.http)
+    assert key
+    assert key == keys.of(plain.grpc) == keys.of(f"http://localhost:{plain.http.rpartition(':')[2]}")
+    assert keys.of("127.0.0.1:1") is None
+    with library.InferenceServerClient(getattr(plain, protocol)) as opened:
+        for door, call in CLOSED.items():
+            said = refusal_of(call, opened, {})
+            assert bool(REFUSAL.search(said)) == (door in LOADS), door
+            assert not REFUSAL.search(refusal_of(call, opened, {HEADERS[protocol]: key})), door
+
+
+def refusal_of(call: Call, opened: Any, headers: dict[str, str]) -> str:
+    try:
+        call(opened, headers)
+    except InferenceServerException as error:
+        return str(error.message())
+    return ""
+
+
+def test_nothing_is_closed_where_the_user_says_so(tiny: Path) -> None:
+    server = LAUNCHERS["embedded"].launch(tiny, options(restrict=False))
+    try:
+        assert keys.of(server.endpoints.grpc) is None
+        with triton_grpc.InferenceServerClient(server.endpoints.grpc) as opened:
+            assert all(not REFUSAL.search(refusal_of(call, opened, {})) for call in CLOSED.values())
+    finally:
+        server.stop()
+
+
+LEFT = """
+import sys, time
+from builder.launchers import keys
+from builder.types import Endpoints
+with keys.left(Endpoints("grpcs://[::1]:7001", "127.0.0.1:7000", ""), "the key"):
+    print("left", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_key_goes_with_its_launcher(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However that ends; what a killed one left is nobody's, and is swept away. Others can read none of it."""
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    folder = tmp_path / "build-repo" / "keys"
+    with started([sys.executable, "-c", LEFT], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "left\n"
+        assert keys.of("localhost:7001") == keys.of("http://127.0.0.1:7000/") == "the key"
+        (file,) = folder.iterdir()
+        assert (file.stat().st_mode & 0o777, folder.stat().st_mode & 0o777) == (0o600, 0o700)
+        process.kill()
+        process.wait(60)
+        assert keys.of("127.0.0.1:7000") is None
+        with keys.left(Endpoints("127.0.0.1:1", "127.0.0.1:2", ""), "another"):
+            assert keys.of("127.0.0.1:1") == "another"
+            assert not file.exists()
+    assert list(folder.iterdir()) == []
+    folder.chmod(0o777)  # anybody may have put something there
+    with keys.left(Endpoints("127.0.0.1:1", "127.0.0.1:2", ""), "another"):
+        assert keys.of("127.0.0.1:1") is None
+
+
+def test_where_nothing_can_be_written_no_key_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a container that may write nothing."""
+    (tmp_path / "file").touch()
+    monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "file"))
+    with keys.left(Endpoints("127.0.0.1:1", "127.0.0.1:2", ""), "the key"):
+        assert keys.of("127.0.0.1:1") is None
 
 
 def test_keys_that_are_refused(tmp_path: Path) -> None:

@@ -106,6 +106,7 @@ def command(wanted: Wanted, cabinet: Cabinet) -> list[str]:
     arguments += _secrets(options, cabinet)
     if wanted.image.kind == "slim":
         return [*arguments, "--no-check"]  # it has been checked here, unless that was not wanted
+    arguments += [] if options.verify_integrity else ["--no-check"]
     if not wanted.image.kind:  # not an image of ours: it lacks the first process
         return ["python3", cabinet.first_process(), *arguments]
     return arguments

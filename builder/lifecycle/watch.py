@@ -84,9 +84,7 @@ class Watch:
         try:
             there = newer.published(self._repository)
             for name in self._known.keys() - there.keys():
-                self._tell(
-                    f"{name} is gone from the repository; this server goes on serving it until it is started anew"
-                )
+                self._tell(f"{name} is gone from the repository; this server serves it until it is started anew")
             self._known = there
             brought = [self._is_brought(name, versions) for name, versions in there.items()]
             return all(brought)  # each is tried, whatever became of those before it
