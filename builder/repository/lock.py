@@ -119,12 +119,13 @@ def _unrecorded(folder: Path) -> Model:
     return Model(dict.fromkeys(_numbered(folder)), tuple(filter(None, [sha256_if_there(folder / CONFIG)])))
 
 
-def with_published(lock: Lock, name: str, number: str) -> Lock:
-    """The lock after the version has become what clients get."""
-    model = lock[name]
-    version = model.versions[number]
-    assert version  # it was recorded before it came
-    return lock | {name: replace(model, versions=model.versions | {number: replace(version, was_published=True)})}
+def with_published(lock: Lock, name: str, number: int | str | None) -> Lock:
+    """The lock after the version has become what clients get; the same for one of which nothing is recorded."""
+    model = lock.get(name)
+    version = model and model.versions.get(str(number))
+    if not model or not version:
+        return lock
+    return lock | {name: replace(model, versions=model.versions | {str(number): replace(version, was_published=True)})}
 
 
 def pruned(lock: Lock, repository: Path) -> Lock:
