@@ -97,10 +97,10 @@ def test_what_is_no_file_has_no_digest(tmp_path: Path) -> None:
 def test_files_that_are_opened_are_seen(tmp_path: Path) -> None:
     for name in ("read", "written", "both", "before", "changed"):
         (tmp_path / name).write_text(name)
-    (tmp_path / "before").read_text()
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "read").write_text("not looked at")
-    with watched(tmp_path, tmp_path / "other") as opened:
+    with watched(tmp_path, [tmp_path / "other"], [tmp_path / "before"]) as opened:
+        (tmp_path / "before").read_text()
         (tmp_path / "read").read_text()
         os.close(os.open(tmp_path / "both", os.O_RDONLY))
         (tmp_path / "changed").read_bytes()

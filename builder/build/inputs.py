@@ -95,17 +95,17 @@ class Reading:
 
 def watching(entry: Entry, repository: Path) -> AbstractContextManager[Opened]:
     """What the entry's code opens below the manifest's folder, where this package and the repository may lie, too."""
-    return watched(entry.base, repository, staging_root(repository), ROOT)
+    known = (path for files in _files(entry).values() for path in files)
+    return watched(entry.base, (repository, staging_root(repository), ROOT), (entry.manifest.path, *known))
 
 
-def with_opened(inputs: Inputs, opened: Opened, entry: Entry, digests: Digests) -> Inputs:
+def with_opened(inputs: Inputs, opened: Opened, digests: Digests) -> Inputs:
     """The inputs with what the entry's code opened by itself, as far as they do not have it already."""
-    known = {name for names in inputs.values() for name in names} | {_place(entry.manifest.path, entry.base)}
-    known |= {_place(path, entry.base) for files in _files(entry).values() for path in files}
+    known = {name for names in inputs.values() for name in names}
     found = {
         name: digests.of(path) if is_same else CHANGED_MEANWHILE
         for path, is_same in opened.files().items()
-        if (name := _place(path, entry.base)) not in known
+        if (name := _place(path, opened.folder)) not in known
     }
     return inputs | ({OPENED: dict(list(found.items())[:MOST_OPENED])} if found else {})
 

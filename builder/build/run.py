@@ -76,7 +76,7 @@ def build_model(entry: Entry, repository: Path, report: Report = lambda _: None)
         report("publishing")
         size = artifact_bytes(artifact)
         facts = reference.provenance | build_facts(entry, artifact, reference, verification) | facts
-        inputs = with_opened(inputs, opened, entry, digests)
+        inputs = with_opened(inputs, opened, digests)
         described = _described(entry, reference, facts, inputs, folder)
         digests.save()
         published = _publish(entry, repository, folder, described, goldens)

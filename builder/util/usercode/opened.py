@@ -5,8 +5,8 @@ from __future__ import annotations
 import importlib.util
 import os
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,11 @@ COMPILED = "__pycache__"
 class Opened:
     """Files below a folder, each as it was when it was opened first; not those that were written to."""
 
-    def __init__(self, folder: Path, without: Sequence[Path]) -> None:
+    def __init__(self, folder: Path, without: Sequence[Path], known: Iterable[Path]) -> None:
+        # Now: code may change the working folder.
+        self.folder = Path(os.path.abspath(folder))  # noqa: PTH100
         self._folder = _prefix(folder)
+        self._known = {os.path.abspath(path) for path in known}  # noqa: PTH100
         # An environment of Python's may lie beside the manifest; what is installed there is known by its version.
         self._others = tuple(map(_prefix, (*without, Path(sys.prefix), Path(sys.base_prefix))))
         self._found: dict[str, tuple[int, ...]] = {}
@@ -28,6 +31,8 @@ class Opened:
         text = os.path.abspath(name)  # noqa: PTH100  for each file that is opened
         if text.startswith(self._folder) and not text.startswith(self._others):
             text = _source(text)
+            if text in self._known:
+                return
             self._written.update([text] if is_written else [])
             self._found.setdefault(text, _state(text))
 
@@ -42,12 +47,15 @@ _IS_HOOKED: list[bool] = []
 
 
 @contextmanager
-def watched(folder: Path, *without: Path) -> Iterator[Opened]:
-    """What this process opens below the folder. What C code and other processes open is not seen."""
+def watched(folder: Path, without: Sequence[Path] = (), known: Iterable[Path] = ()) -> Iterator[Opened]:
+    """What this process opens below the folder, but for what is below others, and for files that are known.
+
+    What C code and other processes open is not seen.
+    """
     if not _IS_HOOKED:
         sys.addaudithook(_hook)  # for good: there is no way to take one away
         _IS_HOOKED.append(True)
-    opened = Opened(folder, without)
+    opened = Opened(folder, without, known)
     _WATCHING.append(opened)
     try:
         yield opened
@@ -62,7 +70,8 @@ def _hook(event: str, arguments: tuple[Any, ...]) -> None:
     if isinstance(name, str | bytes | os.PathLike):
         is_written = any(letter in mode for letter in "wax+") if isinstance(mode, str) else bool(flags & WRITES)
         for opened in _WATCHING:
-            opened.note(os.fsdecode(name), is_written)
+            with suppress(OSError, ValueError):  # whoever opens the file is to be told what is wrong
+                opened.note(os.fsdecode(name), is_written)
 
 
 def _prefix(folder: Path) -> str:
