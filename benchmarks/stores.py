@@ -1,7 +1,7 @@
 """Seconds of `build-repo push` over those of `rclone copy` of the same to the same S3 server, measured in one run.
 
-The server is rclone's, on loopback, over a folder. Both sides take turns, each into a place of its own that is empty; the
-push also reads the whole repository once, to see that it is what was built. Then both again, when nothing has changed;
+The server is rclone's, on loopback, over a folder. Both sides take turns, each into a place of its own that is empty;
+the push also reads the whole repository once, to see that it is what was built. Then both again, without a change;
 and a pull over a copy back, which does not verify.
 """
 

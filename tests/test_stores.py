@@ -9,7 +9,9 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +21,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from published import publish_model
 from stores_servers import Watched
+from waiting import until
 from wholeness import answers
 
 from builder.errors import BuilderError, CredentialsError, NoSpace, PublishError, RepositoryError, StoreError
 from builder.repository import layout, lock, switching
 from builder.repository.served import read_repository
-from builder.stores import places, record
+from builder.stores import places, record, transfers
 from builder.stores.bucket import Bucket
-from builder.stores.far import Far, Found
+from builder.stores.far import Far, Found, Stopped, persistently
 from builder.stores.pull import Pulled, PullOptions, pull
 from builder.stores.push import Pushed, PushOptions, push
 from builder.stores.retained import Retention
@@ -192,6 +195,24 @@ def test_a_pull_that_failed_goes_on_where_it_was(repository: Path, uri: str, tmp
     watched(uri, again.add, lambda far: pull(tmp_path / "pulled", far, PullOptions()))
     assert before - again, "nothing of what had come was of use"
     assert contents(tmp_path / "pulled") == contents(repository)
+
+
+def test_when_one_transfer_fails_the_others_end_and_it_is_told_why() -> None:
+    both, ended = threading.Barrier(2, timeout=30), []
+
+    def act(number: int, told: Callable[[int], None]) -> None:
+        both.wait(30)
+        if number == 0:
+            raise StoreError("the reason")
+        try:
+            until(lambda: persistently("s3://b", "cannot be written", partial(told, 1)))
+        except Exception as error:
+            ended.append(type(error))
+            raise
+
+    with pytest.raises(StoreError, match=r"^the reason$"):
+        transfers.each([0, 1], act, transfers.Unwatched())
+    assert ended == [Stopped]
 
 
 # --- several that push and build ---

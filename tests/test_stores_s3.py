@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import http.server
 import json
 import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -169,6 +171,33 @@ def test_what_is_wrong_is_said_and_nothing_is_lost(
     with pytest.raises(StoreError, match=words) as caught:
         of(f"s3://{bucket}/wrong", tmp_path / "pulled")
     assert caught.value.exit_code == code
+    assert answers(tmp_path / "repository")
+
+
+class Garbage(http.server.BaseHTTPRequestHandler):
+    """What a captive portal, or a proxy of somebody else, answers to everything."""
+
+    def answer(self) -> None:
+        self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(b"<html>Please log in</html>")
+
+    do_GET = do_PUT = do_HEAD = do_POST = answer
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def test_what_answers_is_no_store(credentials: S3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    publish(tmp_path / "repository")
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Garbage) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.server_port}")
+        for act in (to, of):
+            with pytest.raises(StoreError, match=r"build-repo\.lock\.json cannot be read"):
+                act(credentials.uri("garbage"), tmp_path / "repository")
+        server.shutdown()
     assert answers(tmp_path / "repository")
 
 

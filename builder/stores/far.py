@@ -18,6 +18,10 @@ PAUSES_S = (0.5, 2.0)
 """Before each attempt but the first, where the reason may pass by itself; drivers try again, too."""
 
 
+class Stopped(Exception):
+    """What ends a transfer that is under way, once another has failed or somebody wants it all to end."""
+
+
 @dataclass(frozen=True)
 class Found:
     """One object, as a listing tells of it."""
@@ -67,11 +71,11 @@ class Far(Protocol):
 
 
 def persistently(uri: str, doing: str, act: Callable[[], Done]) -> Done:
-    """Act, and again where the reason may pass. Raises StoreError; FileNotFoundError is left to the caller."""
+    """Act, and again where the reason may pass. Raises StoreError; and FileNotFoundError and Stopped as they are."""
     for pause in (*PAUSES_S, None):
         try:
             return act()
-        except (StoreError, FileNotFoundError):
+        except (StoreError, FileNotFoundError, Stopped):
             raise
         except Exception as error:
             if pause is None or not faults.may_pass(error):

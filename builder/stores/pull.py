@@ -18,7 +18,7 @@ from builder.errors import RepositoryError, StoreError
 from builder.repository import arrivals, lock, staging
 from builder.repository.arrivals import Arrival
 from builder.stores import faults, record, signing, transfers
-from builder.stores.far import Far
+from builder.stores.far import Far, Told
 from builder.stores.record import Pin, Record
 from builder.stores.transfers import Unwatched, Watch
 from builder.util import hashing
@@ -166,7 +166,7 @@ def _named(error: FileNotFoundError, keys: Iterable[str]) -> str:
 
 
 def _fetching(far: Far, keys: dict[str, str], content: Path) -> transfers.Act[str]:
-    def fetch(digest: str, told: transfers.Told) -> None:
+    def fetch(digest: str, told: Told) -> None:
         partial = content / f"{digest}.part"
         for _ in range(2):  # a network may have changed it on the way
             try:

@@ -7,10 +7,11 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from typing import Protocol, TypeVar
 
+from builder.stores.far import Stopped, Told
+
 AT_ONCE = 8
 POLL_S = 0.5
 Item = TypeVar("Item")
-Told = Callable[[int], None]
 Act = Callable[[Item, Told], None]
 
 
@@ -32,17 +33,13 @@ class Unwatched:
     def moved(self, size: int) -> None: ...
 
 
-class _Stopped(Exception):
-    """What ends transfers that are under way once one has failed, or somebody wants it all to end."""
-
-
 def each(items: Iterable[Item], act: Act[Item], watch: Watch) -> None:
     """`act` on all, several at a time; the first error is raised. It tells its second argument of bytes that moved."""
     stop = threading.Event()
 
     def told(size: int) -> None:
         if stop.is_set():
-            raise _Stopped
+            raise Stopped
         watch.moved(size)
 
     def one(item: Item) -> None:
@@ -63,5 +60,5 @@ def _await(futures: list[Future[None]]) -> None:
     while pending:
         done, pending = wait(pending, POLL_S, FIRST_EXCEPTION)
         for future in done:
-            if (error := future.exception(0)) is not None and not isinstance(error, _Stopped):
+            if (error := future.exception(0)) is not None and not isinstance(error, Stopped):
                 raise error
