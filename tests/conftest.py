@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from fake_triton import FakeTriton, serving
 from filelock import FileLock
+from settled import settle
 
 from builder.build.run import build_repository, resolve
 from builder.data.images import SAMPLES
@@ -25,7 +26,7 @@ from client import Client
 
 cores.spin_briefly()  # as build-repo itself; three processes of tests share two cores
 
-pytest_plugins = ["leftovers", "limits", "scheduling", "tools"]
+pytest_plugins = ["leftovers", "limits", "scheduling", "settled", "tools"]
 
 ANY_PORTS = LaunchOptions(http_port=0, grpc_port=0, metrics_port=0)
 NETWORKS = Path(__file__).parent / "networks" / "small.py"
@@ -104,6 +105,7 @@ def build(folder: Path, text: str, repository: Path | None = None) -> list[Built
     """Build a manifest's text; the first failure is raised."""
     entries = resolve(load_manifest(write_manifest(folder, text)))
     outcome = build_repository(entries, repository or folder / "repository")
+    settle()
     for failure in outcome.failed:
         raise failure.error
     return outcome.built

@@ -28,7 +28,8 @@ PHOTO = SAMPLES / "chelsea.jpg"
 NOBODY = 65534
 MODELS = ("m", "gone")
 PREPROCESS = "{channels: 3, resize: 40, crop: 32, mean: [0.5, 0.4, 0.3], std: [0.2, 0.25, 0.3]}"
-PAUSE_SECONDS = 0.03
+PAUSE_SECONDS = 0.1
+"""Each server has ten answers a second by either protocol at most; what is left of the cores is for the builds."""
 TOLERANCE = 1e-5
 """Batches of other sizes are summed in another order; other weights differ by a hundredth at least."""
 

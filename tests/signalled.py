@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import faulthandler
+import gc
 import importlib
 import json
 import os
@@ -75,6 +76,7 @@ def main() -> None:
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)
     for name in plan.imports:
         importlib.import_module(name)
+    gc.freeze()  # or each run's first collection would copy what it shares with this process
     chance, running, left, number = random.Random(plan.seed), [], plan.signals, 0
     while left > 0 or running:
         while left > 0 and len(running) < plan.at_once:

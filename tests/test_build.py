@@ -312,8 +312,14 @@ def test_formats_and_precisions_are_models_of_their_own(tmp_path: Path) -> None:
     assert not (tmp_path / "repository" / "model_openvino").exists()
 
 
-def test_compiled_packages_say_what_they_are_bound_to(tmp_path: Path) -> None:
-    build(tmp_path, entry("small.py:small", format="aoti", max_batch_size=1))
-    network = model_config.read(tmp_path / "repository" / "model_aoti" / "config.pbtxt")
+def test_compiled_packages_say_what_they_are_bound_to(repository: Path, shared_builds: dict[str, BuiltModel]) -> None:
+    built = shared_builds[model_of("aoti", "fp32")]
+    network = model_config.read(repository / built.network_model / "config.pbtxt")
     assert (network.backend, network.platform) == ("pytorch", "torch_aoti")
     assert set(network.parameters["instruction_sets"].string_value.split()) == instruction_sets()
+
+
+@pytest.mark.slow
+def test_compiled_packages_may_take_one_at_a_time(tmp_path: Path) -> None:
+    (built,) = build(tmp_path, entry("small.py:small", format="aoti", max_batch_size=1))
+    assert built.verification.batch_sizes == (1,)

@@ -45,9 +45,32 @@ def export(folder: Path, format_name: str, precision: str = "fp32", module: nn.M
     return path
 
 
-@pytest.mark.parametrize(("format_name", "precision"), VARIANTS)
+class Artifacts(dict[tuple[str, str], Path]):
+    """Of the network, by format and precision; made when a test asks for them."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def __missing__(self, variant: tuple[str, str]) -> Path:
+        (self._folder / "-".join(variant)).mkdir()
+        made = self[variant] = export(self._folder / "-".join(variant), *variant)
+        return made
+
+
+@pytest.fixture(scope="module")
+def artifacts(tmp_path_factory: pytest.TempPathFactory) -> Artifacts:
+    return Artifacts(tmp_path_factory.mktemp("artifacts"))
+
+
+def compiled_once(format_name: str, precision: str) -> Any:
+    """AOTInductor takes a quarter of a minute each: in half precision, the shared repository has its packages."""
+    slow = format_name == "aoti" and precision != "fp32"
+    return pytest.param(format_name, precision, marks=pytest.mark.slow if slow else ())
+
+
+@pytest.mark.parametrize(("format_name", "precision"), [compiled_once(*variant) for variant in VARIANTS])
 @pytest.mark.parametrize("size", [1, 3, 8])
-def test_any_batch_size(format_name: str, precision: str, size: int, artifacts: dict[tuple[str, str], Path]) -> None:
+def test_any_batch_size(format_name: str, precision: str, size: int, artifacts: Artifacts) -> None:
     predict = EXPORTERS[format_name].load(artifacts[format_name, precision], Target(precision), SIGNATURE)
     with torch.inference_mode():
         expected = network()(PIXELS[:size])
@@ -56,24 +79,14 @@ def test_any_batch_size(format_name: str, precision: str, size: int, artifacts: 
     )
 
 
-@pytest.fixture(scope="module")
-def artifacts(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], Path]:
-    folder = tmp_path_factory.mktemp("artifacts")
-    made = {}
-    for variant in VARIANTS:
-        (folder / "-".join(variant)).mkdir()
-        made[variant] = export(folder / "-".join(variant), *variant)
-    return made
-
-
-def test_torchscript_int8_runs_quantised_operators(artifacts: dict[tuple[str, str], Path]) -> None:
+def test_torchscript_int8_runs_quantised_operators(artifacts: Artifacts) -> None:
     module = torch.jit.load(str(artifacts["torchscript", "int8"]))
     kinds = {node.kind() for node in module.inlined_graph.nodes()}
     assert {"quantized::conv2d_relu", "quantized::linear"} <= kinds
     assert "aten::conv2d" not in kinds
 
 
-def test_onnx_int8_is_qdq_with_weights_per_channel(artifacts: dict[tuple[str, str], Path]) -> None:
+def test_onnx_int8_is_qdq_with_weights_per_channel(artifacts: Artifacts) -> None:
     model = onnx.load(str(artifacts["onnx", "int8"]))
     onnx.checker.check_model(model, full_check=True)
     initializers = {tensor.name: tensor for tensor in model.graph.initializer}
@@ -90,13 +103,13 @@ def test_onnx_int8_is_qdq_with_weights_per_channel(artifacts: dict[tuple[str, st
     assert softmax.output[0] == model.graph.output[0].name  # not rounded to steps of 1/256
 
 
-def test_onnx_int8_weights_leave_room_for_cpus_without_vnni(artifacts: dict[tuple[str, str], Path]) -> None:
+def test_onnx_int8_weights_leave_room_for_cpus_without_vnni(artifacts: Artifacts) -> None:
     model = onnx.load(str(artifacts["onnx", "int8"]))
     weights = [numpy_helper.to_array(t) for t in model.graph.initializer if t.data_type == TensorProto.INT8 and t.dims]
     assert max(np.abs(weight.astype(int)).max() for weight in weights) <= 64
 
 
-def test_openvino_int8_runs_quantised_convolutions(artifacts: dict[tuple[str, str], Path]) -> None:
+def test_openvino_int8_runs_quantised_convolutions(artifacts: Artifacts) -> None:
     import openvino
 
     model = openvino.Core().read_model(str(artifacts["openvino", "int8"]))
@@ -106,7 +119,7 @@ def test_openvino_int8_runs_quantised_convolutions(artifacts: dict[tuple[str, st
 
 
 @pytest.mark.parametrize("format_name", ["onnx", "openvino"])
-def test_half_precision_is_half_the_size(format_name: str, artifacts: dict[tuple[str, str], Path]) -> None:
+def test_half_precision_is_half_the_size(format_name: str, artifacts: Artifacts) -> None:
     def size(precision: str) -> int:
         return sum(file.stat().st_size for file in artifacts[format_name, precision].parent.iterdir())
 
@@ -133,7 +146,7 @@ def test_graphs_that_can_be_run_in_half_precision_are(tmp_path: Path) -> None:
     assert torch.bfloat16 in constants
 
 
-def test_compiled_packages_leave_nothing_beside_them(artifacts: dict[tuple[str, str], Path]) -> None:
+def test_compiled_packages_leave_nothing_beside_them(artifacts: Artifacts) -> None:
     assert [file.name for file in artifacts["aoti", "fp32"].parent.iterdir()] == [aoti.FILENAME]
 
 

@@ -31,10 +31,10 @@ pytestmark = pytest.mark.timeout(1600)
 SEED = int(os.environ.get("SIGNALS_SEED", random.randrange(10**6)))
 BEFORE_IT_BEGAN = (-signal.SIGINT, -signal.SIGTERM)
 """Statuses of a program that had no handler yet. It has done and said nothing then."""
-CLIENT = ["client.cli", "tritonclient.grpc", "numpy", "rich.live", "rich.table"]
+CLIENT = ["client.cli", "tritonclient.grpc", "numpy", "rich.live", "rich.table", "pydantic.main", "http.client"]
 
 
-@pytest.fixture(params=[200, pytest.param(1000, marks=pytest.mark.slow)])
+@pytest.fixture(params=[100, pytest.param(1000, marks=pytest.mark.slow)])
 def storm(request: pytest.FixtureRequest, tmp_path: Path) -> Storm:
     """Runs a program again and again until it was sent so many signals."""
     return functools.partial(run_storm, tmp_path, request.param)
