@@ -14,7 +14,7 @@ SITE := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --site-dir
 # ARGS are pytest's; WITHOUT names markers of tests to leave out: make test WITHOUT=docker ARGS=tests/test_cli.py
 SELECTION := not gpu$(foreach marker,$(WITHOUT), and not $(marker))
 
-.PHONY: help install demo test test-all test-fresh durations check format build serve bench schema docs clean
+.PHONY: help install demo prepared test test-all test-fresh durations check lint types schemas site format build serve bench schema docs clean
 
 help:
 	@echo "demo      train, build and serve handwritten digits; then real photos, with a page to look at"
@@ -46,10 +46,14 @@ $(KSERVE): WHEEL = kserve==0.21.0
 $(BINDINGS) $(KSERVE): | $(STAMP)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --target $@ $(WHEEL)
 
-test: check $(BINDINGS) $(KSERVE)
+# Not by prerequisites: pytest is to have no jobserver, which the makes that it starts would ask.
+prepared: install
+	@$(MAKE) --no-print-directory --jobs=3 --output-sync check $(BINDINGS) $(KSERVE)
+
+test: prepared
 	$(PYTEST) -m "not slow and $(SELECTION)" $(ARGS)
 
-test-all: check $(BINDINGS) $(KSERVE)
+test-all: prepared
 	$(PYTEST) -m "$(SELECTION)" $(ARGS)
 
 test-fresh:
@@ -58,14 +62,23 @@ test-fresh:
 durations: install $(BINDINGS) $(KSERVE)
 	$(PYTEST) -m "$(SELECTION)" --record-durations $(ARGS)
 
-check: install
+# Parts that `make test` runs beside each other.
+check: lint types schemas site
+
+lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+types: install
 	$(BIN)/mypy
 	$(BIN)/mypy docs/hooks
+
+schemas: install
 	@for file in models training; do \
 		$(BIN)/build-repo schema $$file | diff -u builder/$$file.schema.json - || { echo "run: make schema" >&2; exit 1; }; \
 	done
+
+site: install
 	$(SITE) build/site
 
 format: install

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from fake_triton import FakeTriton, serving
 from filelock import FileLock
+from settled import pytest_runtest_protocol as pytest_runtest_protocol  # a hook
 from settled import settle
 
 from builder.build.run import build_repository, resolve
@@ -26,7 +27,7 @@ from client import Client
 
 cores.spin_briefly()  # as build-repo itself; three processes of tests share two cores
 
-pytest_plugins = ["leftovers", "limits", "scheduling", "settled", "tools"]
+pytest_plugins = ["leftovers", "limits", "scheduling", "tools"]
 
 ANY_PORTS = LaunchOptions(http_port=0, grpc_port=0, metrics_port=0)
 NETWORKS = Path(__file__).parent / "networks" / "small.py"

@@ -1,7 +1,7 @@
-"""Modules that have been imported stay: the garbage collector need not look through them again. A plugin of pytest's.
+"""Modules that have been imported stay: the garbage collector need not look through them again.
 
-PyTorch, ONNX and OpenVINO are a million objects, which each build's collections went through: half of what building a
-small network took. A program that builds one model has a fifth of them, and ends.
+PyTorch, ONNX and OpenVINO are a million objects, and each build collects three times: half of what building a small
+network took in a process of tests. conftest.py has the hook.
 """
 
 from __future__ import annotations
