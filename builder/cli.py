@@ -13,10 +13,13 @@ from builder.commands.build import build
 from builder.commands.compare import compare
 from builder.commands.deploy import deploy
 from builder.commands.describe import describe
+from builder.commands.history import history
 from builder.commands.image import image
 from builder.commands.merge import merge
 from builder.commands.networks import networks
 from builder.commands.output import say
+from builder.commands.prune import prune
+from builder.commands.rollback import rollback
 from builder.commands.schema import schema
 from builder.commands.serve import ServeCommand, serve
 from builder.commands.stop import stop
@@ -69,6 +72,9 @@ app.command()(describe)
 app.command()(compare)
 app.command(cls=ServeCommand)(serve)
 app.command()(stop)
+app.command()(history)
+app.command()(rollback)
+app.command()(prune)
 app.command()(image)
 app.command()(merge)
 app.command()(schema)

@@ -96,9 +96,15 @@ def with_version(
     lock: Lock, repository: Path, name: str, number: str, version: Version, between: str | None = None
 ) -> Lock:
     """The lock with one version more. `between`: text of the config while it replaces another."""
+    lock = lock if between is None else with_passing(lock, repository, name, between)
     model = lock.get(name) or _unrecorded(repository / name)
-    passing = (hashlib.sha256(between.encode()).hexdigest(),) if between is not None else ()
-    return lock | {name: Model(model.versions | {number: version}, (*model.between, *passing))}
+    return lock | {name: replace(model, versions=model.versions | {number: version})}
+
+
+def with_passing(lock: Lock, repository: Path, name: str, config: str) -> Lock:
+    """The lock with a config that the model has only while one version replaces another."""
+    model = lock.get(name) or _unrecorded(repository / name)
+    return lock | {name: replace(model, between=(*model.between, hashlib.sha256(config.encode()).hexdigest()))}
 
 
 def _unrecorded(folder: Path) -> Model:

@@ -19,6 +19,8 @@ class Version:
     """What its config calls, an ensemble's; empty for what calls nothing."""
     built_at: float | None = None
     """Seconds since 1970; None where nobody knows, which counts as new."""
+    is_whole: bool = True
+    """Whether one could go back to it: a damaged one is no reason to let go of the one before it."""
 
 
 @dataclass(frozen=True)
@@ -46,8 +48,8 @@ def doomed(
     the one and older than the other; with neither, KEPT are kept. `only` has the names to look at; None: all.
     `removed` go as a whole, unless something of theirs is pinned, or is called by a version that stays.
 
-    Never goes: the current version, the one before it, which is gone back to, and the newest, whose number would be
-    given again.
+    Never goes: the current version, the one before it, which is gone back to, and the newest, whose number the next
+    build would take for another.
     """
     asked = {name: model for name, model in models.items() if model.is_asked}
     going = {name: set(model.versions) for name, model in asked.items() if name in removed and not model.pinned}
@@ -68,7 +70,8 @@ def before(versions: Iterable[int], current: int | None) -> int | None:
 
 def _beyond(model: Model, keep: int | None, older_than: float | None, now: float) -> Iterable[int]:
     numbers = sorted(model.versions, reverse=True)
-    kept = {*numbers[:1], model.current, before(numbers, model.current), *model.pinned}
+    whole = [number for number in numbers if model.versions[number].is_whole]
+    kept = {*numbers[:1], model.current, *model.pinned, *(before(those, model.current) for those in (numbers, whole))}
     others = [number for number in numbers if number != model.current]
     most = KEPT if keep is None and older_than is None else keep
     if most is not None:

@@ -40,7 +40,7 @@ def write_lock(repository: Path, recorded: lock.Lock) -> None:
 
 def replace_config(staged: Path, model: Path, text: str) -> None:
     """Unless it is there already, which a server would load once more. `staged` is a folder on the same filesystem."""
-    if (model / CONFIG).read_text(encoding="utf-8") == text:
+    if (model / CONFIG).exists() and (model / CONFIG).read_text(encoding="utf-8") == text:
         return
     temporary = staged / CONFIG
     temporary.write_text(text, encoding="utf-8")
