@@ -16,7 +16,8 @@ from builder.launchers import LAUNCHERS
 from builder.launchers.newer import published
 from builder.repository import lock
 from builder.repository.merge import merge_repositories
-from builder.repository.served import digest, read_intact, read_repository, requirements
+from builder.repository.rollback import roll_back
+from builder.repository.served import digest, read_intact, read_repository, requirements, retired
 from client import Client
 
 BEFORE = Path(__file__).parent / "repositories" / "before"
@@ -72,10 +73,13 @@ def test_new_versions_come_on_top_and_leave_the_rest(before: Path) -> None:
     onnx = {"backend": "onnx", "filename": "model.onnx", "files": {"model.onnx": "weights"}}
     assert publish_model(before, "tiny", **onnx, alone=True).version == 2
     assert answers(before, "tiny_onnx") == other
-    assert set(served(before)) == {STEP, "tiny", "tiny_onnx", "tiny_onnx_onnx"}
+    assert set(served(before)) - retired(before) == {STEP, "tiny", "tiny_onnx", "tiny_onnx_onnx"}
     assert publish_model(before, "tiny_onnx", **onnx, steps=["preprocess_1", "postprocess_1"]).version == 2
-    assert set(served(before)) == {"preprocess_1", "postprocess_1", "tiny", "tiny_onnx", "tiny_onnx_onnx_v2"}
+    ours = {"preprocess_1", "postprocess_1", "tiny", "tiny_onnx", "tiny_onnx_onnx_v2"}
+    assert set(served(before)) - retired(before) == ours
     lock.require_intact(before)
+    assert roll_back(before, "tiny_onnx").after == 1
+    assert answers(before, "tiny_onnx") == other
 
 
 def test_merged_over_what_is_served_it_is_the_next_version(before: Path) -> None:

@@ -19,6 +19,7 @@ from typer.testing import CliRunner
 from wholeness import answers, served
 
 from builder.cli import app
+from builder.containers.context import copy_served
 from builder.data.images import SAMPLES
 from builder.errors import PublishError, RepositoryError
 from builder.launchers import LAUNCHERS
@@ -83,6 +84,16 @@ def test_rollback_killed_at_any_rename_serves_the_new_or_the_old(way: str, tmp_p
     assert answers(tmp_path / "r") == third
     assert publish_model(tmp_path / "r", **WAYS[way][0]).version == 4
     require_tidy(tmp_path / "r")
+
+
+def test_an_image_has_what_is_served_alone(tmp_path: Path) -> None:
+    published(tmp_path / "r", ONNX | AROUND, ALL)
+    copy_served(tmp_path / "r", tmp_path / "models")
+    assert set(served(tmp_path / "models")) == {"m", "m_onnxruntime", "preprocess_2"}
+    roll_back(tmp_path / "r", "m")
+    copy_served(tmp_path / "r", tmp_path / "former")
+    assert set(served(tmp_path / "former")) == {"m", "m_onnxruntime", *AROUND["steps"]}
+    assert lock.problems(tmp_path / "former") == []
 
 
 def test_rollback_where_it_is_already_does_nothing(tmp_path: Path) -> None:
