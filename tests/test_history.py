@@ -23,7 +23,7 @@ from builder.containers.context import copy_served
 from builder.data.images import SAMPLES
 from builder.errors import PublishError, RepositoryError
 from builder.launchers import LAUNCHERS
-from builder.repository import lock, retention, staging, usage, versions
+from builder.repository import disk, lock, retention, staging, versions
 from builder.repository.history import history
 from builder.repository.prune import Wish, prune
 from builder.repository.rollback import RolledBack, roll_back
@@ -125,6 +125,34 @@ def test_a_build_after_a_rollback_that_was_killed_is_what_one_goes_back_from(tmp
     assert roll_back(tmp_path / "r", "m") == RolledBack("m", 3, 2)
     note.write_text("{")
     assert roll_back(tmp_path / "r", "m") == RolledBack("m", 2, 1)
+
+
+def test_nobody_goes_back_to_what_nobody_ever_got(tmp_path: Path) -> None:
+    """Unless they say so: the second version is whole, and its build was killed before the switch."""
+    repository = tmp_path / "r"
+    published(repository, ONNX, ALL)
+    shutil.copy(repository / "m" / "1" / "config.pbtxt", repository / "m")
+    recorded = json.loads((repository / lock.FILENAME).read_text())
+    del recorded["models"]["m"]["versions"]["2"]["published"]
+    (repository / lock.FILENAME).write_text(json.dumps(recorded))
+    assert publish_model(repository, **ALL).version == 3
+    assert [release.was_published for release in history(repository, "m")] == [True, False, True]
+    assert prune(repository, Wish(keep=1, consent=False), NOW).versions == {}  # 2 is the one before, whatever it is
+    assert roll_back(repository, "m") == RolledBack("m", 3, 1)
+    assert prune(repository, Wish(keep=1, consent=False), NOW).versions["m"] == (2,)
+    assert roll_back(repository, "m", 2) == RolledBack("m", 1, 2)
+    assert [release.was_published for release in history(repository, "m")] == [True, True, True]
+
+
+def test_a_build_that_was_killed_after_the_switch_is_gone_back_to(tmp_path: Path) -> None:
+    """It did not get to say that it is published, and the next one says so."""
+    repository = tmp_path / "r"
+    published(repository, ONNX, ALL)
+    recorded = json.loads((repository / lock.FILENAME).read_text())
+    del recorded["models"]["m"]["versions"]["2"]["published"]
+    (repository / lock.FILENAME).write_text(json.dumps(recorded))
+    publish_model(repository, **ALL)
+    assert roll_back(repository, "m") == RolledBack("m", 3, 2)
 
 
 def test_configs_are_newer_than_all_before_though_the_clock_went_back(tmp_path: Path) -> None:
@@ -231,7 +259,7 @@ def test_history_says_when_from_what_and_how_well(tmp_path: Path) -> None:
     assert [third.is_current, second.is_current, first.is_current] == [True, False, False]
     assert (first.origin, first.figures) == (facts, figures)
     assert (third.built_at, second.built_at) == (None, "2026-01-02T00:00:00+00:00")
-    assert first.bytes == usage.used(tmp_path / "r" / part / "1" for part in ("m", "m_onnxruntime", "preprocess_1"))
+    assert first.bytes == disk.used(tmp_path / "r" / part / "1" for part in ("m", "m_onnxruntime", "preprocess_1"))
     shutil.rmtree(tmp_path / "r" / "m_onnxruntime" / "1")
     assert [bool(release.problem) for release in history(tmp_path / "r", "m", read=False)] == [False, False, True]
 
@@ -278,11 +306,11 @@ def test_prune_shows_first_what_it_would_do(tmp_path: Path) -> None:
     assert not shown.is_done
     assert tree(tmp_path / "r") == before
     assert shown.versions == {"m": (1, 2), "m_onnxruntime": (1,), "m_openvino": (2,), "preprocess_1": (1,)}
-    disk = usage.used([tmp_path / "r"])
+    full = disk.used([tmp_path / "r"])
     done = prune(tmp_path / "r", YES, NOW)
     assert (done.versions, done.bytes) == (shown.versions, shown.bytes)
     # The lock gets shorter, too.
-    assert 0 <= disk - usage.used([tmp_path / "r"]) - done.bytes < 8192
+    assert 0 <= full - disk.used([tmp_path / "r"]) - done.bytes < 8192
     assert prune(tmp_path / "r", Wish(), NOW).versions == {}
     # One version goes unasked, and not if one insists on being shown.
     publish_model(tmp_path / "r", **ALL)

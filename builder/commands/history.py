@@ -45,7 +45,8 @@ def _row(release: Release) -> tuple[object, ...]:
     origin, figures = release.origin, release.figures
     error = figures.get("max_abs_error") or figures.get("max_error")
     agreement = figures.get("top1_accuracy") or figures.get("top1_agreement")
-    state = "current" if release.is_current else "damaged" if release.problem else ""
+    state = "damaged" if release.problem else "" if release.was_published else "never served"
+    state = "current" if release.is_current else state
     built = release.built_at and release.built_at.replace("T", " ").removesuffix("+00:00")
     told = (origin.get(key) for key in ("network", "weights", "format", "precision"))
     return (release.version, built, *told, error, agreement, f"{release.bytes / MIB:.1f}", state)

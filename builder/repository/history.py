@@ -8,7 +8,7 @@ from datetime import datetime
 from pathlib import Path
 
 from builder.errors import ConfigError
-from builder.repository import lock, usage, versions
+from builder.repository import disk, lock, versions
 from builder.repository.names import Pin
 
 ORIGIN = ("network", "weights", "weights_sha256", "format", "precision")
@@ -22,6 +22,8 @@ class Release:
 
     version: int
     is_current: bool
+    was_published: bool
+    """Whether clients got it at some time; one that they never got was left by a build that was killed."""
     built_at: str | None
     """ISO 8601; of a merged model, the last build of its plans. None where it was not recorded."""
     origin: dict[str, str]
@@ -49,10 +51,11 @@ def _release(repository: Path, pin: Pin, is_current: bool, recorded: lock.Lock, 
     return Release(
         pin.version,
         is_current,
+        is_current or pin.version in versions.published(repository / pin.name, recorded),
         built_at(told),
         {key: value for key, value in told.items() if _is_one_of(key, ORIGIN)},
         {key: value for key, value in told.items() if key.partition(".")[0].rstrip("0123456789_").endswith(FIGURES)},
-        usage.used(folder for part in consists_of if (folder := repository / part.name / str(part.version)).is_dir()),
+        disk.used(folder for part in consists_of if (folder := repository / part.name / str(part.version)).is_dir()),
         versions.damage(repository, pin.name, pin.version, recorded, read),
     )
 

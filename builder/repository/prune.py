@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from builder.errors import ConfigError, PublishError
-from builder.repository import history, layout, lock, names, retention, switching, usage, versions
+from builder.repository import disk, history, layout, lock, names, retention, switching, versions
 from builder.repository.layout import CONFIG, WARMUP_FOLDER
 from builder.repository.names import Pin
 from builder.repository.staging import locked, staging
@@ -73,7 +73,7 @@ def _prune(repository: Path, wish: Wish, now: float, staged: Path) -> Pruned:
     # A whole model is more than a version of it.
     consent = not gone and asked <= 1 if wish.consent is None else wish.consent
     plan = {name: _paths(repository, name, doomed.get(name, ())) for name in _callers_first(models)}
-    going = usage.freed(path for paths in plan.values() for path in paths)
+    going = disk.freed(path for paths in plan.values() for path in paths)
     if consent:
         for name, paths in plan.items():
             _take(repository, name, doomed.get(name, ()), paths, staged)
@@ -130,7 +130,8 @@ def _asked(repository: Path, name: str, recorded: lock.Lock, pinned: set[int], w
 def _version(repository: Path, pin: Pin, recorded: lock.Lock) -> retention.Version:
     needs = frozenset(versions.pins(repository, *pin)[1:])
     built = history.seconds(history.built_at(history.facts(repository, pin, recorded)))
-    return retention.Version(needs, built, not versions.damage(repository, *pin, recorded, read=False))
+    is_good = pin.version in versions.published(repository / pin.name, recorded)
+    return retention.Version(needs, built, is_good and not versions.damage(repository, *pin, recorded, read=False))
 
 
 def _part(folder: Path, pinned: Collection[int]) -> retention.Model:

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from builder.errors import PublishError
-from builder.repository import layout, lock, names, switching
+from builder.repository import layout, lock, names, switching, versions
 from builder.repository.layout import CONFIG, NETWORK, VERSION_FOLDER, WARMUP_FOLDER, role_of
 from builder.repository.staging import StagedEnsemble, StagedNetwork, StagedStep, locked, sync
 from builder.triton import model_config
@@ -87,20 +87,25 @@ def publish(
 
 
 def _publish(repository: Path, pipeline: _Pipeline) -> Published:
-    lock.read(repository)
+    recorded, served = lock.read(repository), pipeline.served
     names.refuse_foreign(repository, pipeline.roles)
     _remove_orphans(repository)
     names.refuse_others(repository, pipeline.served, pipeline.roles)
     names.refuse_other_steps(repository, pipeline.steps)
+    published = versions.current(repository / served)
+    # Unless the build of that was killed before it said so, it is there.
+    switching.write_lock(repository, lock.with_published(recorded, served, published))
     try:
         network = _number(repository, pipeline)
         if pipeline.ensemble:
             _switch_ensemble(repository, pipeline, network, pipeline.ensemble)
         else:
             _switch_alone(repository, pipeline.network, network)
+        published = network.version
     finally:
         _remove_orphans(repository)
-        switching.write_lock(repository, lock.pruned(lock.read(repository), repository))
+        recorded = lock.pruned(lock.read(repository), repository)
+        switching.write_lock(repository, lock.with_published(recorded, served, published))
     return Published(network.version, network.name)
 
 

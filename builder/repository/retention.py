@@ -20,7 +20,7 @@ class Version:
     built_at: float | None = None
     """Seconds since 1970; None where nobody knows, which counts as new."""
     is_whole: bool = True
-    """Whether one could go back to it: a damaged one is no reason to let go of the one before it."""
+    """Whether one would go back to it: what is damaged, or what nobody ever got, is no reason to let go of others."""
 
 
 @dataclass(frozen=True)

@@ -44,25 +44,28 @@ def roll_back(repository: Path, model: str, to: int | None = None) -> RolledBack
 
 
 def _roll_back(repository: Path, model: str, to: int | None, staged: Path) -> RolledBack:
-    change = _change(repository, model, to)
+    recorded = lock.with_published(lock.read(repository), model, versions.current(repository / model))
+    change = _change(repository, model, to, recorded)
     _require_whole(repository, model, change.after)
     role = layout.role_of(repository / model / str(change.after))
     names.refuse_others(repository, model, {model: role})
     _note(repository, change)
+    switching.write_lock(repository, recorded)
     _switch(repository, model, change.after, staged)
-    switching.write_lock(repository, lock.pruned(lock.read(repository), repository))
+    recorded = lock.with_published(lock.read(repository), model, change.after)
+    switching.write_lock(repository, lock.pruned(recorded, repository))
     _noted_at(repository, model).unlink(missing_ok=True)
     return change
 
 
-def _change(repository: Path, model: str, to: int | None) -> RolledBack:
+def _change(repository: Path, model: str, to: int | None, recorded: lock.Lock) -> RolledBack:
     """From what to what; of a rollback that was killed, what that was to do."""
     current, noted = versions.current(repository / model), _noted(repository, model)
     there = versions.numbers(repository / model)
     if noted and current in (noted.before, noted.after) and to in (None, noted.after) and noted.after in there:
         return noted
     if to is None:
-        to = retention.before(there, current)
+        to = retention.before(versions.published(repository / model, recorded), current)
     if to is None:
         raise RepositoryError(_no_way_back(repository, model, current))
     return RolledBack(model, current, to)

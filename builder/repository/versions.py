@@ -58,6 +58,16 @@ def current(model: Path) -> int | None:
     return max(listed(model), default=None)
 
 
+def published(model: Path, recorded: lock.Lock) -> list[int]:
+    """Those that clients got at some time, ascending: not what a build that was killed left.
+
+    Of the time before that was recorded, all: what is below the first of which it is.
+    """
+    there, told = numbers(model), recorded.get(model.name)
+    found = [number for number in there if told and (one := told.versions.get(str(number))) and one.was_published]
+    return [number for number in there if not found or number < found[0] or number in found]
+
+
 def pins(repository: Path, name: str, number: int) -> tuple[Pin, ...]:
     """All that the version consists of: itself, and what it calls if it is an ensemble."""
     return (Pin(name, number), *dict.fromkeys(called(repository / name / str(number) / CONFIG)))
