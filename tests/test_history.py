@@ -3,6 +3,8 @@
 import json
 import os
 import shutil
+import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
@@ -562,6 +564,34 @@ def test_commands(tmp_path: Path) -> None:
     told = json.loads(run("prune", "--keep", "3", "-r", repository, "--json").stdout)
     assert (told["done"], told["versions"]) == (True, {"m": [1]})
     assert "nothing to prune" in run("prune", "--keep", "3", "-r", repository).stdout
+
+
+FULL_DISK = """
+import resource, sys
+from builder.cli import main
+resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+sys.argv = ["build-repo", *sys.argv[1:]]
+main()
+"""
+
+
+def test_a_full_disk_costs_nothing_and_the_same_command_goes_on(tmp_path: Path) -> None:
+    """No file may grow here, which fails as it does where there is no room."""
+    repository = tmp_path / "r"
+    states = published(repository, ONNX, OTHER, ALL)
+    rollback, pruning = ["rollback", "m", "-r", str(repository)], ["prune", "--yes", "-r", str(repository)]
+    for command in (rollback, pruning):
+        full = subprocess.run(
+            [sys.executable, "-c", FULL_DISK, *command], capture_output=True, text=True, check=False, timeout=120
+        )
+        assert full.returncode == PublishError.exit_code, full.stderr
+        assert "mend the cause and run this again" in full.stderr
+        assert answers(repository) == states[2]
+    assert run(*pruning).exit_code == 0
+    assert numbers(repository) == [2, 3]
+    require_tidy(repository)
+    assert run(*rollback).exit_code == 0
+    assert answers(repository) == states[1]
 
 
 def test_the_real_server_answers_as_before(tmp_path: Path) -> None:

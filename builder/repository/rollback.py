@@ -49,7 +49,7 @@ def _roll_back(repository: Path, model: str, to: int | None, staged: Path) -> Ro
     _require_whole(repository, model, change.after)
     role = layout.role_of(repository / model / str(change.after))
     names.refuse_others(repository, model, {model: role})
-    _note(repository, change)
+    _note(repository, change, staged)
     switching.write_lock(repository, recorded)
     _switch(repository, model, change.after, staged)
     recorded = lock.with_published(lock.read(repository), model, change.after)
@@ -133,9 +133,9 @@ def _noted(repository: Path, model: str) -> RolledBack | None:
         return None
 
 
-def _note(repository: Path, change: RolledBack) -> None:
+def _note(repository: Path, change: RolledBack, staged: Path) -> None:
     path = _noted_at(repository, change.model)
-    temporary = path.with_suffix(".new")
+    temporary = staged / path.name
     temporary.write_text(json.dumps(asdict(change)), encoding="utf-8")
     sync(temporary)
     temporary.replace(path)
