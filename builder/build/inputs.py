@@ -11,7 +11,7 @@ import functools
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -133,10 +133,8 @@ def _place(path: Path, base: Path) -> str:
 def _files(entry: Entry) -> dict[str, list[Path]]:
     """By key, the files whose content counts, but for code."""
     found = {"weights": [path for path in _of_weights(entry) if path.is_file()]}
-    data = _data(entry)
-    for keys, value in entry.spec.files().items():
-        if not names_callable(value, entry.base):
-            found.setdefault(str(keys[0]), []).extend(_below(entry.base / Path(value).expanduser(), data))
+    for key in dict.fromkeys(str(first) for first, *_ in entry.spec.files()):
+        found.setdefault(key, []).extend(path for path in _data(entry, key) if path.is_file())
     if entry.artifact:
         found["artifact"] = list(adopted.files_of(entry.artifact))
         found.setdefault("reference", []).extend(_beside_reference(entry))
@@ -148,16 +146,16 @@ def _of_weights(entry: Entry) -> list[Path]:
     return [path, card_path(path)] if path else []
 
 
-def _data(entry: Entry) -> list[Path]:
+def _data(entry: Entry, key: str) -> list[Path]:
+    """What is read of the files of one key: two keys may use different ones of the same folder."""
+    spec = entry.spec
+    others = {str(first) for first, *_ in spec.files()} - {key}
+    fields = type(spec).model_fields
+    alone = spec.model_copy(update={name: fields[name].get_default(call_default_factory=True) for name in others})
     try:
-        return list(entry.spec.data_files(entry.base))
+        return list(alone.data_files(entry.base))
     except BuilderError:
         return []
-
-
-def _below(path: Path, files: list[Path]) -> Iterator[Path]:
-    whole, folder = str(path), f"{path}{os.sep}"
-    return (file for file in files if str(file) == whole or str(file).startswith(folder))
 
 
 def _beside_reference(entry: Entry) -> list[Path]:
