@@ -33,6 +33,10 @@ class Version:
     files: dict[str, str]
     """SHA-256 by path in the model's folder, which is also where warm-up data and a step's config are."""
     built_from: dict[str, Any] = field(default_factory=dict)
+    """Of what clients ask: `entry`, `facts`, and `inputs`, which tell whether another build would be the same."""
+    was_published: bool = False
+    """Of what clients ask: whether it was what they got, at some time. One that is not now was rolled back, or was
+    followed by another; one that never was belongs to a build that was killed."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +76,8 @@ def _folder(name: str) -> str:
 
 def _model(record: dict[str, Any]) -> Model:
     versions = {
-        number: version and Version(dict(version["files"]), dict(version.get("built_from", {})))
+        number: version
+        and Version(dict(version["files"]), dict(version.get("built_from", {})), bool(version.get("published", False)))
         for number, version in record["versions"].items()
     }
     return Model(versions, tuple(record.get("between", ())))
@@ -86,7 +91,9 @@ def to_text(lock: Lock) -> str:
 def _record(model: Model) -> dict[str, Any]:
     versions = {
         number: version
-        and {"files": version.files} | ({"built_from": version.built_from} if version.built_from else {})
+        and {"files": version.files}
+        | ({"built_from": version.built_from} if version.built_from else {})
+        | ({"published": True} if version.was_published else {})
         for number, version in model.versions.items()
     }
     return {"versions": versions} | ({"between": sorted(set(model.between))} if model.between else {})
@@ -96,14 +103,29 @@ def with_version(
     lock: Lock, repository: Path, name: str, number: str, version: Version, between: str | None = None
 ) -> Lock:
     """The lock with one version more. `between`: text of the config while it replaces another."""
+    lock = lock if between is None else with_passing(lock, repository, name, between)
     model = lock.get(name) or _unrecorded(repository / name)
-    passing = (hashlib.sha256(between.encode()).hexdigest(),) if between is not None else ()
-    return lock | {name: Model(model.versions | {number: version}, (*model.between, *passing))}
+    return lock | {name: replace(model, versions=model.versions | {number: version})}
+
+
+def with_passing(lock: Lock, repository: Path, name: str, config: str) -> Lock:
+    """The lock with a config that the model has only while one version replaces another."""
+    model = lock.get(name) or _unrecorded(repository / name)
+    return lock | {name: replace(model, between=(*model.between, hashlib.sha256(config.encode()).hexdigest()))}
 
 
 def _unrecorded(folder: Path) -> Model:
     """A model as it was before there was a lock, or before it was there."""
     return Model(dict.fromkeys(_numbered(folder)), tuple(filter(None, [sha256_if_there(folder / CONFIG)])))
+
+
+def with_published(lock: Lock, name: str, number: int | str | None) -> Lock:
+    """The lock after the version has become what clients get; the same for one of which nothing is recorded."""
+    model = lock.get(name)
+    version = model and model.versions.get(str(number))
+    if not model or not version:
+        return lock
+    return lock | {name: replace(model, versions=model.versions | {str(number): replace(version, was_published=True)})}
 
 
 def pruned(lock: Lock, repository: Path) -> Lock:
