@@ -10,7 +10,7 @@ import json
 import os
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -140,7 +140,7 @@ def _bring(job: _Bringing, signed: dict[str, Any] | None) -> None:
         _switch(job, arrival, configs)
     for model in names.orphans(job.repository):
         switching.take_away(job.repository, model)
-    _write_lock(job, lock.pruned(lock.read(job.repository), job.repository), signed)
+    _write_lock(job, _published(job), signed)
 
 
 def _both(job: _Bringing, name: str, after: str) -> str:
@@ -152,8 +152,24 @@ def _recorded(job: _Bringing, both: dict[str, str]) -> lock.Lock:
     recorded = lock.read(job.repository)
     for each in job.arrivals:
         between = both.get(each.name) if each.config and (job.repository / each.name).exists() else None
-        recorded = lock.with_version(recorded, job.repository, each.name, each.number, each.version, between)
+        version = _with_past(each.version, recorded.get(each.name), each.number)
+        recorded = lock.with_version(recorded, job.repository, each.name, each.number, version, between)
     return recorded
+
+
+def _with_past(version: lock.Version, known: lock.Model | None, number: str) -> lock.Version:
+    """What clients got here before stays what one may go back to."""
+    before = known.versions.get(number) if known else None
+    return replace(version, was_published=bool(before and before.was_published))
+
+
+def _published(job: _Bringing) -> lock.Lock:
+    """The lock once what has come is what clients get."""
+    recorded = lock.read(job.repository)
+    for each in job.of(*layout.SERVED_ROLES):
+        if each.config or each.version.was_published:
+            recorded = lock.with_published(recorded, each.name, each.number)
+    return lock.pruned(recorded, job.repository)
 
 
 def _signed_now(repository: Path) -> dict[str, Any] | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,10 @@ def _model(repository: Path, part: served.Part, recorded: lock.Lock) -> Model:
             f"version {part.version} of {part.name} in {repository} was published before anything was recorded; build "
             "it again, or wait until the build that is at work is done"
         )
-    return Model(part.role, str(part.version), versions)
+    number = str(part.version)
+    if part.role in layout.SERVED_ROLES:
+        versions |= {number: replace(versions[number], was_published=True)}
+    return Model(part.role, number, versions)
 
 
 def _newest(model: lock.Model) -> str:
@@ -53,7 +57,7 @@ def _versions(repository: Path, name: str, recorded: lock.Lock) -> dict[str, Ver
     """Those that are recorded, and there."""
     known = recorded[name].versions if name in recorded else {}
     return {
-        number: Version(version.files, version.built_from, _calls(repository / name / number))
+        number: Version(version.files, version.built_from, _calls(repository / name / number), version.was_published)
         for number, version in known.items()
         if version and (repository / name / number).is_dir()
     }

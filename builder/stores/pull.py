@@ -98,7 +98,8 @@ def _pull(repository: Path, far: Far, theirs: Record, names: list[str], pins: li
 def _arrival(theirs: Record, pin: Pin) -> Arrival:
     name, number = pin
     model = theirs.models[name]
-    version = lock.Version(model.versions[number].files, model.versions[number].built_from)
+    told = model.versions[number]
+    version = lock.Version(told.files, told.built_from, told.was_published)
     return Arrival(name, number, model.role, version, model.config if number == model.current else None)
 
 

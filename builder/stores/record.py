@@ -30,6 +30,8 @@ class Version:
     built_from: dict[str, Any] = field(default_factory=dict)
     calls: dict[str, str] = field(default_factory=dict)
     """An ensemble's: the versions of what it asks, by name."""
+    was_published: bool = False
+    """Of what clients ask: whether they got it at some time, so that one may go back to it."""
 
 
 @dataclass(frozen=True)
@@ -146,6 +148,7 @@ def _model(versions: Mapping[str, Any], store: Mapping[str, Any]) -> Model:
             {_path(path): _digest(digest) for path, digest in version["files"].items()},
             dict(version.get("built_from", {})),
             {_folder(name): _number(called) for name, called in calls.get(number, {}).items()},
+            bool(version.get("published", False)),
         )
         for number, version in versions.items()
         if version is not None
@@ -186,7 +189,9 @@ def to_bytes(record: Record) -> bytes:
 
 def _versions(model: Model) -> dict[str, Any]:
     return {
-        number: {"files": version.files} | ({"built_from": version.built_from} if version.built_from else {})
+        number: {"files": version.files}
+        | ({"built_from": version.built_from} if version.built_from else {})
+        | ({"published": True} if version.was_published else {})
         for number, version in model.versions.items()
     }
 
@@ -207,9 +212,14 @@ def merged(theirs: Record, ours: Record) -> Record:
     """Theirs with what is ours: the versions of both, and of our models our current ones."""
     models = dict(theirs.models)
     for name, model in ours.models.items():
-        before = theirs.models.get(name)
-        models[name] = replace(model, versions=(before.versions if before else {}) | model.versions)
+        before = theirs.models[name].versions if name in theirs.models else {}
+        own = {number: _with_past(version, before.get(number)) for number, version in model.versions.items()}
+        models[name] = replace(model, versions=before | own)
     return Record(models, theirs.id, theirs.signed)
+
+
+def _with_past(version: Version, before: Version | None) -> Version:
+    return replace(version, was_published=version.was_published or bool(before and before.was_published))
 
 
 def written_anew(record: Record) -> Record:
