@@ -91,12 +91,11 @@ def _served(servers: list[Access]) -> dict[str, frozenset[int]]:
     """What the servers have, by the model's name; one that does not tell ends it, since it may need what would go."""
     if not servers:
         return {}
-    import importlib
+    from builder.lifecycle.serving import serving
 
-    serving = importlib.import_module("builder.lifecycle.serving")
     found: dict[str, frozenset[int]] = {}
     for access in servers:
-        for name, version in serving.serving(access).items():
+        for name, version in serving(access).items():
             found[name] = found.get(name, frozenset()) | {version}
     return found
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import importlib
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -77,16 +76,9 @@ def _parts(url: str) -> tuple[str, str]:
 
 
 def _own_key(url: str, host: str) -> str | None:
-    from builder.launchers import access
+    from builder.launchers import access, keys
 
-    if not access.is_loopback(host):
-        return None
-    try:
-        keys: Any = importlib.import_module("builder.launchers.keys")
-    except ModuleNotFoundError:
-        return None
-    found: str | None = keys.of(url)
-    return found
+    return keys.of(url) if access.is_loopback(host) else None
 
 
 def _require_pair(cert: Path | None, key: Path | None) -> None:
