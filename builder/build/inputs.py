@@ -48,6 +48,7 @@ OWN = (
     "runtimes/pillow/*",
     "runtimes/named_tensors.py",
     "templates/*.j2",
+    "repository/golden.py",
 )
 """Of this package, what decides what is published."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -55,9 +54,9 @@ def _entries(manifest: Path) -> list[Entry] | None:
 
 
 def _serving(access: Access) -> dict[str, int]:
-    asking: Any = importlib.import_module("builder.lifecycle.serving")
-    found: dict[str, int] = asking.serving(access)
-    return found
+    from builder.lifecycle.serving import serving
+
+    return serving(access)
 
 
 def _print(found: Status) -> None:
