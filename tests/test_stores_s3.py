@@ -20,15 +20,18 @@ from conftest import build
 from processes import started
 from rebuilding import entry
 from stores_servers import BUCKET, BY_NAME, S3, Watched, free_port, s3, triton
-from test_stores import contents, go_back, of, publish, to
+from test_stores import contents, of, publish, to
 from waiting import until
 from wholeness import answers
 
 from builder.data.images import SAMPLES
 from builder.errors import CredentialsError, StoreError
+from builder.lifecycle.rollout import RolloutOptions, roll_out
 from builder.repository import lock
+from builder.repository.rollback import roll_back
 from builder.stores import places
 from builder.stores.push import PushOptions, push
+from builder.triton.connection import Access
 from client import Client
 
 BIG = 34_000_000
@@ -224,27 +227,31 @@ def test_the_commands_tell_programs(credentials: S3, tmp_path: Path) -> None:
 # --- tritonserver reads it itself ---
 
 
-def test_triton_reads_what_was_pushed_and_what_is_pushed_next(credentials: S3, tmp_path: Path) -> None:
+def test_a_server_that_reads_the_store_is_brought_to_what_is_pushed_next(credentials: S3, tmp_path: Path) -> None:
     """A real server that loads three versions of a small network from S3, and two builds before: half a minute."""
     repository, uri = tmp_path / "repository", credentials.uri("served")
     build(tmp_path, "models:\n" + entry(), repository)
     to(uri, repository)
-    environment = credentials.environment
-    with triton(repository, credentials.triton_uri("served"), environment, ["m"]) as server:
+    with triton(repository, credentials.triton_uri("served"), credentials.environment, ["m"]) as server:
         until(lambda: ready(server.grpc), told=lambda: "the model is not ready")
         with Client(server.grpc) as client:
             first = ask(client)
             build(tmp_path, "models:\n" + entry(seed="1"), repository)
             to(uri, repository)
             assert ask(client) == first
-            load(server.grpc)
+            assert rolled_out(repository, server.grpc) == [("m", 1, 2)]
             second = ask(client)
             assert not np.allclose(first, second)
-            go_back(repository)
+            roll_back(repository, "m")
             assert to(uri, repository).models == {"m": 1}
-            load(server.grpc)
+            assert rolled_out(repository, server.grpc) == [("m", 2, 1)]
             back = ask(client)
     assert np.allclose(back, first)
+
+
+def rolled_out(repository: Path, address: str) -> list[tuple[str, int | None, int]]:
+    (result,) = roll_out(repository, [Access(address)], RolloutOptions())
+    return [(change.model, change.before, change.after) for change in result.changes]
 
 
 def connection(address: str) -> Any:
@@ -256,13 +263,6 @@ def connection(address: str) -> Any:
 def ready(address: str) -> bool:
     with connection(address) as client:
         return bool(client.is_server_ready()) and bool(client.is_model_ready("m"))
-
-
-def load(address: str) -> None:
-    """The network first, then what asks it."""
-    with connection(address) as client:
-        client.load_model("m_onnx")
-        client.load_model("m")
 
 
 def ask(client: Client) -> list[float]:

@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 7 * 86400.0}
+
+
+def age(text: str) -> float:
+    """Seconds of such as 30d."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([smhdw])", text.strip())
+    if not found:
+        raise typer.BadParameter(f"{text!r} is no age; write a number and one of s, m, h, d and w, such as 30d")
+    return float(found[1]) * UNITS[found[2]]
+
 
 ManifestFile = Annotated[Path, typer.Option("--manifest", "-m", help="What to build.", metavar="FILE")]
 Repository = Annotated[Path, typer.Option("--repository", "-r", help="Triton model repository.", metavar="DIR")]
@@ -48,4 +60,10 @@ Pack = Annotated[
     typer.Option(
         help="What your own code opens beside what the entries name; relative to the manifest.", metavar="PATH"
     ),
+]
+
+# Of what may go.
+OlderThan = Annotated[
+    float | None,
+    typer.Option(help="Only what was built before that: 30d, 12h, 2w.", parser=age, metavar="AGE", show_default=False),
 ]

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from builder.commands.options import Json, ManifestFile, Repository
+from builder.commands.options import Json, ManifestFile, OlderThan, Repository
 from builder.commands.output import print_json, say
 from builder.commands.servers import AdminKeyFile, Ca, Cert, Key, Urls, accesses
 
@@ -17,26 +16,13 @@ if TYPE_CHECKING:
     from builder.repository.prune import Pruned
     from builder.triton.connection import Access
 
-UNITS = {"m": 60.0, "h": 3600.0, "d": 86400.0, "w": 7 * 86400.0}
 MIB = 1024 * 1024
-
-
-def age(text: str) -> float:
-    """Seconds of such as 30d."""
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)([mhdw])", text.strip())
-    if not found:
-        raise typer.BadParameter(f"{text!r} is no age; write a number and m, h, d or w, such as 30d")
-    return float(found[1]) * UNITS[found[2]]
 
 
 Models = Annotated[list[str] | None, typer.Argument(metavar="[MODEL...]", help="Names that clients ask. Default: all.")]
 Keep = Annotated[
     int | None,
     typer.Option(help="How many versions stay, with the current one. Default: 2, if no age is given.", min=1),
-]
-OlderThan = Annotated[
-    float | None,
-    typer.Option(help="Only what was built before that: 30d, 12h, 2w.", parser=age, metavar="AGE", show_default=False),
 ]
 Removed = Annotated[bool, typer.Option("--removed", help="Also models that the manifest no longer has, as a whole.")]
 Consent = Annotated[

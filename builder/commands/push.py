@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,14 +9,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from builder.commands.moving import shown
-from builder.commands.options import Json, Repository
+from builder.commands.options import Json, OlderThan, Repository
 from builder.commands.output import print_json, say
 
 if TYPE_CHECKING:
     from builder.stores.push import Pushed, PushOptions
-    from builder.stores.retained import Retention
-
-SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 
 Uri = Annotated[
     str, typer.Argument(metavar="URI", help="s3://BUCKET/PATH, gs://BUCKET/PATH, az://CONTAINER/PATH or file:///PATH.")
@@ -35,9 +31,7 @@ def push(
         int | None,
         typer.Option(min=1, help="Versions of each model that stay there, with the current one.", metavar="K"),
     ] = None,
-    older_than: Annotated[
-        str | None, typer.Option(help="Age from which versions may go there, such as 30d.", metavar="AGE")
-    ] = None,
+    older_than: OlderThan = None,
     removed: Annotated[
         bool, typer.Option("--removed", help="Take away there the models that the repository no longer has.")
     ] = False,
@@ -50,24 +44,12 @@ def push(
     from builder.stores import places
     from builder.stores.push import PushOptions
     from builder.stores.push import push as push_to
+    from builder.stores.retained import Retention
 
-    options = PushOptions(tuple(models or ()), every, _retention(keep, older_than), removed, sign)
+    options = PushOptions(tuple(models or ()), every, Retention(keep, older_than), removed, sign)
     with places.opened(uri, writing=True) as far, shown() as watch:
         pushed = push_to(repository, far, options, watch)
     _print(pushed, uri, as_json, options)
-
-
-def _retention(keep: int | None, older_than: str | None) -> Retention:
-    from builder.stores.retained import Retention
-
-    return Retention(keep, None if older_than is None else _seconds(older_than))
-
-
-def _seconds(age: str) -> float:
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)([smhdw])", age.strip())
-    if found is None:
-        raise typer.BadParameter(f"{age!r} is no age; write a number and one of s, m, h, d and w, such as 30d")
-    return float(found[1]) * SECONDS[found[2]]
 
 
 def _print(pushed: Pushed, uri: str, as_json: bool, options: PushOptions) -> None:
