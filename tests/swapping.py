@@ -19,6 +19,7 @@ from rebuilding import entry
 from builder.repository import golden, layout
 from builder.triton import model_config
 from builder.triton.connection import Access, Answer, connected
+from client import Client
 
 MODEL, NETWORK = "m", "m_onnx"
 TOLERANCE = 1e-5
@@ -83,8 +84,9 @@ def corrupt(repository: Path, number: int, source: int) -> None:
 def other_network(repository: Path, number: int, source: int) -> None:
     """Of the right shape, and not the one whose answers were recorded."""
     add(repository, number, source)
-    other = next(version for version in SOUND if version != source)
-    shutil.copy(repository / NETWORK / str(other) / "model.onnx", repository / NETWORK / str(number) / "model.onnx")
+    artifact = repository / NETWORK / str(number) / "model.onnx"
+    others = [(repository / NETWORK / str(version) / "model.onnx").read_bytes() for version in SOUND]
+    artifact.write_bytes(next(other for other in others if other != artifact.read_bytes()))
 
 
 def unloadable(repository: Path, number: int, source: int) -> None:
@@ -117,7 +119,9 @@ def let_go(repository: Path, number: int) -> None:
     (repository.parent / f"preprocess_hangs{number}").touch()
 
 
-SABOTAGE: Sequence[tuple[Callable[[Path, int, int], None], str]] = (
+Sabotage = Callable[[Path, int, int], None]
+"""Adds a version of a number, made of another, to a repository."""
+SABOTAGE: Sequence[tuple[Sabotage, str]] = (
     (corrupt, "Protobuf parsing failed"),
     (other_network, "golden sample 1 of .* is off by"),
     (unloadable, "gone.onnx failed"),
@@ -136,11 +140,21 @@ class Load:
     wrong: list[str] = field(default_factory=list)
     times: list[tuple[float, float]] = field(default_factory=list)
     """Of each request, when it began and how long it took."""
-    seen: list[int] = field(default_factory=list)
+    seen: set[int] = field(default_factory=set)
+
+    def expect(self, repository: Path, number: int) -> None:
+        """That this version may answer from now on."""
+        self.answers[number] = scores(sample(repository, number).outputs[0])
+
+    def take_classes(self, began: float, found: Sequence[float]) -> None:
+        """Probabilities, the highest first."""
+        self.times.append((began, time.monotonic() - began))
+        if not any(np.allclose(found, np.sort(one[0])[::-1], atol=TOLERANCE) for one in list(self.answers.values())):
+            self.wrong.append(f"classes of no version: {found}")
 
     def take(self, began: float, answer: Answer) -> None:
         self.times.append((began, time.monotonic() - began))
-        self.seen.append(answer.version)
+        self.seen.add(answer.version)
         found = scores(answer.outputs[0])
         expected = self.answers.get(answer.version)
         if expected is None or not np.allclose(found, expected, atol=TOLERANCE):
@@ -151,19 +165,21 @@ def scores(tensor: Any) -> Any:
     return np.frombuffer(tensor.data, "<f4").reshape(tensor.shape)
 
 
-def sample(repository: Path, number: int) -> golden.Golden:
-    goldens = golden.read(repository / MODEL / str(number))
+def sample(repository: Path, number: int, model: str = MODEL) -> golden.Golden:
+    goldens = golden.read(repository / model / str(number))
     assert goldens is not None
     return goldens.samples[0]
 
 
 @contextmanager
-def asked(repository: Path, urls: Sequence[str], threads: int = 2) -> Iterator[Load]:
-    """While it lasts, the servers are asked what the golden samples ask, by so many threads each."""
-    load = Load({number: scores(sample(repository, number).outputs[0]) for number in SOUND})
-    stop = threading.Event()
+def asked(repository: Path, urls: Sequence[str]) -> Iterator[Load]:
+    """While it lasts, the servers are asked what the golden samples ask: each as it is, and for classes."""
+    load, stop = Load({}), threading.Event()
+    for number in SOUND:
+        load.expect(repository, number)
+    one = sample(repository, SOUND[0])
     running = [
-        threading.Thread(target=_ask, args=(load, repository, url, stop)) for url in urls for _ in range(threads)
+        threading.Thread(target=_ask, args=(load, stop, url, one, classes)) for url in urls for classes in (True, False)
     ]
     for thread in running:
         thread.start()
@@ -176,17 +192,20 @@ def asked(repository: Path, urls: Sequence[str], threads: int = 2) -> Iterator[L
     assert not any(thread.is_alive() for thread in running)
 
 
-def _ask(load: Load, repository: Path, url: str, stop: threading.Event) -> None:
-    connection, inputs = connected(Access(url)), sample(repository, SOUND[0]).inputs
-    try:
-        while not stop.wait(PAUSE_S):
-            began = time.monotonic()
-            try:
-                load.take(began, connection.infer(MODEL, inputs, seconds=60))
-            except Exception as error:  # counted; raised in a thread it would only be printed
-                load.failed.append(repr(error))
-    finally:
-        connection.close()
+def _ask(load: Load, stop: threading.Event, url: str, one: golden.Golden, classes: bool) -> None:
+    connection, client = connected(Access(url)), Client(url, retries=0, timeout=60)
+    photo = one.inputs[0].data[4:]  # behind its length
+    while not stop.wait(PAUSE_S):
+        began = time.monotonic()
+        try:
+            if classes:
+                load.take_classes(began, [each.probability for each in client.classify(photo, MODEL)])
+            else:
+                load.take(began, connection.infer(MODEL, one.inputs, seconds=60))
+        except Exception as error:  # counted; raised in a thread it would only be printed
+            load.failed.append(repr(error))
+    connection.close()
+    client.close()
 
 
 def memory(pid: int) -> int:

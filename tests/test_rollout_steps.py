@@ -150,8 +150,10 @@ def test_the_old_version_stays_until_its_last_request_is_through(place: Place) -
     assert version == number
     assert np.allclose(found, scores(sample(place.repository, number).outputs[0]), atol=1e-5)
     settled(place.server)
+    roll_out(place.repository, [place.access], PATIENT)
     with reached(place.access) as connection:
         assert look(connection).versions(NETWORK) == {1}
+        assert look(connection).versions(MODEL) == {1}
 
 
 def test_a_version_that_is_too_slow_is_refused_with_figures(place: Place) -> None:
@@ -204,7 +206,7 @@ def test_a_build_that_publishes_in_the_middle_breaks_nothing(place: Place) -> No
         if name != MODEL:
             publish(place.repository, 3)
 
-    with asked(place.repository, [place.server.grpc, place.server.http], threads=1) as load:
+    with asked(place.repository, [place.server.grpc, place.server.http]) as load:
         place.roll(2, connect=lambda access: Meddling(connected(access), meddle))
         assert served(place.access) == {MODEL: 2}
         time.sleep(0.3)
@@ -213,12 +215,40 @@ def test_a_build_that_publishes_in_the_middle_breaks_nothing(place: Place) -> No
     assert [(change.before, change.after) for change in result.changes] == [(2, 3)]
 
 
-def test_a_repository_that_was_made_anew_is_tried_elsewhere(place: Place) -> None:
-    """Versions of the same number cannot be loaded side by side. It starts two servers, which takes ten seconds."""
+@contextmanager
+def asking_the_newest(place: Place) -> Iterator[None]:
+    """An ensemble that somebody wrote: it asks whatever version of the network is the newest."""
+    folder, network = place.repository / "hand", model_config.read(place.repository / NETWORK / layout.CONFIG)
+    tensors = "".join(
+        f'{kind} {{ name: "{one.name}" data_type: TYPE_FP32 dims: {list(one.dims)} }}\n'
+        for kind, (one,) in {"input": network.input, "output": network.output}.items()
+    )
+    maps = "".join(
+        f'{kind}_map {{ key: "{one.name}" value: "{one.name}" }}\n'
+        for kind, (one,) in {"input": network.input, "output": network.output}.items()
+    )
+    step = f'step {{ model_name: "{NETWORK}" model_version: -1\n{maps} }}'
+    (folder / "1").mkdir(parents=True)
+    text = f'name: "hand" platform: "ensemble" max_batch_size: 8\n{tensors}ensemble_scheduling {{ {step} }}'
+    (folder / layout.CONFIG).write_text(text)
+    with reached(place.access) as connection:
+        connection.load_model("hand")
+        yield
+        connection.unload_model("hand")
+    shutil.rmtree(folder)
+
+
+def test_what_cannot_be_tried_beside_is_tried_elsewhere(place: Place) -> None:
+    """Versions of the same number cannot be loaded side by side, and an ensemble that asks the newest of a network has
+    a candidate as soon as it is loaded. It starts two servers, which takes ten seconds.
+    """
     spoilt, number = next(NUMBERS), next(NUMBERS)
     other_network(place.repository, spoilt, 1)
-    with pytest.raises(RolloutError, match=r"the trial failed: golden sample 1 .* is off by"):
-        place.roll(spoilt, RolloutOptions(trial="process"))
+    refused = pytest.raises(
+        RolloutError, match=r"the trial in a server of its own failed: golden sample 1 .* is off by"
+    )
+    with asking_the_newest(place), refused:
+        place.roll(spoilt)
     add(place.repository, number, 1)
     place.roll(number)
     for model in (MODEL, NETWORK):

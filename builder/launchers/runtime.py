@@ -21,7 +21,8 @@ from builder.launchers.snapshot import Snapshot
 from builder.machine import cores
 from builder.repository import lock
 from builder.repository.layout import CONFIG
-from builder.triton import model_config
+from builder.triton import advisories, model_config
+from builder.triton.adapting import adapt, lower
 
 RUNTIMES = Path(__file__).parent.parent / "runtimes"
 SHARED_CODE = "named_tensors.py"
@@ -30,8 +31,6 @@ PYTHON_BACKEND = "python"
 BACKENDS_VARIABLE = "BUILD_REPO_BACKENDS"
 # The models' code runs with the environment that the server has.
 SECRETS = (access.ENVIRONMENT, "REPO_CLIENT_ADMIN_KEY")
-# Platforms that this older server does not know by name. The model's backend, which stays, tells it as much.
-NEWER_PLATFORMS = ("torch_aoti",)
 ANY_BATCH = sys.maxsize
 STUB = "triton_python_backend_stub"
 ELSEWHERE = (
@@ -171,8 +170,7 @@ def _require_shared_memory(models: Path) -> None:
 def _adapt_configs(new: Path, models: Path) -> None:
     """Have this server run the models well.
 
-    Triton before 26.08 loses wake-ups in models with a queue policy (server issue 8870): bursts of
-    two requests were seen to wait 500 ms here. So the embedded server does without the policy.
+    It is older than queue policies that lose no wake-ups, and does without.
     A batch passes through shared memory whole: where there is little, a step gathers no larger ones than it must take.
     """
     is_scarce = sharing.is_scarce(needs.of(models).workers, sharing.free())
@@ -203,24 +201,12 @@ def _adapt_config(path: Path, largest: int | None) -> None:
     except (OSError, ConfigError):
         return  # the server will say what is wrong with it
     before = model.SerializeToString()
-    if model.HasField("dynamic_batching"):
-        model.dynamic_batching.ClearField("default_queue_policy")
+    adapt(model, advisories.EMBEDDED)
     if largest is not None:
-        _lower(model, largest)
-    if model.platform in NEWER_PLATFORMS:
-        model.platform = ""
+        lower(model, largest)
     if model.SerializeToString() != before:
         path.unlink()  # a long one is a link
         path.write_text(model_config.to_text(model), encoding="utf-8")
-
-
-def _lower(model: Any, largest: int) -> None:
-    """The largest batch, and no preference for larger ones, which the server would refuse."""
-    warm_up = max((each.batch_size for each in model.model_warmup), default=1)
-    model.max_batch_size = min(model.max_batch_size, max(largest, warm_up))
-    if model.HasField("dynamic_batching"):
-        batching = model.dynamic_batching
-        batching.preferred_batch_size[:] = [n for n in batching.preferred_batch_size if n <= model.max_batch_size]
 
 
 def _configs(models: Path) -> dict[Path, Any]:

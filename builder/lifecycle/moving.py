@@ -15,11 +15,11 @@ from builder.errors import RolloutError, ServerAway
 from builder.lifecycle import trial
 from builder.lifecycle.candidate import Candidate
 from builder.lifecycle.loading import Loader
-from builder.lifecycle.retiring import GRACE_SECONDS
 from builder.triton.connection import Connection
 
 if TYPE_CHECKING:
     from builder.lifecycle.rollout import RolloutOptions
+    from builder.repository.golden import GoldenSet
     from builder.types import Report
 
 PAUSE_SECONDS = 0.2
@@ -47,9 +47,13 @@ class Move:
         """Raises RolloutError; then the server serves what it served before."""
         try:
             with ExitStack() as undo:
+                elsewhere = self._needs_process()
+                if elsewhere:
+                    self._try_elsewhere()
                 self._load_steps(undo)
                 self._load_network(undo)
-                self._try()
+                if not elsewhere:
+                    self._try()
                 self._switch(undo)
                 undo.pop_all()
         except RolloutError as error:
@@ -66,8 +70,9 @@ class Move:
         if self._is_away or isinstance(error, ServerAway):
             before = "nobody can tell what serves until it is back; then run the same command again"
         hint = f" `build-repo rollback {candidate.name}` makes the former version what is published."
+        reason = str(error).rstrip(".")
         return (
-            f"{url}: {candidate.name} was not brought to version {candidate.version}: {self._stage} failed: {error}. "
+            f"{url}: {candidate.name} was not brought to version {candidate.version}: {self._stage} failed: {reason}. "
             f"Of {candidate.name}, {before}.{left}{'' if candidate.before is None else hint}"
         )
 
@@ -90,33 +95,39 @@ class Move:
 
     # Before it takes traffic.
 
-    def _try(self) -> None:
-        candidate = self._candidate
-        self._enter("the trial")
-        goldens = candidate.goldens()
-        if goldens is None:
-            self._report(
-                f"{self._connection.access.url}: {candidate.name} {candidate.version} was built without golden "
-                "samples, so that only loading it proves it; build it again to have them recorded"
-            )
-        if self._needs_process():
-            self._try_elsewhere()
-            return
-        with trial.beside(self._connection, candidate, self._loader.put) as name:
-            if goldens is not None:
-                trial.hold(self._ask(name), goldens)
-                self._hold_pace(name)
-
     def _needs_process(self) -> bool:
-        candidate = self._candidate
+        candidate, network = self._candidate, self._candidate.network
         if self._options.trial == "process" or candidate.is_in_place:
             return True
-        return candidate.is_alone and trial.size(candidate) > self._connection.largest_files
+        if candidate.is_alone:
+            return trial.size(candidate) > self._connection.largest_files
+        # Whoever asks for the newest of a network has the candidate as soon as it is loaded.
+        return not candidate.has(network) and bool(candidate.seen.floating(network.name))
 
     def _try_elsewhere(self) -> None:
         from builder.lifecycle import elsewhere
 
+        self._enter("the trial in a server of its own")
+        self._goldens()
         elsewhere.hold(self._candidate, self._options)
+
+    def _try(self) -> None:
+        self._enter("the trial")
+        goldens = self._goldens()
+        with trial.beside(self._connection, self._candidate, self._loader.put) as name:
+            if goldens is not None:
+                trial.hold(self._ask(name), goldens)
+                self._hold_pace(name)
+
+    def _goldens(self) -> GoldenSet | None:
+        """None, and a warning, where none were recorded."""
+        candidate, goldens = self._candidate, self._candidate.goldens()
+        if goldens is None:
+            (self._options.warn or self._report)(
+                f"{self._connection.access.url}: {candidate.name} {candidate.version} was built without golden "
+                "samples, so that only loading it proves it; build it again to have them recorded"
+            )
+        return goldens
 
     def _hold_pace(self, name: str) -> None:
         candidate, most = self._candidate, self._options.max_slowdown
@@ -140,15 +151,13 @@ class Move:
         self._loader.load(candidate.name, candidate.config(asked, self._kept() | bridge), candidate.version)
         self._enter("asking the new version")
         self._settle()
-        if bridge:
-            time.sleep(GRACE_SECONDS)
-            self._loader.load(candidate.name, candidate.config(asked, self._kept()), candidate.version)
 
     def _bridge(self) -> set[int]:
         """The old number of an ensemble, which its new form has, too, until the old one's requests are through.
 
         Triton looks the version up once more when it answers a request for classes, and refuses to answer for one that
         is not there any more. Requests that name no version get the highest: going back has no such bridge.
+        `retiring` takes it away.
         """
         candidate = self._candidate
         before = candidate.before

@@ -27,6 +27,8 @@ class RolloutOptions:
     """Whether the old version stays loaded, for a rollback at once."""
     parallel: int = 1
     """Servers at a time."""
+    warn: Report | None = field(default=None, compare=False)
+    """Called with what is to be looked at, though nothing failed; None: `report` is."""
 
 
 @dataclass(frozen=True)

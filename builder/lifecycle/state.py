@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from builder.errors import RolloutError
 from builder.repository import layout
 from builder.triton.connection import Connection, Row
 
@@ -67,9 +68,21 @@ class Seen:
 def look(connection: Connection) -> Seen:
     """Raises ServerAway, ServerOdd."""
     triton = connection.server_version()
-    rows = tuple(connection.repository_index())
-    ready = sorted({row.name for row in rows if row.state == READY})
-    return Seen(rows, {name: connection.model_config(name) for name in ready}, triton)
+    rows = connection.repository_index()
+    found = {name: _config(connection, name) for name in sorted({row.name for row in rows if row.state == READY})}
+    gone = {name for name, config in found.items() if config is None}
+    configs = {name: config for name, config in found.items() if config is not None}
+    return Seen(tuple(row for row in rows if row.name not in gone), configs, triton)
+
+
+def _config(connection: Connection, name: str) -> Any:
+    """None for what was unloaded since the index told of it."""
+    try:
+        return connection.model_config(name)
+    except RolloutError as error:
+        if type(error) is not RolloutError:
+            raise
+        return None
 
 
 def role_of(config: Any) -> str:
