@@ -35,7 +35,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         parts = self.path.split("/")
         found: object = None
         if self.path.endswith("/index"):
-            found = [{"name": name, "state": "READY"} for name in models]
+            found = [{"name": name, "version": "1", "state": "READY"} for name in models]
         elif self.path.endswith("/unload"):
             threading.Timer(0.05, unload, [parts[-2]]).start()
         elif self.path.startswith("/v2/models/"):

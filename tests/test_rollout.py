@@ -13,6 +13,7 @@ from itertools import count, product
 from pathlib import Path
 
 import processes
+import psutil
 import pytest
 from explicit_servers import Running, serving
 from swapping import (
@@ -115,9 +116,11 @@ def refused(repository: Path, url: str, number: int, now: int, kind: tuple[Sabot
 
 
 def settled(server: Running) -> None:
-    """Back when nothing is on its way: a step that hung has come to its end."""
+    """Back when nothing is on its way, and each worker that is left has its model."""
     connection = connected(Access(server.grpc))
     until(lambda: {row.state for row in connection.repository_index()} <= {"READY", "UNAVAILABLE"})
+    workers = sum(config.platform != "ensemble" for config in look(connection).configs.values())
+    until(lambda: len(psutil.Process(server.pid).children()) == workers)
     connection.close()
 
 
@@ -162,7 +165,8 @@ def killed_everywhere(repository: Path, server: Running, load: Load, kills: Iter
             roll_out(repository, [Access(server.grpc)], PATIENT)
             assert served(Access(server.grpc)) == {MODEL: now}, (number, moment)
             settled(server)
-            assert look(connected(Access(server.grpc))).orphans() == {}, (number, moment)
+            seen = look(connected(Access(server.grpc)))
+            assert (seen.orphans(), seen.versions(MODEL)) == ({}, {now}), (number, moment)
             assert not connected(Access(server.grpc)).is_model_ready(trial.name_of(MODEL))
     return found
 

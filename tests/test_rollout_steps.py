@@ -150,8 +150,10 @@ def test_the_old_version_stays_until_its_last_request_is_through(place: Place) -
     assert version == number
     assert np.allclose(found, scores(sample(place.repository, number).outputs[0]), atol=1e-5)
     settled(place.server)
+    roll_out(place.repository, [place.access], PATIENT)
     with reached(place.access) as connection:
         assert look(connection).versions(NETWORK) == {1}
+        assert look(connection).versions(MODEL) == {1}
 
 
 def test_a_version_that_is_too_slow_is_refused_with_figures(place: Place) -> None:

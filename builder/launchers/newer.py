@@ -96,7 +96,7 @@ class _Watch:
         if self._serves is None:
             return self._served
         try:
-            found = {name: self._serves(name) for name in {**self._served, **there}}
+            found = {name: self._serves(name)[-1:] for name in {**self._served, **there}}
         except NO_ANSWER:  # it is busy, or ends
             return self._served
         return {name: versions for name, versions in found.items() if versions}

@@ -15,7 +15,6 @@ from builder.errors import RolloutError, ServerAway
 from builder.lifecycle import trial
 from builder.lifecycle.candidate import Candidate
 from builder.lifecycle.loading import Loader
-from builder.lifecycle.retiring import GRACE_SECONDS
 from builder.triton.connection import Connection
 
 if TYPE_CHECKING:
@@ -152,15 +151,13 @@ class Move:
         self._loader.load(candidate.name, candidate.config(asked, self._kept() | bridge), candidate.version)
         self._enter("asking the new version")
         self._settle()
-        if bridge:
-            time.sleep(GRACE_SECONDS)
-            self._loader.load(candidate.name, candidate.config(asked, self._kept()), candidate.version)
 
     def _bridge(self) -> set[int]:
         """The old number of an ensemble, which its new form has, too, until the old one's requests are through.
 
         Triton looks the version up once more when it answers a request for classes, and refuses to answer for one that
         is not there any more. Requests that name no version get the highest: going back has no such bridge.
+        `retiring` takes it away.
         """
         candidate = self._candidate
         before = candidate.before

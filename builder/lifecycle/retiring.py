@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from builder.errors import RolloutError, ServerAway
 from builder.lifecycle.candidate import Candidate
+from builder.lifecycle.loading import Loader
 from builder.lifecycle.state import UNLOADING, look
 from builder.triton.connection import Connection
 
@@ -29,8 +30,26 @@ def leftovers(candidate: Candidate) -> dict[str, set[int]]:
     return {name: versions for name, versions in orphans.items() if name in family}
 
 
-def retire(connection: Connection, candidate: Candidate, seconds: float, warn: Report) -> None:
-    """Back when it is gone, or after so many seconds. Raises ServerAway.
+def has_bridge(candidate: Candidate) -> bool:
+    """Whether its ensemble still has the number of the one before it."""
+    return not candidate.is_alone and bool(candidate.seen.versions(candidate.name) - {candidate.version})
+
+
+def drop_bridge(connection: Connection, candidate: Candidate, seconds: float, warn: Report) -> None:
+    """For a candidate that serves, when the requests to the one before it are through."""
+    time.sleep(GRACE_SECONDS)
+    now = Candidate(candidate.served, look(connection))
+    try:
+        if has_bridge(now):
+            Loader(connection, now, seconds).load(now.name, now.config(now.served.asked), now.version)
+    except ServerAway:
+        raise
+    except RolloutError as error:
+        warn(f"{connection.access.url}: {now.name} still has the number of the version before it: {error}")
+
+
+def retire(connection: Connection, candidate: Candidate, seconds: float, warn: Report) -> bool:
+    """Whether it is gone now, which is waited for, but not for longer than so many seconds. Raises ServerAway.
 
     Whatever else goes wrong is told: the new version serves.
     """
@@ -47,6 +66,8 @@ def retire(connection: Connection, candidate: Candidate, seconds: float, warn: R
             warn(f"{url}: {part} was not unloaded: {error}")
     if not _are_gone(connection, {*gone, name}, min(seconds, GONE_SECONDS)):
         warn(f"{url}: {name}: its old version still answers a request, and is gone when that is through")
+        return False
+    return True
 
 
 def _are_gone(connection: Connection, names: set[str], seconds: float) -> bool:

@@ -49,7 +49,9 @@ def bring(
 
 def _is_open(candidate: Candidate, options: RolloutOptions) -> bool:
     """Whether there is something to do, be it what a rollout that was killed left."""
-    return not candidate.is_served or (not options.keep_loaded and bool(retiring.leftovers(candidate)))
+    if not candidate.is_served:
+        return True
+    return not options.keep_loaded and (retiring.has_bridge(candidate) or bool(retiring.leftovers(candidate)))
 
 
 def _forget_trials(connection: Connection, models: Sequence[Served], was_killed: bool) -> None:
@@ -73,5 +75,7 @@ def _moved(
         change = Change(model.name, candidate.before, candidate.version, time.perf_counter() - started)
     if not options.keep_loaded:
         report(f"{connection.access.url}: {model.name}: unloading what nobody asks any more")
-        retiring.retire(connection, candidate, options.timeout, options.warn or report)
+        warn = options.warn or report
+        if retiring.retire(connection, candidate, options.timeout, warn):
+            retiring.drop_bridge(connection, candidate, options.timeout, warn)
     return change
