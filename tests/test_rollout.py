@@ -119,7 +119,8 @@ def settled(server: Running) -> None:
     """Back when nothing is on its way, and each worker that is left has its model."""
     connection = connected(Access(server.grpc))
     until(lambda: {row.state for row in connection.repository_index()} <= {"READY", "UNAVAILABLE"})
-    workers = sum(config.platform != "ensemble" for config in look(connection).configs.values())
+    seen = look(connection)
+    workers = sum(len(seen.versions(name)) for name, config in seen.configs.items() if config.platform != "ensemble")
     until(lambda: len(psutil.Process(server.pid).children()) == workers)
     connection.close()
 
