@@ -111,6 +111,11 @@ def _run() -> None:
     except BuilderError as error:
         say(str(error))
         sys.exit(error.exit_code)
+    except Exception:
+        # A C extension that is being imported makes an error of its own of what interrupts it.
+        if number := signals.came():
+            sys.exit(128 + number)
+        raise
 
 
 if __name__ == "__main__":

@@ -234,3 +234,28 @@ def test_no_server() -> None:
 
 def test_main_is_importable() -> None:
     assert callable(builder_main)
+
+
+STUMBLES = """
+import os, signal, sys
+from builder import cli
+@cli.app.command()
+def stumble():
+    if IS_ASKED:
+        try:
+            os.kill(os.getpid(), signal.SIGINT)
+        except KeyboardInterrupt:
+            pass
+    raise ImportError("umath failed to import")
+sys.argv[1:] = ["stumble"]
+cli.main()
+"""
+
+
+@pytest.mark.parametrize(("asked", "status"), [(True, 130), (False, 1)])
+def test_an_import_that_a_signal_spoils_is_an_interruption(asked: bool, status: int) -> None:
+    """As numpy's C code makes an ImportError of a KeyboardInterrupt. What nobody interrupted is a fault, and shows."""
+    code = STUMBLES.replace("IS_ASKED", str(asked))
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.returncode == status, done.stderr
+    assert ("Traceback" in done.stderr) != asked

@@ -86,6 +86,11 @@ def _ignore() -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
+def came() -> int:
+    """The first signal that came; 0 where none did."""
+    return _SIGNALS.number
+
+
 def is_urgent() -> bool:
     """Whether SIGINT came once more."""
     return bool(_SIGNALS.urged_at)
