@@ -4,9 +4,10 @@ import os
 from pathlib import Path
 
 import pytest
+import typer
 
 from builder.commands.servers import accesses
-from builder.errors import LaunchError, RolloutError
+from builder.errors import LaunchError
 from builder.triton.connection import Access
 
 KEY = "0123456789abcdef0123"
@@ -32,17 +33,17 @@ def test_certificates_are_for_tls(tmp_path: Path) -> None:
     assert accesses(["grpcs://a.example:1"], None, ca, cert, key) == [
         Access("grpcs://a.example:1", None, ca, cert, key)
     ]
-    with pytest.raises(RolloutError, match=r"a\.example:1 is reached without TLS"):
+    with pytest.raises(typer.BadParameter, match=r"a\.example:1 is reached without TLS"):
         accesses(["grpcs://a.example:1", "a.example:1"], None, ca)
-    with pytest.raises(RolloutError, match="--cert and --key go together"):
+    with pytest.raises(typer.BadParameter, match="--cert and --key go together"):
         accesses(["grpcs://a.example:1"], None, ca, cert)
-    with pytest.raises(RolloutError, match="there is no file"):
+    with pytest.raises(typer.BadParameter, match="there is no file"):
         accesses(["grpcs://a.example:1"], None, tmp_path / "none")
 
 
 @pytest.mark.parametrize("url", ["", "a", ":1", "a:", "a:x", "a:0", "a:70000", "ftp://a:1", "http://a", "a:²"])
 def test_what_is_no_address(url: str) -> None:
-    with pytest.raises(RolloutError, match="is no address of a server; write HOST:PORT"):
+    with pytest.raises(typer.BadParameter, match="is no address of a server; write HOST:PORT"):
         accesses([url])
 
 

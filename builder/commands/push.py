@@ -60,4 +60,5 @@ def _print(pushed: Pushed, uri: str, as_json: bool, options: PushOptions) -> Non
         return
     models = ", ".join(f"{name} {version}" for name, version in sorted(pushed.models.items()))
     print(f"{uri} has {models}")
-    print(f"{pushed.files} files sent, {pushed.bytes / 1e6:.1f} MB; {pushed.deleted} deleted")
+    signed = f"; signed with {options.sign}" if options.sign else ""
+    print(f"{pushed.files} files sent, {pushed.bytes / 1e6:.1f} MB; {pushed.deleted} deleted{signed}")

@@ -12,7 +12,6 @@ import typer
 from builder.commands import servers
 from builder.commands.options import Json, Repository
 from builder.commands.output import print_json, progress, say
-from builder.errors import RolloutError
 
 if TYPE_CHECKING:
     from builder.lifecycle.rollout import Result
@@ -66,7 +65,7 @@ def rollout(
 
     reached = servers.accesses(url, admin_key_file, ca, cert, key)
     if not reached:
-        raise RolloutError("which server? give its address: --url HOST:PORT, as often as there are servers")
+        raise typer.BadParameter("which server? give its address: --url HOST:PORT, as often as there are servers")
     options = RolloutOptions(tuple(models or ()), max_slowdown, trial.value, timeout, keep_loaded, parallel, say)
     with progress(len(reached)) as report:
         results = roll_out(repository, reached, options, report)

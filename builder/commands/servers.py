@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 
-from builder.errors import RolloutError
 from builder.triton.connection import Access
 
 SCHEMES = ("grpc", "grpcs", "http", "https")
@@ -43,7 +42,7 @@ def accesses(
     cert: Path | None = None,
     key: Path | None = None,
 ) -> list[Access]:
-    """Each server once, in their order. Raises RolloutError, and LaunchError for a key that cannot be read.
+    """Each server once, in their order. Raises BadParameter, and LaunchError for a key that cannot be read.
 
     A server that this user started on this machine has left its key where only they can read it.
     """
@@ -59,7 +58,9 @@ def accesses(
 def _access(url: str, given: str | None, ca: Path | None, cert: Path | None, key: Path | None) -> Access:
     scheme, host = _parts(url)
     if (ca or cert) and scheme not in WITH_TLS:
-        raise RolloutError(f"{url} is reached without TLS, and --ca and --cert are for TLS; write grpcs:// or https://")
+        raise typer.BadParameter(
+            f"{url} is reached without TLS, and --ca and --cert are for TLS; write grpcs:// or https://"
+        )
     return Access(url, given or _own_key(url, host), ca, cert, key)
 
 
@@ -69,7 +70,7 @@ def _parts(url: str) -> tuple[str, str]:
     scheme = scheme if separator else "grpc"
     host, colon, port = rest.partition("/")[0].rpartition(":")
     if scheme not in SCHEMES or not colon or not host or not port.isdecimal() or not 0 < int(port) < 65536:
-        raise RolloutError(
+        raise typer.BadParameter(
             f"{url!r} is no address of a server; write HOST:PORT of gRPC, or grpcs://, http://, https://HOST:PORT"
         )
     return scheme, host
@@ -83,10 +84,10 @@ def _own_key(url: str, host: str) -> str | None:
 
 def _require_pair(cert: Path | None, key: Path | None) -> None:
     if (cert is None) != (key is None):
-        raise RolloutError("--cert and --key go together: a certificate, and the key of it")
+        raise typer.BadParameter("--cert and --key go together: a certificate, and the key of it")
 
 
 def _require_files(*files: Path | None) -> None:
     for file in files:
         if file is not None and not file.is_file():
-            raise RolloutError(f"there is no file {file}")
+            raise typer.BadParameter(f"there is no file {file}")

@@ -22,9 +22,14 @@ def require(repository: Path, models: Sequence[Served]) -> None:
     wrong = [f"  {path.relative_to(repository)} {_problem(found[path])}" for path in differing]
     if wrong:
         lines = "\n".join(wrong)
+        names = [
+            model.name
+            for model in models
+            if any(path.is_relative_to(part.model) for part in model.parts for path in differing)
+        ]
         raise RepositoryError(
             f"{repository} is not what was built, so no server is touched:\n{lines}\nBring the files back, or build "
-            f"again: build-repo -r {repository}"
+            f"them anew: build-repo build --rebuild {' '.join(names)} -r {repository}"
         )
 
 
