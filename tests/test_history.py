@@ -233,6 +233,20 @@ def test_a_config_that_was_lost_is_brought_back(tmp_path: Path) -> None:
     assert answers(tmp_path / "r") == first
 
 
+@pytest.mark.parametrize("garbage", [b"no config", b"\xff\xfe", b""], ids=["words", "bytes", "nothing"])
+def test_a_config_that_was_overwritten_is_one_that_was_lost(garbage: bytes, tmp_path: Path) -> None:
+    first, second = published(tmp_path / "r", ONNX, ALL)
+    for name in ("m", "m_onnxruntime"):
+        (tmp_path / "r" / name / "config.pbtxt").write_bytes(garbage)
+    assert roll_back(tmp_path / "r", "m", 1) == RolledBack("m", None, 1)
+    assert answers(tmp_path / "r") == first
+    (tmp_path / "r" / "m" / "config.pbtxt").write_bytes(garbage)
+    publish_model(tmp_path / "r", **ONNX)
+    assert max(int(folder.name) for folder in (tmp_path / "r" / "m").glob("[0-9]*")) == 3
+    assert roll_back(tmp_path / "r", "m", 2).after == 2
+    assert answers(tmp_path / "r") == second
+
+
 def by_hand(repository: Path, name: str, version: int) -> None:
     """An ensemble that somebody wrote around a model."""
     folder = repository / "by_hand"

@@ -41,9 +41,29 @@ def plan_filename(compute_capability: str) -> str:
 
 
 def role_of(model: Path) -> str:
-    """What a folder's model is of a pipeline; nothing for a folder that build-repo did not make."""
+    """What a folder's model is of a pipeline; nothing for a folder that build-repo did not make.
+
+    Of one whose config was overwritten with what is none, the copies in its versions tell.
+    """
     try:
-        return str(model_config.read(model / CONFIG).parameters[ROLE].string_value)
+        return _role(model)
+    except OSError:
+        return ""
+    except ConfigError:
+        return next(filter(None, map(_role_or_none, sorted(model.glob(f"[0-9]*/{CONFIG}")))), "")
+
+
+def _role(folder: Path) -> str:
+    """Raises OSError, ConfigError."""
+    found = model_config.read(folder / CONFIG)
+    if not found.ListFields():
+        raise ConfigError(f"{folder / CONFIG} says nothing")
+    return str(found.parameters[ROLE].string_value)
+
+
+def _role_or_none(copy: Path) -> str:
+    try:
+        return _role(copy.parent)
     except (OSError, ConfigError):
         return ""
 

@@ -216,7 +216,8 @@ def _network_name(repository: Path, network: StagedNetwork, version: int) -> str
         return network.name
     ours = _interface(model_config.parse(network.render(network.name, version), network.name))
     for name in (network.name, *_other_names(repository, network.name)):
-        if _interface(model_config.read(repository / name / CONFIG)) == ours:
+        theirs = switching.config_or_none(repository / name)
+        if theirs is not None and _interface(theirs) == ours:
             return name
     return f"{network.name}_v{version}"
 

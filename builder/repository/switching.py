@@ -8,6 +8,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from builder.errors import ConfigError
 from builder.repository import lock
 from builder.repository.layout import CONFIG
 from builder.repository.staging import staging_root, sync
@@ -40,7 +41,7 @@ def write_lock(repository: Path, recorded: lock.Lock) -> None:
 
 def replace_config(staged: Path, model: Path, text: str) -> None:
     """Unless it is there already, which a server would load once more. `staged` is a folder on the same filesystem."""
-    if (model / CONFIG).exists() and (model / CONFIG).read_text(encoding="utf-8") == text:
+    if (model / CONFIG).exists() and (model / CONFIG).read_bytes() == text.encode():
         return
     temporary = staged / CONFIG
     temporary.write_text(text, encoding="utf-8")
@@ -67,4 +68,9 @@ def serving_both(before: Any, after: str) -> str:
 
 
 def config_or_none(model: Path) -> Any:
-    return model_config.read(model / CONFIG) if (model / CONFIG).exists() else None
+    """None where there is none, or what is there is none."""
+    try:
+        found = model_config.read(model / CONFIG)
+    except (FileNotFoundError, ConfigError):
+        return None
+    return found if found.ListFields() else None
