@@ -30,10 +30,11 @@ from builder import errors
 from builder.deploy import systemd, units
 from builder.deploy.systemd import Environment, Gateway, Options, Ports, render, this_environment
 from builder.errors import DeployError
-from builder.launchers import embedded
+from builder.launchers import embedded, keys
 from builder.machine import systemd as notify
 from builder.repository.served import read_repository
 from builder.triton.advisories import EMBEDDED, Exposure, open_in
+from builder.triton.control import Control
 from client import errors as client_errors
 from client.gateway.serve import GRACE_SECONDS
 
@@ -317,8 +318,7 @@ def test_the_server_says_when_all_models_are_ready(models: Path, tmp_path: Path)
         *before, ready = manager.hear_until("READY")
         assert process.stdout is not None
         address = json.loads(process.stdout.readline())["http"]
-        with urllib.request.urlopen(f"http://{address}/v2/repository/index", b"{}") as answer:
-            assert {model["state"] for model in json.load(answer)} == {"READY"}
+        assert {model["state"] for model in Control(address, keys.of(address)).index()} == {"READY"}
         assert before[0] == {"STATUS": f"loading the models of {models}"}
         assert int(before[1]["EXTEND_TIMEOUT_USEC"]) >= 30_000_000
         assert address in ready["STATUS"]
