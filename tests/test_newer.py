@@ -57,7 +57,9 @@ def told_after(repository: Path) -> list[str]:
     lines: queue.Queue[str] = queue.Queue()
     with newer.watched(repository, {"a": (1,)}, lines.put, "so: do that", seconds=0.01):
         config = repository / "a" / "config.pbtxt"
-        config.write_bytes(config.read_bytes() + b"\n")
+        again = repository.parent / "again"
+        again.write_bytes(config.read_bytes() + b"\n")
+        again.replace(config)  # as a build does, at once
         publish_model(repository, "b")
         found = [lines.get(timeout=30)]
     return [*found, *(lines.get_nowait() for _ in range(lines.qsize()))]
