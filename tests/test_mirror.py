@@ -146,12 +146,66 @@ def test_what_is_not_as_it_was_recorded_does_not_come(
         return
     told = mirror.said.get(timeout=30)
     assert told.startswith(
-        f"{network} is not what was built, so this server does not get it: {network}/2/model.bin diff"
+        f"version 2 of {network} is not what was built, so this server does not get it: {network}/2/model.bin diff"
     )
     assert not mirror.has(f"{network}/2")
+    assert not same(mirror.models / network / "config.pbtxt", repository / network / "config.pbtxt")
     (repository / network / "2" / "model.bin").write_bytes(LARGE[::-1])
-    publish_model(repository, "again")
-    until(lambda: mirror.has(f"{network}/2"))
+    until(lambda: same(mirror.models / network / "config.pbtxt", repository / network / "config.pbtxt"))
+    assert same(mirror.models / network / "2" / "model.bin", repository / network / "2" / "model.bin")
+    assert mirror.said.empty()
+
+
+def damage(file: Path) -> bytes:
+    """As another file of its name, so that nobody has it open; what it was."""
+    before = file.read_bytes()
+    file.unlink()
+    file.write_bytes(before[:-1] + b"?")
+    return before
+
+
+def test_an_old_version_that_is_damaged_keeps_no_new_one_away(
+    following: Callable[..., Following], tmp_path: Path
+) -> None:
+    """The server goes on with it as it was, and gets it when it is mended."""
+    repository = tmp_path / "r"
+    network = publish_model(repository, "m", files={"model.bin": LARGE}).network
+    publish_model(repository, "m", files={"model.bin": LARGE[::-1]})
+    mirror = following()
+    old = repository / network / "1" / "model.bin"
+    before = damage(old)
+    publish_model(repository, "m", files={"model.bin": LARGE * 2})
+    assert f"version 1 of {network} is not what was built" in mirror.said.get(timeout=30)
+    until(lambda: same(mirror.models / network / "config.pbtxt", repository / network / "config.pbtxt"))
+    assert mirror.has(f"{network}/3/model.bin")
+    held = mirror.models / network / "1" / "model.bin"
+    assert held.read_bytes() == before
+    old.write_bytes(before)
+    until(lambda: held.samefile(old))
+    assert same(held, old)
+    assert mirror.said.empty()
+
+
+def test_of_a_new_model_a_damaged_version_is_left_out(following: Callable[..., Following], tmp_path: Path) -> None:
+    """And all of the model, where what is damaged is what its config serves."""
+    repository, staged = tmp_path / "r", tmp_path / "staged"
+    publish_model(repository, "m")
+    mirror = following()
+    shutil.copytree(repository, staged)
+    damaged: dict[Path, bytes] = {}
+    for name, number in (("old", "1"), ("now", "2")):
+        for content in (LARGE, LARGE[::-1]):
+            publish_model(staged, name, files={"model.bin": content}, alone=True)
+        damaged[repository / name / number / "model.bin"] = damage(staged / name / number / "model.bin")
+    shutil.copytree(staged, repository, dirs_exist_ok=True)
+    said = sorted(mirror.said.get(timeout=30).partition(" is not")[0] for _ in damaged)
+    assert said == ["version 1 of old", "version 2 of now"]
+    until(lambda: mirror.has("old/2/model.bin"))
+    assert not mirror.has("old/1")
+    assert not mirror.has("now")
+    for file, content in damaged.items():
+        file.write_bytes(content)
+    until(lambda: mirror.has("old/1/model.bin") and mirror.has("now/2/model.bin"))
     assert mirror.said.empty()
 
 

@@ -330,6 +330,20 @@ def test_what_was_refused_is_not_tried_again_until_it_changes(tmp_path: Path) ->
         assert said.get(timeout=30) == "serving bad 2, 0.2 s"
 
 
+def test_what_was_refused_is_tried_again_when_a_file_of_it_is_mended(tmp_path: Path) -> None:
+    network = publish_model(tmp_path, "bad", files={"model.bin": b"1"}).network
+    publish_model(tmp_path, "worse")
+    rollouts = Rollouts()
+    rollouts.errors = dict.fromkeys(("bad", "worse"), RolloutError("the repository is not what was built"))
+    with following(tmp_path, rollouts) as said:
+        for _ in rollouts.errors:
+            assert said.get(timeout=30) == "the repository is not what was built"
+        del rollouts.errors["bad"]
+        (tmp_path / network / "1" / "model.bin").write_bytes(b"2")
+        assert said.get(timeout=30) == "serving bad 1, 0.2 s"
+    assert rollouts.called == ["bad", "worse", "bad"]
+
+
 def test_it_waits_for_another_rollout(tmp_path: Path) -> None:
     publish_model(tmp_path, "a")
     rollouts = Rollouts()

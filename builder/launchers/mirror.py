@@ -2,7 +2,8 @@
 
 Nothing is loaded by that. Whoever has a server load a version finds it there whole: it is copied beside the snapshot
 once the repository rests, held to what the repository's lock records of it, and renamed into place. A version that is
-gone from the repository stays until the server has let go of it.
+not as recorded is left out, and comes when it is mended. One that is gone from the repository stays until the server
+has let go of it.
 
 The standard library alone: the first process of a container uses this, too.
 """
@@ -11,11 +12,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Set
+from collections.abc import Callable, Mapping, Set
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,12 +35,16 @@ TROUBLED_LOOKS = 25
 CONFIG, LOCK, WARMUP = "config.pbtxt", "build-repo.lock.json", "warmup"
 """As in builder/repository."""
 BLOCK = 1024 * 1024
+SPECIFIC = re.compile(rb"version_policy\s*:?\s*\{\s*specific\s*:?\s*\{([^}]*)\}")
+"""In a config, where it names the versions that it serves."""
 
 Loaded = Callable[[], Mapping[str, Set[str]]]
 """The versions, by model, that the server has loaded, or is loading or unloading. Raises where it cannot say."""
 Prepare = Callable[[Path, Path], None]
 """Of what was copied, and of the models that are there: has the copies run well in this server."""
 Stamps = dict[str, tuple[int, int, int]]
+Look = tuple[Stamps, Listing]
+"""What changes with whatever is published; and of what was refused every file, which may be mended by itself."""
 
 
 class Mirror:
@@ -59,7 +65,9 @@ class Mirror:
         self._going: set[str] = set()
         """Folders that are gone from the repository, `MODEL/` or `MODEL/VERSION/`."""
         self._said: set[str] = set()
-        self._seen: Stamps = {}
+        self._refused: set[str] = set()
+        """What was not as it was recorded when the snapshot last followed: models, versions, and single files."""
+        self._seen: Look = ({}, {})
         """As it was when the snapshot last followed; nothing: before the first time."""
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._attend, daemon=True)
@@ -71,10 +79,10 @@ class Mirror:
             self._thread.join(seconds)
 
     def _attend(self) -> None:
-        before: Stamps = {}
+        before: Look = ({}, {})
         while not self._ended.wait(self._interval):
             began = time.monotonic()
-            now = stamps(self._taken.repository)
+            now = stamps(self._taken.repository), listing(self._taken.repository, self._refused)
             self._ended.wait(COSTLY * (time.monotonic() - began) - self._interval)
             try:
                 if now == before:
@@ -84,10 +92,10 @@ class Mirror:
                 self._ended.wait(TROUBLED_LOOKS * self._interval)
             before = now
 
-    def _look(self, now: Stamps) -> None:
+    def _look(self, now: Look) -> None:
         """Follow what rests, unless that is done."""
-        if now != self._seen and self._follow():
-            self._seen = now
+        if now != self._seen and (refused := self._follow()) is not None:
+            self._seen = now[0], refused
         if self._going:
             self._let_go()
 
@@ -96,38 +104,42 @@ class Mirror:
             self._said.add(message)
             self._say(message)
 
-    def _follow(self) -> bool:
-        """Whether nothing changed meanwhile, so that what came is of one moment."""
+    def _follow(self) -> Listing | None:
+        """What was refused, as it is there; None where something changed meanwhile, so that nothing came.
+
+        What comes is of one moment.
+        """
         there, have = listing(self._taken.repository), self._taken.entries
         self._going = _gone(have, there)
         units = _units(have, there)
         if not units:
-            return True
+            self._refused = set()
+            return {}
         folder = Path(tempfile.mkdtemp(prefix="coming-", dir=self._taken.folder.parent))
         try:
             return self._come(units, there, folder)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
-    def _come(self, units: set[str], there: Listing, folder: Path) -> bool:
+    def _come(self, units: set[str], there: Listing, folder: Path) -> Listing | None:
         try:
             opened = self._taken.copy(_of(there, units), folder / "new")
         except FileNotFoundError:  # a build took it away
-            return False
+            return None
         try:
             if listing(self._taken.repository) != there:
-                return False
-            refused = self._refused(folder / "new", units) if self._checks else set()
-            units = {unit for unit in units if _model(unit) not in refused}
+                return None
+            self._refused = self._check(folder / "new", units) if self._checks else set()
+            refused, units = _of(there, self._refused), units - self._refused
+            _remove(folder / "new", self._refused)
             self._prepare(folder / "new", self._taken.folder)
             for unit in sorted(units, key=_config_last):
                 self._place(folder, unit)
-            placed = {name: opened.pop(name) for name in list(opened) if _model(name) not in refused}
-            self._taken.adopt(placed)
-            self._taken.entries = _without(self._taken.entries, units) | _of(there, units)
+            self._taken.adopt({name: opened.pop(name) for name in opened.keys() - refused.keys()})
+            self._taken.entries = _without(self._taken.entries, units) | _without(_of(there, units), self._refused)
         finally:
             close(opened)
-        return True
+        return refused
 
     def _place(self, folder: Path, unit: str) -> None:
         """One rename, or two where something else is in its place."""
@@ -138,15 +150,17 @@ class Mirror:
         source.rename(target)
         self._taken.stamp([unit])
 
-    def _refused(self, new: Path, units: Iterable[str]) -> set[str]:
-        """Models of which something is not as it was recorded."""
+    def _check(self, new: Path, units: set[str]) -> set[str]:
+        """What does not come, since something is not as it was recorded."""
         recorded = _recorded(self._taken.repository / LOCK)
         refused = set()
-        for unit in units:
-            model = _model(unit)
-            if problem := _problem(new, unit, recorded.get(model)):
-                self._tell(f"{model} is not what was built, so this server does not get it: {problem}")
-                refused.add(model)
+        for part in sorted(part for unit in units for part in _parts(new, unit)):
+            if problem := _problem(new, part, recorded.get(_model(part))):
+                self._tell(
+                    f"{_named(part)} is not what was built, so this server does not get it: {problem}; bring the file "
+                    "back, and it comes"
+                )
+                refused |= _left_out(new, part, units)
         return refused
 
     def _let_go(self) -> None:
@@ -230,6 +244,46 @@ def _config_last(unit: str) -> tuple[bool, str]:
     return (unit.endswith(CONFIG), unit)
 
 
+def _parts(new: Path, unit: str) -> list[str]:
+    """The unit; or the versions of a new model, and the files beside them."""
+    if _model(unit) + FOLDER != unit:
+        return [unit]
+    names = {path.relative_to(new).as_posix() for path in _files(new / unit)}
+    folders = {f"{unit}{path.name}/" for path in (new / unit).iterdir() if path.is_dir()}
+    return sorted({_version(name) or name for name in names} | set(filter(_version, folders)))
+
+
+def _named(part: str) -> str:
+    model, _, number = part.rstrip(FOLDER).partition(FOLDER)
+    return f"version {number} of {model}" if _version(part) else part
+
+
+def _left_out(new: Path, part: str, units: set[str]) -> set[str]:
+    """What does not come where a part does not: what cannot do without it, too."""
+    model, config = _model(part) + FOLDER, f"{_model(part)}/{CONFIG}"
+    if _version(part) and not _serves(new / config, Path(part).name):
+        return {part}
+    if model in units:
+        return {model}
+    return {part, config} & units
+
+
+def _serves(config: Path, number: str) -> bool:
+    """Whether the config needs that version; also where it leaves to the server which it serves."""
+    if not config.exists():
+        return False
+    found = SPECIFIC.search(config.read_bytes())
+    return not found or number.encode() in re.findall(rb"\d+", found[1])
+
+
+def _remove(folder: Path, units: set[str]) -> None:
+    for path in (folder / unit for unit in units):
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:  # or it went with its model
+            path.unlink(missing_ok=True)
+
+
 def _recorded(lock: Path) -> dict[str, Any]:
     """What is recorded of each model. Raises OSError for a lock that cannot be read."""
     try:
@@ -241,19 +295,19 @@ def _recorded(lock: Path) -> dict[str, Any]:
     return models
 
 
-def _problem(new: Path, unit: str, model: Any) -> str:
-    """How what was copied differs from what was recorded of its model; nothing where nothing was."""
+def _problem(new: Path, part: str, model: Any) -> str:
+    """How a version, or a file, differs from what was recorded of its model; nothing where nothing was."""
     if not model:
         return ""
     recorded = {path: digest for version in _versions(model) for path, digest in version["files"].items()}
-    folder = new / _model(unit)
-    for path in _files(new / unit):
+    folder = new / _model(part)
+    for path in _files(new / part):
         name = path.relative_to(folder).as_posix()
         right = _configs(recorded, model) if name == CONFIG else {recorded.get(name)}
         if not (name not in recorded and _is_free(name, model)) and _digest(path) not in right:
             return f"{path.relative_to(new)} {'differs from' if name in recorded else 'is not in'} its lock"
-    lacking = [path for path in recorded if (folder / path).parent.is_dir() and not (folder / path).exists()]
-    return next((f"{_model(unit)}/{path} is missing" for path in lacking if _version(f"{_model(unit)}/{path}")), "")
+    own = (path for path in recorded if _version(f"{_model(part)}/{path}") == part)
+    return next((f"{_model(part)}/{path} is missing" for path in own if not (folder / path).exists()), "")
 
 
 def _versions(model: Any) -> list[Any]:

@@ -144,10 +144,14 @@ def _copy(repository: Path, entries: Listing, folder: Path, opened: dict[str, in
         target.symlink_to(f"/proc/{os.getpid()}/fd/{descriptor}")
 
 
-def listing(repository: Path) -> Listing:
-    """All that is below the repository, folders first. What goes while it looks is left out, as the next look shows."""
+def listing(repository: Path, units: Iterable[str] | None = None) -> Listing:
+    """All that is below the repository, folders first; or of these files and folders of it alone.
+
+    What goes while it looks is left out, as the next look shows.
+    """
     found: Listing = {}
-    for path, is_folder in _entries(repository):
+    entries = _entries(repository) if units is None else _entries_of(repository, units)
+    for path, is_folder in entries:
         with suppress(OSError):  # it is gone, or a link that leads nowhere
             told, name = path.stat(), path.relative_to(repository).as_posix()
             if is_folder:
@@ -175,6 +179,22 @@ def _entries(folder: Path, above: frozenset[tuple[int, int]] = frozenset()) -> I
         yield path, is_folder
         if is_folder:
             yield from _entries(path, within)
+
+
+def _entries_of(repository: Path, units: Iterable[str]) -> Iterator[tuple[Path, bool]]:
+    """The same as `_entries` gives for them. Raises OSError."""
+    for unit in units:
+        path, is_folder = repository / unit, unit.endswith(FOLDER)
+        yield path, is_folder
+        if is_folder:
+            yield from _entries(path, frozenset(_identities([repository, path.parent])))
+
+
+def _identities(folders: Iterable[Path]) -> Iterator[tuple[int, int]]:
+    for folder in folders:
+        with suppress(OSError):  # it is gone
+            told = folder.stat()
+            yield told.st_dev, told.st_ino
 
 
 def _is_in(folder: Path, folders: frozenset[tuple[int, int]]) -> bool:

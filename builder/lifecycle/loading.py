@@ -24,7 +24,8 @@ from builder.triton.connection import NOT_SEEN, Connection, refusal
 
 SIGHT_SECONDS = 10.0
 """Within which a server sees files that were just published: its launcher brings them there."""
-PAUSE_SECONDS = 0.2
+PAUSE_SECONDS = 1.0
+"""Triton prints errors for each load of what it does not see."""
 LOCK_SECONDS = 10.0
 """Far more than a build takes to publish a model."""
 HUNG = "was not loaded within"
@@ -48,7 +49,7 @@ class Loader:
             if time.monotonic() > deadline:
                 raise RolloutError(
                     f"the server does not see version {version} of {name}: does its repository, a copy or an image "
-                    "perhaps, have what is published?"
+                    "perhaps, have what is published? If its launcher refused the files, serve's own output says why"
                 )
             time.sleep(PAUSE_SECONDS)
 

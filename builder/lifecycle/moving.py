@@ -71,8 +71,9 @@ class Move:
             before = "nobody can tell what serves until it is back; then run the same command again"
         hint = f" `build-repo rollback {candidate.name}` makes the former version what is published."
         reason = str(error).rstrip(".")
+        reason += "" if reason.endswith(("?", "!")) else "."
         return (
-            f"{url}: {candidate.name} was not brought to version {candidate.version}: {self._stage} failed: {reason}. "
+            f"{url}: {candidate.name} was not brought to version {candidate.version}: {self._stage} failed: {reason} "
             f"Of {candidate.name}, {before}.{left}{'' if candidate.before is None else hint}"
         )
 

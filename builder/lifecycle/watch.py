@@ -9,13 +9,16 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
-from builder.errors import BuilderError, RolloutBusy
+from builder.errors import BuilderError, ConfigError, RolloutBusy
 from builder.launchers import newer
 from builder.launchers.mirror import COSTLY, LOOK_SECONDS, Stamps, stamps
 from builder.launchers.newer import Published, Serves
+from builder.launchers.snapshot import FOLDER, Listing, listing
 from builder.lifecycle.rollout import Result, RolloutOptions, roll_out
+from builder.lifecycle.state import calls
 from builder.machine import signals
 from builder.repository.layout import CONFIG
+from builder.triton import model_config
 from builder.triton.connection import Access
 from builder.types import Report
 
@@ -62,21 +65,22 @@ class Watch:
     def __init__(self, repository: Path, serves: Serves, tell: Tell, bring: Callable[[str], list[Result]]) -> None:
         """`bring` rolls one model out. Raises BuilderError."""
         self._repository, self._serves, self._tell, self._roll_out = repository, serves, tell, bring
-        self._refused: dict[str, tuple[int, ...]] = {}
-        """By model, the state of its config with which it was refused."""
+        self._refused: dict[str, Listing] = {}
+        """By model, the files with which it was refused: another config, or one that was mended, may do."""
         self._known: Published = {}
         """What was published when it was last looked at."""
         self._troubles: set[str] = set()
         self.ended = threading.Event()
 
     def attend(self) -> None:
-        before, done = Stamps(), Stamps()
+        before: tuple[Stamps, list[Listing]] = ({}, [])
+        done = before
         while not self.ended.wait(LOOK_SECONDS):
             began = time.monotonic()
-            now = stamps(self._repository)
+            now = stamps(self._repository), [self._state(name) for name in self._refused]
             self.ended.wait(COSTLY * (time.monotonic() - began) - LOOK_SECONDS)
             if now == before != done and self._followed():
-                done = now
+                done = now[0], list(self._refused.values())
             before = now
 
     def _followed(self) -> bool:
@@ -85,6 +89,7 @@ class Watch:
             there = newer.published(self._repository)
             for name in self._known.keys() - there.keys():
                 self._tell(f"{name} is gone from the repository; this server serves it until it is started anew")
+                self._refused.pop(name, None)
             self._known = there
             brought = [self._is_brought(name, versions) for name, versions in there.items()]
             return all(brought)  # each is tried, whatever became of those before it
@@ -96,9 +101,12 @@ class Watch:
     def _is_brought(self, name: str, versions: tuple[int, ...]) -> bool:
         if self.ended.is_set():
             return False
-        state = self._state(name)
         # The newest is what requests get; a rollout by hand may have kept the one before loaded.
-        if self._serves(name)[-1:] == versions[-1:] or self._refused.get(name) == state:
+        if self._serves(name)[-1:] == versions[-1:]:
+            self._refused.pop(name, None)
+            return True
+        state = self._state(name)
+        if self._refused.get(name) == state:
             return True
         try:
             self._bring(name)
@@ -109,6 +117,8 @@ class Watch:
         except BuilderError as error:
             self._refused[name] = state
             self._tell(str(error))
+        else:
+            self._refused.pop(name, None)
         return True
 
     def _bring(self, name: str) -> None:
@@ -117,11 +127,14 @@ class Watch:
                 before = "" if change.before is None else f" (was {change.before})"
                 self._tell(f"serving {change.model} {change.after}{before}, {change.seconds:.1f} s")
 
-    def _state(self, name: str) -> tuple[int, ...]:
-        with suppress(OSError):
-            told = (self._repository / name / CONFIG).stat()
-            return told.st_ino, told.st_mtime_ns
-        return ()
+    def _state(self, name: str) -> Listing:
+        """The files of what is published of it: the config, and every version that it needs."""
+        with suppress(OSError, ConfigError):
+            config = model_config.read(self._repository / name / CONFIG)
+            own = [(name, version) for version in config.version_policy.specific.versions]
+            folders = [f"{model}{FOLDER}{version}{FOLDER}" for model, version in (*own, *calls(config))]
+            return listing(self._repository, [f"{name}{FOLDER}{CONFIG}", *folders])
+        return {}
 
     def _trouble(self, message: str) -> None:
         if message not in self._troubles:
