@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +16,7 @@ from builder.launchers.newer import Published, Serves
 from builder.lifecycle.rollout import Result, RolloutOptions, roll_out
 from builder.machine import signals
 from builder.repository.layout import CONFIG
+from builder.repository.lock import FILENAME
 from builder.triton.connection import Access
 from builder.types import Report
 
@@ -24,6 +25,7 @@ LEAVE_SECONDS = 15.0
 PAUSE_SECONDS = 1.0
 """To the next try, where another rollout is at work, or the server does not say what it serves."""
 Tell = Callable[[str], None]
+Allow = Callable[[], None]
 Roll = Callable[[Path, list[Access], RolloutOptions, Report], list[Result]]
 
 
@@ -36,17 +38,21 @@ def watched(
     max_slowdown: float | None = None,
     report: Report = lambda _: None,
     roll: Roll = roll_out,
+    allow: Allow | None = None,
 ) -> Iterator[None]:
     """While it lasts, the server is brought to what the repository publishes, each time that this changes and rests.
 
     `tell` is told what is served from then on, or why it is not. `serves` tells a model's versions on the server.
+    `allow` is asked before each rollout, and raises BuilderError where what is published is not to be served.
     """
     options = RolloutOptions(max_slowdown=max_slowdown)
 
     def bring(name: str) -> list[Result]:
+        if allow is not None:
+            _require_allowed(allow, name)
         return roll(repository, [access], replace(options, models=(name,)), report)
 
-    watch = Watch(repository, serves, tell, bring)
+    watch = Watch(repository, serves, tell, bring, beside=() if allow is None else (repository / FILENAME,))
     thread = threading.Thread(target=watch.attend, daemon=True)
     thread.start()
     try:
@@ -58,12 +64,30 @@ def watched(
             thread.join(LOOK_SECONDS)
 
 
+def _require_allowed(allow: Allow, name: str) -> None:
+    try:
+        allow()
+    except BuilderError as error:
+        raise type(error)(f"{name} is not brought to what is published: {error}") from None
+
+
 class Watch:
-    def __init__(self, repository: Path, serves: Serves, tell: Tell, bring: Callable[[str], list[Result]]) -> None:
-        """`bring` rolls one model out. Raises BuilderError."""
+    def __init__(
+        self,
+        repository: Path,
+        serves: Serves,
+        tell: Tell,
+        bring: Callable[[str], list[Result]],
+        beside: Sequence[Path] = (),
+    ) -> None:
+        """`bring` rolls one model out, and raises BuilderError.
+
+        What it refused is tried again once the model's config is another one, or a file `beside`.
+        """
+        self._beside = beside
         self._repository, self._serves, self._tell, self._roll_out = repository, serves, tell, bring
         self._refused: dict[str, tuple[int, ...]] = {}
-        """By model, the state of its config with which it was refused."""
+        """By model, the state with which it was refused."""
         self._known: Published = {}
         """What was published when it was last looked at."""
         self._troubles: set[str] = set()
@@ -118,10 +142,12 @@ class Watch:
                 self._tell(f"serving {change.model} {change.after}{before}, {change.seconds:.1f} s")
 
     def _state(self, name: str) -> tuple[int, ...]:
-        with suppress(OSError):
-            told = (self._repository / name / CONFIG).stat()
-            return told.st_ino, told.st_mtime_ns
-        return ()
+        found: list[int] = []
+        for path in (self._repository / name / CONFIG, *self._beside):
+            with suppress(OSError):
+                told = path.stat()
+                found += (told.st_ino, told.st_mtime_ns)
+        return tuple(found)
 
     def _trouble(self, message: str) -> None:
         if message not in self._troubles:
