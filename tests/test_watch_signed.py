@@ -22,7 +22,7 @@ def test_what_is_not_signed_is_refused_until_it_is(
     """Though the signature changes the lock alone."""
     rollouts = Rollouts()
     rollouts.served["m"] = (1,)
-    with following(pulled, rollouts, lambda: signing.require_served(pulled, keys[1])) as said:
+    with following(pulled, rollouts, allow=lambda: signing.require_served(pulled, keys[1])) as said:
         publish(repository, "new")
         to(uri, repository)
         of(uri, pulled)

@@ -137,12 +137,13 @@ def _require_sense(watch: bool, max_slowdown: float | None, own: Any) -> None:
 def _followed(
     server: Server, repository: Path, max_slowdown: float | None, key: Path | None
 ) -> AbstractContextManager[None]:
-    from builder.lifecycle import watch
+    from builder.lifecycle import serving, watch
 
     if server.access is None:
         raise LaunchError("this launcher has no key to its server's models; give one with --admin-key-file")
     allow = None if key is None else partial(_require_signed, repository, key)
-    return watch.watched(repository, server.access, server.served, say, max_slowdown, allow=allow)
+    has = partial(serving.has_published, repository, server.access)
+    return watch.watched(repository, server.access, server.served, say, max_slowdown, allow=allow, has=has)
 
 
 def _told(server: Server, repository: Path, served: Published) -> AbstractContextManager[None]:

@@ -26,6 +26,7 @@ PAUSE_SECONDS = 1.0
 """To the next try, where another rollout is at work, or the server does not say what it serves."""
 Tell = Callable[[str], None]
 Allow = Callable[[], None]
+Has = Callable[[str, int], bool]
 Roll = Callable[[Path, list[Access], RolloutOptions, Report], list[Result]]
 
 
@@ -39,11 +40,13 @@ def watched(
     report: Report = lambda _: None,
     roll: Roll = roll_out,
     allow: Allow | None = None,
+    has: Has = lambda *_: True,
 ) -> Iterator[None]:
     """While it lasts, the server is brought to what the repository publishes, each time that this changes and rests.
 
     `tell` is told what is served from then on, or why it is not. `serves` tells a model's versions on the server.
-    `allow` is asked before each rollout, and raises BuilderError where what is published is not to be served.
+    `allow` is asked before each rollout, and raises BuilderError where what is published is not to be served. `has`
+    tells whether the server's version of a model is the one that is published under that number.
     """
     options = RolloutOptions(max_slowdown=max_slowdown)
 
@@ -52,7 +55,7 @@ def watched(
             _require_allowed(allow, name)
         return roll(repository, [access], replace(options, models=(name,)), report)
 
-    watch = Watch(repository, serves, tell, bring, beside=() if allow is None else (repository / FILENAME,))
+    watch = Watch(repository, serves, tell, bring, has, beside=() if allow is None else (repository / FILENAME,))
     thread = threading.Thread(target=watch.attend, daemon=True)
     thread.start()
     try:
@@ -78,13 +81,14 @@ class Watch:
         serves: Serves,
         tell: Tell,
         bring: Callable[[str], list[Result]],
+        has: Has,
         beside: Sequence[Path] = (),
     ) -> None:
         """`bring` rolls one model out, and raises BuilderError.
 
         What it refused is tried again once the model's config is another one, or a file `beside`.
         """
-        self._beside = beside
+        self._beside, self._has = beside, has
         self._repository, self._serves, self._tell, self._roll_out = repository, serves, tell, bring
         self._refused: dict[str, tuple[int, ...]] = {}
         """By model, the state with which it was refused."""
@@ -122,7 +126,7 @@ class Watch:
             return False
         state = self._state(name)
         # The newest is what requests get; a rollout by hand may have kept the one before loaded.
-        if self._serves(name)[-1:] == versions[-1:] or self._refused.get(name) == state:
+        if self._refused.get(name) == state or self._is_served(name, versions[-1]):
             return True
         try:
             self._bring(name)
@@ -134,6 +138,9 @@ class Watch:
             self._refused[name] = state
             self._tell(str(error))
         return True
+
+    def _is_served(self, name: str, version: int) -> bool:
+        return self._serves(name)[-1:] == (version,) and self._has(name, version)
 
     def _bring(self, name: str) -> None:
         for result in self._roll_out(name):
