@@ -13,8 +13,8 @@ from test_cli import build_repo
 from test_watch import Rollouts, following, now, serve
 from waiting import until
 
+from builder.commands.servers import accesses
 from builder.lifecycle.serving import Serving, compared
-from builder.triton.connection import Access
 
 
 def test_the_same_number_is_looked_at_more_closely(tmp_path: Path) -> None:
@@ -35,7 +35,7 @@ def test_a_server_gets_what_was_made_anew(tmp_path: Path) -> None:
     build(tmp_path, "models:\n" + rebuilding.entry(seed="1"), other)
 
     with serve(repository) as serving:
-        access, before = Access(serving.urls[0]), now(serving.urls[0])
+        (access,), before = accesses([serving.urls[0]]), now(serving.urls[0])
         assert compared(repository, access) == {"m": Serving(1, True)}
         table = build_repo("status", "-r", "other", "--url", access.url, cwd=tmp_path)
         assert "not as published, under the same number; rollout brings it" in table.stdout, table.stderr
