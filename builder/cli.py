@@ -29,7 +29,7 @@ from builder.commands.serve import ServeCommand, serve
 from builder.commands.status import status
 from builder.commands.stop import stop
 from builder.commands.train import TrainCommand, train
-from builder.errors import BuilderError
+from builder.errors import BuilderError, NoSpace, is_full
 from builder.machine import cores, signals
 
 DEFAULT_COMMAND = "build"
@@ -111,11 +111,14 @@ def _run() -> None:
     except BuilderError as error:
         say(str(error))
         sys.exit(error.exit_code)
-    except Exception:
+    except Exception as error:
         # A C extension that is being imported makes an error of its own of what interrupts it.
         if number := signals.came():
             sys.exit(128 + number)
-        raise
+        if not is_full(error):
+            raise
+        say(f"there is no room left on the disk: {error}; make some, and run this again")
+        sys.exit(NoSpace.exit_code)
 
 
 if __name__ == "__main__":

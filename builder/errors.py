@@ -26,14 +26,20 @@
     │   ├── ServerAway      25  the server does not answer, or vanished meanwhile
     │   └── ServerOdd       26  what answers is no Triton, or refuses control of its models
     ├── StoreError          27  a repository cannot be pushed or pulled
-    │   ├── CredentialsError  28  the store refuses the credentials, or there are none
-    │   └── NoSpace         29  there is no room on one of the sides
+    │   └── CredentialsError  28  the store refuses the credentials, or there are none
+    ├── NoSpace             29  there is no room left on a disk, or in a store
     ├── SignatureError      30  a repository's signature is missing or wrong
     └── OutdatedError       31  `build --locked` found something that it would build
 
 2 is the command line's own (unknown option, missing argument); 130 is Ctrl-C, 143 SIGTERM (see docs/signals.md).
 A message says what is wrong, where, and how to mend it.
 """
+
+import errno
+
+FULL = (errno.ENOSPC, errno.EDQUOT)
+FULL_WORDS = ("no space left on device", "disk quota exceeded")
+"""Where the number is lost, as in what C++ libraries raise."""
 
 
 class BuilderError(Exception):
@@ -146,7 +152,7 @@ class CredentialsError(StoreError):
     exit_code = 28
 
 
-class NoSpace(StoreError):
+class NoSpace(BuilderError):
     exit_code = 29
 
 
@@ -156,3 +162,14 @@ class SignatureError(BuilderError):
 
 class OutdatedError(BuilderError):
     exit_code = 31
+
+
+def is_full(error: BaseException) -> bool:
+    """Whether a disk, or somebody's share of it, has no room left."""
+    said = str(error).lower()
+    return isinstance(error, NoSpace) or getattr(error, "errno", None) in FULL or any(one in said for one in FULL_WORDS)
+
+
+def full_or(kind: type[BuilderError], error: BaseException) -> type[BuilderError]:
+    """What to raise for an error of the system: NoSpace if that is what it says, else `kind`."""
+    return NoSpace if is_full(error) else kind

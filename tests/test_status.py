@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from published import publish_model
 from test_cli import build_repo
 
 from builder.errors import ServerAway
+from builder.lifecycle.serving import Serving
 from builder.lifecycle.status import status
 from builder.repository import lock
 from builder.triton.connection import Access
@@ -20,11 +22,11 @@ from builder.triton.connection import Access
 AWAY = Access("localhost:1")
 
 
-def ask(access: Access) -> dict[str, int]:
+def ask(access: Access) -> dict[str, Serving]:
     """What the servers serve."""
     if access == AWAY:
         raise ServerAway("localhost:1 does not answer")
-    return {"m": 1}
+    return {"m": Serving(1, False)}
 
 
 @pytest.fixture
@@ -51,6 +53,18 @@ def test_servers(project: Project) -> None:
     there, away = status(project.repository, None, [Access("localhost:8001"), AWAY], ask).servers
     assert (there.url, there.versions, there.error) == ("localhost:8001", {"m": 1}, None)
     assert (away.url, away.versions, str(away.error)) == ("localhost:1", {}, "localhost:1 does not answer")
+
+
+def test_silent_servers_are_waited_for_together(project: Project) -> None:
+    """None answers before all were asked."""
+    all_asked = threading.Barrier(3, timeout=30)
+
+    def silent(access: Access) -> dict[str, Serving]:
+        all_asked.wait()
+        raise ServerAway(f"{access.url} does not answer")
+
+    servers = status(project.repository, None, [Access(f"host:{port}") for port in (1, 2, 3)], silent).servers
+    assert [str(server.error) for server in servers] == [f"host:{port} does not answer" for port in (1, 2, 3)]
 
 
 def test_the_disk_counts_each_file_once(project: Project) -> None:

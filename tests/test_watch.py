@@ -289,13 +289,13 @@ class Rollouts:
 
 
 @contextmanager
-def following(repository: Path, rollouts: Rollouts) -> Iterator[queue.Queue[str]]:
+def following(repository: Path, rollouts: Rollouts, **options: Any) -> Iterator[queue.Queue[str]]:
     said: queue.Queue[str] = queue.Queue()
 
     def serves(name: str) -> tuple[int, ...]:
         return rollouts.served.get(name, ())
 
-    with watch.watched(repository, Access("host:1"), serves, said.put, roll=rollouts):
+    with watch.watched(repository, Access("host:1"), serves, said.put, roll=rollouts, **options):
         yield said
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from builder import networks
-from builder.errors import ExportError, NetworkError
+from builder.errors import ExportError, NetworkError, full_or
 from builder.exporters import EXPORTERS
 from builder.exporters.adopting import ADOPTERS, running
 from builder.exporters.interfaces import is_artifact, read
@@ -76,7 +76,7 @@ def adopt(name: str, format_name: str, request: AdoptRequest) -> dict[str, str]:
         except ExportError as error:
             raise ExportError(f"{what}: {error}") from None
         except OSError as error:
-            raise ExportError(f"{name}: {request.path} cannot be written: {error}") from None
+            raise full_or(ExportError, error)(f"{name}: {request.path} cannot be written: {error}") from None
 
 
 def files_of(artifact: Artifact) -> tuple[Path, ...]:

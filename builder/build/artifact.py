@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from builder.build import adopted
 from builder.build.entry import Entry
-from builder.errors import ExportError, VerificationError
+from builder.errors import ExportError, VerificationError, full_or
 from builder.exporters import alternatives
 from builder.repository import layout
 from builder.tasks.task import Reference
@@ -107,7 +107,7 @@ def _exported(entry: Entry, request: ExportRequest) -> dict[str, str]:
     except OSError as error:
         if place_of(error):  # forward() looks for a file
             raise
-        raise ExportError(f"{entry.name}: {request.path} cannot be written: {error}") from None
+        raise full_or(ExportError, error)(f"{entry.name}: {request.path} cannot be written: {error}") from None
 
 
 def verify_artifact(entry: Entry, artifact: Path, reference: Reference) -> Verification:

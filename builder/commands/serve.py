@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -118,7 +119,7 @@ def serve(
         server = _launch(repository, launcher, options, own, as_json)
 
     def follow() -> AbstractContextManager[None]:
-        return _followed(server, repository, max_slowdown) if watch else _told(server, repository, served)
+        return _followed(server, repository, max_slowdown, verify) if watch else _told(server, repository, served)
 
     _attend(server, follow, as_json, linger)
 
@@ -133,12 +134,16 @@ def _require_sense(watch: bool, max_slowdown: float | None, own: Any) -> None:
         raise LaunchError("--max-slowdown is for versions that --watch rolls out; add that, or leave it out")
 
 
-def _followed(server: Server, repository: Path, max_slowdown: float | None) -> AbstractContextManager[None]:
-    from builder.lifecycle import watch
+def _followed(
+    server: Server, repository: Path, max_slowdown: float | None, key: Path | None
+) -> AbstractContextManager[None]:
+    from builder.lifecycle import serving, watch
 
     if server.access is None:
         raise LaunchError("this launcher has no key to its server's models; give one with --admin-key-file")
-    return watch.watched(repository, server.access, server.served, say, max_slowdown)
+    allow = None if key is None else partial(_require_signed, repository, key)
+    has = partial(serving.has_published, repository, server.access)
+    return watch.watched(repository, server.access, server.served, say, max_slowdown, allow=allow, has=has)
 
 
 def _told(server: Server, repository: Path, served: Published) -> AbstractContextManager[None]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,8 +16,8 @@ from builder.commands.servers import AdminKeyFile, Ca, Cert, Key, Urls, accesses
 
 if TYPE_CHECKING:
     from builder.build.entry import Entry
+    from builder.lifecycle.serving import Serving
     from builder.lifecycle.status import ModelStatus, ServerStatus, Status
-    from builder.triton.connection import Access
 
 DEFAULT_MANIFEST = Path("models.yaml")
 
@@ -34,9 +35,10 @@ def status(
 ) -> None:
     """Say of each model which versions there are, which is published, what a build would do, and what servers serve."""
     from builder.lifecycle import status as lifecycle
+    from builder.lifecycle.serving import compared
 
     servers = accesses(urls, admin_key_file, ca, cert, key)
-    found = lifecycle.status(repository, _entries(manifest), servers, _serving, check)
+    found = lifecycle.status(repository, _entries(manifest), servers, partial(compared, repository), check)
     if as_json:
         print_json(_record(found, repository))
     else:
@@ -51,12 +53,6 @@ def _entries(manifest: Path) -> list[Entry] | None:
     if manifest == DEFAULT_MANIFEST and not manifest.exists():
         return None
     return resolve(load_manifest(manifest))
-
-
-def _serving(access: Access) -> dict[str, int]:
-    from builder.lifecycle.serving import serving
-
-    return serving(access)
 
 
 def _print(found: Status) -> None:
@@ -90,16 +86,18 @@ def _lines(server: ServerStatus, models: list[ModelStatus]) -> Iterator[tuple[An
         yield server.url, None, None, str(server.error)
         return
     published = {model.name: model.published for model in models}
-    for name in sorted({*server.versions, *(name for name, version in published.items() if version)}):
-        yield server.url, name, server.versions.get(name), _standing(server.versions.get(name), published.get(name))
+    for name in sorted({*server.serving, *(name for name, version in published.items() if version)}):
+        yield server.url, name, server.versions.get(name), _standing(server.serving.get(name), published.get(name))
 
 
-def _standing(served: int | None, published: int | None) -> str:
+def _standing(served: Serving | None, published: int | None) -> str:
     if served is None:
         return f"not served; {published} is published"
     if published is None:
         return "not of this repository"
-    return "as published" if served == published else f"{published} is published; rollout brings it"
+    if served.version != published:
+        return f"{published} is published; rollout brings it"
+    return "as published" if served.is_published else "not as published, under the same number; rollout brings it"
 
 
 def _record(found: Status, repository: Path) -> dict[str, Any]:
@@ -127,5 +125,6 @@ def _model(model: ModelStatus) -> dict[str, Any]:
 
 def _server(server: ServerStatus) -> dict[str, Any]:
     if not server.error:
-        return {"url": server.url, "versions": dict(server.versions)}
+        differing = sorted(name for name, one in server.serving.items() if not one.is_published)
+        return {"url": server.url, "versions": server.versions, "not_as_published": differing}
     return {"url": server.url, "error": str(server.error), "exit_code": server.error.exit_code}

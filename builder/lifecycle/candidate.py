@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from builder.errors import BuilderError
-from builder.lifecycle.state import PARTS, Seen, calls, facts, role_of
+from builder.lifecycle.state import PARTS, Seen, calls, facts, is_alike, role_of
 from builder.repository import golden, layout
 from builder.repository.served import Part, Served, is_of_one_build
 from builder.triton import model_config
@@ -53,8 +53,7 @@ class Candidate:
         loaded = self.seen.configs.get(self.name)
         if loaded is None or self.before != self.version:
             return False
-        asked = self.served.asked.config
-        return (facts(loaded), calls(loaded)) == (facts(asked), calls(asked))
+        return is_alike(loaded, self.served.asked.config)
 
     def has(self, part: Part) -> bool:
         """Whether the server has loaded a step, or a network's version, already."""

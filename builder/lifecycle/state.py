@@ -94,6 +94,11 @@ def facts(config: Any) -> dict[str, str]:
     return {key: value.string_value for key, value in config.parameters.items()}
 
 
+def is_alike(loaded: Any, published: Any) -> bool:
+    """Whether a loaded model is the one of that config, by what is recorded of its build and by what it asks."""
+    return (facts(loaded), calls(loaded)) == (facts(published), calls(published))
+
+
 def calls(config: Any) -> list[tuple[str, int]]:
     """What an ensemble asks."""
     return [(step.model_name, step.model_version) for step in config.ensemble_scheduling.step]

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 from builder.build.changes import Plan, plans
 from builder.build.entry import Entry
 from builder.errors import RolloutError
+from builder.lifecycle.serving import Serving
 from builder.repository import lock, sizes, whole
 from builder.repository.layout import CONFIG
 from builder.repository.lock import Lock
@@ -16,6 +18,8 @@ from builder.triton.connection import Access
 
 REMOVED = "removed; prune --removed takes it away"
 INTACT, UNRECORDED = "intact", "not recorded"
+MOST_AT_ONCE = 32
+Ask = Callable[[Access], Mapping[str, Serving]]
 
 
 @dataclass(frozen=True)
@@ -47,8 +51,12 @@ class ServerStatus:
     """One server: what it serves, or why that cannot be told."""
 
     url: str
-    versions: Mapping[str, int]
+    serving: Mapping[str, Serving]
     error: RolloutError | None = None
+
+    @property
+    def versions(self) -> dict[str, int]:
+        return {name: one.version for name, one in self.serving.items()}
 
 
 @dataclass(frozen=True)
@@ -67,7 +75,7 @@ def status(
     repository: Path,
     entries: Sequence[Entry] | None,
     servers: Iterable[Access],
-    ask: Callable[[Access], dict[str, int]],
+    ask: Ask,
     is_checked: bool = False,
 ) -> Status:
     """`entries` are all of the manifest's; None: there is no manifest. `is_checked`: every file is read and compared.
@@ -84,7 +92,7 @@ def status(
         _model(repository, recorded, name, due.get(name), entries is not None, found, own.get(name, 0))
         for name in names
     ]
-    return Status(models, shared, [_asked(access, ask) for access in servers])
+    return Status(models, shared, _all_asked(list(servers), ask))
 
 
 def _model(
@@ -126,7 +134,15 @@ def _of_parts(found: list[str], folder: Path, number: str | None) -> list[str]:
     return [problem for problem in found if problem.partition("/")[0] in {folder.name, *asked}]
 
 
-def _asked(access: Access, ask: Callable[[Access], dict[str, int]]) -> ServerStatus:
+def _all_asked(servers: Sequence[Access], ask: Ask) -> list[ServerStatus]:
+    """At the same time, so that servers which do not answer are waited for together."""
+    if not servers:
+        return []
+    with ThreadPoolExecutor(min(len(servers), MOST_AT_ONCE)) as pool:
+        return list(pool.map(lambda access: _asked(access, ask), servers))
+
+
+def _asked(access: Access, ask: Ask) -> ServerStatus:
     """A server that is away is not the end of the others."""
     try:
         return ServerStatus(access.url, ask(access))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +18,7 @@ from builder.lifecycle.rollout import Result, RolloutOptions, roll_out
 from builder.lifecycle.state import calls
 from builder.machine import signals
 from builder.repository.layout import CONFIG
+from builder.repository.lock import FILENAME
 from builder.triton import model_config
 from builder.triton.connection import Access
 from builder.types import Report
@@ -27,6 +28,8 @@ LEAVE_SECONDS = 15.0
 PAUSE_SECONDS = 1.0
 """To the next try, where another rollout is at work, or the server does not say what it serves."""
 Tell = Callable[[str], None]
+Allow = Callable[[], None]
+Has = Callable[[str, int], bool]
 Roll = Callable[[Path, list[Access], RolloutOptions, Report], list[Result]]
 
 
@@ -39,17 +42,23 @@ def watched(
     max_slowdown: float | None = None,
     report: Report = lambda _: None,
     roll: Roll = roll_out,
+    allow: Allow | None = None,
+    has: Has = lambda *_: True,
 ) -> Iterator[None]:
     """While it lasts, the server is brought to what the repository publishes, each time that this changes and rests.
 
     `tell` is told what is served from then on, or why it is not. `serves` tells a model's versions on the server.
+    `allow` is asked before each rollout, and raises BuilderError where what is published is not to be served. `has`
+    tells whether the server's version of a model is the one that is published under that number.
     """
     options = RolloutOptions(max_slowdown=max_slowdown)
 
     def bring(name: str) -> list[Result]:
+        if allow is not None:
+            _require_allowed(allow, name)
         return roll(repository, [access], replace(options, models=(name,)), report)
 
-    watch = Watch(repository, serves, tell, bring)
+    watch = Watch(repository, serves, tell, bring, has, beside=() if allow is None else (FILENAME,))
     thread = threading.Thread(target=watch.attend, daemon=True)
     thread.start()
     try:
@@ -61,9 +70,28 @@ def watched(
             thread.join(LOOK_SECONDS)
 
 
+def _require_allowed(allow: Allow, name: str) -> None:
+    try:
+        allow()
+    except BuilderError as error:
+        raise type(error)(f"{name} is not brought to what is published: {error}") from None
+
+
 class Watch:
-    def __init__(self, repository: Path, serves: Serves, tell: Tell, bring: Callable[[str], list[Result]]) -> None:
-        """`bring` rolls one model out. Raises BuilderError."""
+    def __init__(
+        self,
+        repository: Path,
+        serves: Serves,
+        tell: Tell,
+        bring: Callable[[str], list[Result]],
+        has: Has,
+        beside: Sequence[str] = (),
+    ) -> None:
+        """`bring` rolls one model out, and raises BuilderError.
+
+        What it refused is tried again once the model's config is another one, or a file `beside`.
+        """
+        self._beside, self._has = beside, has
         self._repository, self._serves, self._tell, self._roll_out = repository, serves, tell, bring
         self._refused: dict[str, Listing] = {}
         """By model, the files with which it was refused: another config, or one that was mended, may do."""
@@ -102,7 +130,7 @@ class Watch:
         if self.ended.is_set():
             return False
         # The newest is what requests get; a rollout by hand may have kept the one before loaded.
-        if self._serves(name)[-1:] == versions[-1:]:
+        if self._is_served(name, versions[-1]):
             self._refused.pop(name, None)
             return True
         state = self._state(name)
@@ -121,6 +149,9 @@ class Watch:
             self._refused.pop(name, None)
         return True
 
+    def _is_served(self, name: str, version: int) -> bool:
+        return self._serves(name)[-1:] == (version,) and self._has(name, version)
+
     def _bring(self, name: str) -> None:
         for result in self._roll_out(name):
             for change in result.changes:
@@ -128,12 +159,12 @@ class Watch:
                 self._tell(f"serving {change.model} {change.after}{before}, {change.seconds:.1f} s")
 
     def _state(self, name: str) -> Listing:
-        """The files of what is published of it: the config, and every version that it needs."""
+        """The files of what is published of it: the config, and every version that it needs; and those `beside`."""
         with suppress(OSError, ConfigError):
             config = model_config.read(self._repository / name / CONFIG)
             own = [(name, version) for version in config.version_policy.specific.versions]
             folders = [f"{model}{FOLDER}{version}{FOLDER}" for model, version in (*own, *calls(config))]
-            return listing(self._repository, [f"{name}{FOLDER}{CONFIG}", *folders])
+            return listing(self._repository, [f"{name}{FOLDER}{CONFIG}", *self._beside, *folders])
         return {}
 
     def _trouble(self, message: str) -> None:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from builder.errors import PublishError, RepositoryError
+from builder.errors import PublishError, RepositoryError, full_or
 from builder.repository import layout, lock, names, switching
 from builder.repository.layout import CONFIG, STEP_ROLES
 from builder.repository.staging import locked, staging_root, sync
@@ -102,7 +102,7 @@ def bring(repository: Path, arrivals: Sequence[Arrival], content: Path, signed: 
             staged.mkdir()
             _bring(_Bringing(repository, content, staged, arrivals), signed)
         except OSError as error:
-            raise PublishError(
+            raise full_or(PublishError, error)(
                 f"what was pulled cannot be published in {repository}: {error}. The repository serves what it served "
                 "before; mend the cause and pull again"
             ) from None

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from builder.errors import MergeError
+from builder.errors import MergeError, full_or
 from builder.repository import agreement, layout, lock, names, publish, staging
 from builder.repository.layout import role_of
 from builder.repository.served import Part, Served, read_repository
@@ -160,7 +160,7 @@ def _stage(union: Union, folder: Path) -> Path:
             shutil.copy(file, folder / "network" / layout.WARMUP_FOLDER / file.name)
         _gather_plans(union, folder / "network" / layout.VERSION_FOLDER)
     except OSError as error:
-        raise MergeError(f"{first.name} cannot be copied from {first.repository}: {error}") from None
+        raise full_or(MergeError, error)(f"{first.name} cannot be copied from {first.repository}: {error}") from None
     return folder
 
 

@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from builder.errors import ConfigError, PublishError
+from builder.errors import ConfigError, PublishError, full_or
 from builder.repository import disk, history, layout, lock, names, retention, switching, versions
 from builder.repository.layout import CONFIG, WARMUP_FOLDER
 from builder.repository.names import Pin
@@ -58,7 +58,7 @@ def prune(repository: Path, wish: Wish, now: float) -> Pruned:
         try:
             return _prune(repository, wish, now, staged)
         except OSError as error:
-            raise PublishError(
+            raise full_or(PublishError, error)(
                 f"{repository} cannot be pruned: {error}. It serves what it served before; mend the cause and run "
                 "this again"
             ) from None

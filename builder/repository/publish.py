@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from builder.errors import PublishError
+from builder.errors import PublishError, full_or
 from builder.repository import layout, lock, names, switching, versions
 from builder.repository.layout import CONFIG, NETWORK, VERSION_FOLDER, WARMUP_FOLDER, role_of
 from builder.repository.staging import StagedEnsemble, StagedNetwork, StagedStep, locked, sync
@@ -80,7 +80,7 @@ def publish(
         try:
             return _publish(repository, pipeline)
         except OSError as error:
-            raise PublishError(
+            raise full_or(PublishError, error)(
                 f"{pipeline.served} cannot be published in {repository}: {error}. The repository serves what it "
                 "served before; mend the cause and build again"
             ) from None

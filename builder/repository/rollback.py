@@ -11,7 +11,7 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from builder.errors import PublishError, RepositoryError
+from builder.errors import PublishError, RepositoryError, full_or
 from builder.repository import layout, lock, names, retention, switching, versions
 from builder.repository.layout import CONFIG
 from builder.repository.names import Pin
@@ -37,7 +37,7 @@ def roll_back(repository: Path, model: str, to: int | None = None) -> RolledBack
         try:
             return _roll_back(repository, model, to, staged)
         except OSError as error:
-            raise PublishError(
+            raise full_or(PublishError, error)(
                 f"{model} cannot be rolled back in {repository}: {error}. The repository serves what it served "
                 "before; mend the cause and run this again"
             ) from None

@@ -13,7 +13,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from builder.errors import PublishError
+from builder.errors import NoSpace, PublishError, full_or, is_full
 from builder.machine import signals
 
 OWNER_LOCK = ".lock"
@@ -73,13 +73,20 @@ def staging(repository: Path) -> Iterator[Path]:
             lock = FileLock(folder / OWNER_LOCK)
             lock.acquire()
     except OSError as error:
-        raise PublishError(
+        raise full_or(PublishError, error)(
             f"{repository} cannot be made or written to: {error.strerror}: {error.filename}; "
             "choose another folder with -r"
         ) from None
     try:
         _require_one_filesystem(folder, repository)
         yield folder
+    except OSError as error:
+        if not is_full(error):
+            raise
+        raise NoSpace(
+            f"there is no room left for {repository}: {error}. It serves what it served before; make some, and run "
+            "this again"
+        ) from None
     finally:
         with signals.held():
             lock.release()

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import errno
-
 from builder.errors import BuilderError, CredentialsError, NoSpace, StoreError
+from builder.errors import is_full as is_disk_full
 from builder.util.reasons import chain
 from builder.util.reasons import told as in_words
 
@@ -39,7 +38,6 @@ PASSING = {
     "ServiceRequestError",
 }
 AWAY = ("SlowDown", "ServiceUnavailable", "InternalError", "(500)", "(502)", "(503)", "(504)")
-LOCAL_FULL = (errno.ENOSPC, errno.EDQUOT)
 BY_SCHEME = {
     "s3": "environment (AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE), ~/.aws, or the machine's role",
     "gs": "GOOGLE_APPLICATION_CREDENTIALS, `gcloud auth application-default login`, or the machine's service account",
@@ -58,7 +56,7 @@ def may_pass(error: BaseException) -> bool:
 
 
 def is_full(error: BaseException) -> bool:
-    return any(getattr(one, "errno", None) in LOCAL_FULL or _says(one, FULL) for one in chain(error))
+    return any(is_disk_full(one) or _says(one, FULL) for one in chain(error))
 
 
 def is_refused(error: BaseException) -> bool:

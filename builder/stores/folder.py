@@ -12,7 +12,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from builder.errors import PublishError, StoreError
+from builder.errors import NoSpace, PublishError, StoreError, full_or
 from builder.repository import staging
 from builder.stores import faults
 from builder.stores.far import Found, Told, changed, persistently
@@ -105,8 +105,8 @@ def _staging(root: Path, uri: str) -> Iterator[Path]:
     beside = staging.staging(root)
     try:
         staged = beside.__enter__()
-    except (PublishError, OSError) as error:
-        raise StoreError(f"{uri} cannot be written to: {error}") from None
+    except (PublishError, NoSpace, OSError) as error:
+        raise full_or(StoreError, error)(f"{uri} cannot be written to: {error}") from None
     try:
         yield staged
     finally:

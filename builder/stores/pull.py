@@ -14,7 +14,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from builder.errors import RepositoryError, StoreError
+from builder.errors import RepositoryError, StoreError, full_or, is_full
 from builder.repository import arrivals, lock, staging
 from builder.repository.arrivals import Arrival
 from builder.stores import faults, record, signing, transfers
@@ -134,11 +134,15 @@ def _folder(repository: Path) -> Iterator[Path]:
     except Timeout:
         raise StoreError(f"another pull into {repository} is at work; wait for it, or end it") from None
     except OSError as error:
-        raise RepositoryError(
+        raise full_or(RepositoryError, error)(
             f"{repository} cannot be made or written to: {error}; choose another folder with -r"
         ) from None
     try:
         yield folder
+    except OSError as error:
+        if not is_full(error):
+            raise
+        raise faults.full(str(repository), str(error)) from None
     finally:
         alone.release()
 
