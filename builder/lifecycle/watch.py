@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
-from builder.errors import BuilderError, RolloutBusy
+from builder.errors import BuilderError, RepositoryError, RolloutBusy, ServerAway
 from builder.launchers import newer
 from builder.launchers.mirror import COSTLY, LOOK_SECONDS, Stamps, stamps
 from builder.launchers.newer import Published, Serves
@@ -22,7 +22,9 @@ from builder.types import Report
 LEAVE_SECONDS = 15.0
 """For a rollout that is at work when the server is to stop: what it began is better finished, or undone."""
 PAUSE_SECONDS = 1.0
-"""To the next try, where another rollout is at work, or the server does not say what it serves."""
+"""To the next try, where another rollout is at work, or the server does not answer."""
+BUSY_SECONDS = 15.0
+"""For which another rollout may be at work before that is said: one of a command that published passes."""
 Tell = Callable[[str], None]
 Roll = Callable[[Path, list[Access], RolloutOptions, Report], list[Result]]
 
@@ -41,7 +43,7 @@ def watched(
 
     `tell` is told what is served from then on, or why it is not. `serves` tells a model's versions on the server.
     """
-    options = RolloutOptions(max_slowdown=max_slowdown)
+    options = RolloutOptions(max_slowdown=max_slowdown, warn=tell)
 
     def bring(name: str) -> list[Result]:
         return roll(repository, [access], replace(options, models=(name,)), report)
@@ -64,6 +66,9 @@ class Watch:
         self._repository, self._serves, self._tell, self._roll_out = repository, serves, tell, bring
         self._refused: dict[str, tuple[int, ...]] = {}
         """By model, the state of its config with which it was refused."""
+        self._is_odd = False
+        """Whether a model was refused for the repository's files: perhaps they are just coming."""
+        self._busy_since: dict[str, float] = {}
         self._known: Published = {}
         """What was published when it was last looked at."""
         self._troubles: set[str] = set()
@@ -73,11 +78,19 @@ class Watch:
         before, done = Stamps(), Stamps()
         while not self.ended.wait(LOOK_SECONDS):
             began = time.monotonic()
-            now = stamps(self._repository)
+            now = self._stamps()
             self.ended.wait(COSTLY * (time.monotonic() - began) - LOOK_SECONDS)
             if now == before != done and self._followed():
                 done = now
             before = now
+
+    def _stamps(self) -> Stamps:
+        found = stamps(self._repository)
+        for path in self._repository.rglob("*") if self._is_odd else ():
+            with suppress(OSError):  # it is gone
+                told = path.stat()
+                found[str(path)] = (told.st_ino, told.st_mtime_ns, told.st_size)
+        return found
 
     def _followed(self) -> bool:
         """Whether all that is published was rolled out, or refused for good."""
@@ -85,7 +98,7 @@ class Watch:
             there = newer.published(self._repository)
             for name in self._known.keys() - there.keys():
                 self._tell(f"{name} is gone from the repository; this server serves it until it is started anew")
-            self._known = there
+            self._known, self._is_odd = there, False
             brought = [self._is_brought(name, versions) for name, versions in there.items()]
             return all(brought)  # each is tried, whatever became of those before it
         except Exception as error:  # the server goes on with what it has
@@ -102,14 +115,25 @@ class Watch:
             return True
         try:
             self._bring(name)
-        except RolloutBusy as error:
-            self._trouble(str(error))
-            self.ended.wait(PAUSE_SECONDS)
+        except (RolloutBusy, ServerAway) as error:
+            self._put_off(name, error)
             return False
+        except RepositoryError as error:
+            self._is_odd = True
+            self._trouble(str(error))
         except BuilderError as error:
             self._refused[name] = state
             self._tell(str(error))
+        self._busy_since.pop(name, None)
         return True
+
+    def _put_off(self, name: str, error: BuilderError) -> None:
+        """To the next look."""
+        now = time.monotonic()
+        since = self._busy_since.setdefault(name, now)
+        if not isinstance(error, RolloutBusy) or now - since > BUSY_SECONDS:
+            self._trouble(str(error))
+        self.ended.wait(PAUSE_SECONDS)
 
     def _bring(self, name: str) -> None:
         for result in self._roll_out(name):
