@@ -39,11 +39,18 @@ def free_ports(count: int) -> list[int]:
 
 @contextmanager
 def serving(
-    repository: Path, folder: Path, arguments: Sequence[str] = (), mode: str = "explicit", key: str | None = None
+    repository: Path,
+    folder: Path,
+    arguments: Sequence[str] = (),
+    mode: str = "explicit",
+    key: str | None = None,
+    ports: Sequence[int] = (),
 ) -> Iterator[Running]:
-    """Ready. `folder` gets its log; `arguments` are tritonserver's beside those that it needs."""
+    """Ready. `folder` gets its log; `arguments` are tritonserver's beside those that it needs. `ports` are HTTP's,
+    gRPC's and that of the metrics; none: any that are free.
+    """
     runtime, prefix = make_runtime(repository), f"rollout-{secrets.token_hex(4)}"
-    http, grpc, metrics = free_ports(3)
+    http, grpc, metrics = ports or free_ports(3)
     loads = ["--load-model=*"] if mode == "explicit" else []
     command = [
         str(runtime.binary),

@@ -61,4 +61,5 @@ def test_serve_tells_that_something_newer_is_published(tmp_path: Path) -> None:
         told = next(line for line in process.stderr if "new: another" in line)
         process.terminate()
         process.communicate(timeout=60)
-    assert f"m 2 (served: 1), new: another; to serve that: build-repo rollout --url {ready['grpc']}, or start" in told
+    by_hand = f"build-repo rollout --url {ready['grpc']} -r {repository}, or start"
+    assert f"m 2 (served: 1), new: another; to serve that: {by_hand}" in told

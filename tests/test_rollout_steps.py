@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -305,6 +306,30 @@ def test_the_first_failure_ends_it_and_tells_of_the_others(place: Place) -> None
         roll_out(place.repository, [place.access, nobody], RolloutOptions(parallel=2))
 
 
+def test_an_interrupt_undoes_what_is_under_way_beside_others(place: Place) -> None:
+    """The signal comes to the main thread while another one loads; what that has loaded by then is unloaded."""
+    publish(place.repository, 2)
+
+    def interrupt(name: str) -> None:
+        if name == NETWORK and not interrupted:
+            interrupted.append(name)
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+            time.sleep(1)  # the main thread takes note in a moment
+
+    interrupted: list[str] = []
+    servers = [place.access, Access("127.0.0.1:1")]
+    with pytest.raises(KeyboardInterrupt):
+        roll_out(
+            place.repository,
+            servers,
+            RolloutOptions(parallel=2),
+            connect=lambda where: Watching(connected(where), interrupt),
+        )
+    with reached(place.access) as connection:
+        assert not connection.is_model_ready(marker.NAME)
+        until(lambda: look(connection).versions(NETWORK) == look(connection).versions(MODEL) == {1})
+
+
 def test_two_rollouts_to_one_server_at_once(place: Place) -> None:
     publish(place.repository, 2)
     busy = pytest.raises(RolloutBusy, match=r"another rollout of .* is at work")
@@ -317,18 +342,21 @@ def test_a_rollout_from_another_machine_is_waited_for(place: Place) -> None:
     publish(place.repository, 2)
     with reached(place.access) as connection:
         seen = look(connection)
-        foreign = marker.config_of(seen, marker.Owner("elsewhere", 1, "", time.time(), "theirs"))
+        foreign = marker.config_of(seen, marker.Owner("elsewhere", 1, "", time.time(), "theirs", ""))
         connection.load_model(marker.NAME, *foreign)
         with pytest.raises(RolloutBusy, match="process 1 on elsewhere"):
             roll_out(place.repository, [place.access], PATIENT)
         assert served(place.access) == {MODEL: 1}
-        dead = marker.config_of(seen, marker.Owner("elsewhere", 1, "", time.time() - 3600, "theirs"))
+        dead = marker.config_of(seen, marker.Owner("elsewhere", 1, "", time.time() - 3600, "theirs", ""))
         connection.load_model(marker.NAME, *dead)
         roll_out(place.repository, [place.access], PATIENT)
         assert served(place.access) == {MODEL: 2}
         assert not connection.is_model_ready(marker.NAME)
-        ended = marker.config_of(seen, marker.Owner(socket.gethostname(), 2**22 + 1, "1", time.time(), "theirs"))
-        connection.load_model(marker.NAME, *ended)
+        for where, is_dead in (("another container's", False), (marker.place(), True)):
+            named = marker.Owner(socket.gethostname(), 2**22 + 1, "1", time.time(), "theirs", where)
+            connection.load_model(marker.NAME, *marker.config_of(seen, named))
+            assert marker.read(connection) == named
+            assert named.is_alive is not is_dead
     assert place.roll(1).changes[0].after == 1
 
 

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -25,7 +26,7 @@ from published import publish_model
 from test_workers import kill_worker
 from waiting import until
 
-from builder.errors import RolloutBusy, RolloutError
+from builder.errors import RepositoryError, RolloutBusy, RolloutError, ServerAway
 from builder.launchers import LAUNCHERS, workers
 from builder.launchers.embedded import EmbeddedServer
 from builder.lifecycle import watch
@@ -349,10 +350,48 @@ def test_it_waits_for_another_rollout(tmp_path: Path) -> None:
     rollouts = Rollouts()
     rollouts.errors["a"] = RolloutBusy("another rollout is at work")
     with following(tmp_path, rollouts) as said:
-        assert said.get(timeout=30) == "another rollout is at work"
-        until(lambda: len(rollouts.called) > 1)
-        assert said.empty()
+        until(lambda: len(rollouts.called) > 2)
         del rollouts.errors["a"]
+        assert said.get(timeout=30) == "serving a 1, 0.2 s"
+
+
+def test_a_rollout_that_lasts_is_said_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watch, "BUSY_SECONDS", 1.0)
+    publish_model(tmp_path, "a")
+    rollouts = Rollouts()
+    rollouts.errors["a"] = RolloutBusy("another rollout is at work")
+    with following(tmp_path, rollouts) as said:
+        assert said.get(timeout=30) == "another rollout is at work"
+        called = len(rollouts.called)
+        until(lambda: len(rollouts.called) > called + 1)
+        assert said.empty()
+
+
+def test_a_server_that_is_away_is_brought_when_it_is_back(tmp_path: Path) -> None:
+    """Its absence is no refusal, and is said once."""
+    publish_model(tmp_path, "a")
+    rollouts = Rollouts()
+    rollouts.errors["a"] = ServerAway("host:1 does not answer")
+    with following(tmp_path, rollouts) as said:
+        assert said.get(timeout=30) == "host:1 does not answer"
+        until(lambda: len(rollouts.called) > 2)
+        del rollouts.errors["a"]
+        assert said.get(timeout=30) == "serving a 1, 0.2 s"
+
+
+def test_a_repository_whose_files_are_coming_is_tried_again(tmp_path: Path) -> None:
+    """Whatever of it changes, be it one artifact; until then it is left in peace."""
+    publish_model(tmp_path, "a", files={"model.plan": "half"})
+    (artifact,) = tmp_path.glob("*/1/model.plan")
+    rollouts = Rollouts()
+    rollouts.errors["a"] = RepositoryError("a_tensorrt/1/model.plan differs")
+    with following(tmp_path, rollouts) as said:
+        assert said.get(timeout=30) == "a_tensorrt/1/model.plan differs"
+        until(lambda: len(rollouts.called) == 2)  # now it is looked at closely
+        time.sleep(2)
+        assert len(rollouts.called) == 2
+        del rollouts.errors["a"]
+        artifact.write_text("whole")
         assert said.get(timeout=30) == "serving a 1, 0.2 s"
 
 

@@ -10,7 +10,8 @@ import typer
 
 from builder.commands.options import Json, Repository
 from builder.commands.output import print_json, progress, say
-from builder.commands.servers import AdminKeyFile, Ca, Cert, Key, Urls, accesses
+from builder.commands.servers import PATIENCE_SECONDS, AdminKeyFile, Ca, Cert, Key, Urls, accesses
+from builder.util import hints
 
 if TYPE_CHECKING:
     from builder.lifecycle.rollout import Result
@@ -46,7 +47,7 @@ def rollback(
     for result in results:
         print(f"{result.url}: {_changes(result)}")
     if not servers and rolled.before != rolled.after:
-        say(f"running servers follow with: build-repo rollout {model} --url HOST:PORT")
+        say(f"running servers follow with: {hints.command(repository, 'rollout', model)} --url HOST:PORT")
 
 
 def _told(rolled: RolledBack) -> str:
@@ -58,8 +59,10 @@ def _told(rolled: RolledBack) -> str:
 def _roll_out(repository: Path, model: str, servers: list[Access]) -> list[Result]:
     from builder.lifecycle.rollout import RolloutOptions, roll_out
 
+    # What is left stays loaded: going forward again is as fast, and the next rollout unloads it.
+    options = RolloutOptions(models=(model,), keep_loaded=True, patience=PATIENCE_SECONDS, warn=say)
     with progress(len(servers)) as report:
-        return roll_out(repository, servers, RolloutOptions(models=(model,)), report)
+        return roll_out(repository, servers, options, report)
 
 
 def _changes(result: Result) -> str:

@@ -66,7 +66,9 @@ def rollout(
     reached = servers.accesses(url, admin_key_file, ca, cert, key)
     if not reached:
         raise typer.BadParameter("which server? give its address: --url HOST:PORT, as often as there are servers")
-    options = RolloutOptions(tuple(models or ()), max_slowdown, trial.value, timeout, keep_loaded, parallel, say)
+    options = RolloutOptions(
+        tuple(models or ()), max_slowdown, trial.value, timeout, keep_loaded, parallel, servers.PATIENCE_SECONDS, say
+    )
     with progress(len(reached)) as report:
         results = roll_out(repository, reached, options, report)
     if as_json:

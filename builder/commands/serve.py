@@ -20,6 +20,7 @@ from builder.commands.output import print_json, progress, say
 from builder.commands.pull import Verify
 from builder.errors import LaunchError, ServerEnded
 from builder.machine import signals
+from builder.util import hints
 
 if TYPE_CHECKING:
     from builder.launchers import Server
@@ -61,7 +62,9 @@ Watch = Annotated[
 ]
 MaxSlowdown = Annotated[
     float | None,
-    typer.Option(min=0, help="With --watch: refuse a version that takes longer than so many times the old one's time."),
+    typer.Option(
+        min=0.01, help="With --watch: refuse a version that takes longer than so many times the old one's time."
+    ),
 ]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show the server's whole log.")]
 
@@ -150,7 +153,9 @@ def _told(server: Server, repository: Path, served: Published) -> AbstractContex
     """What is published meanwhile is told, and left to the user."""
     from builder.launchers import newer
 
-    by_hand = f"build-repo rollout --url {server.access.url}, or " if server.access else ""
+    by_hand = ""
+    if server.access:
+        by_hand = f"{hints.command(repository, 'rollout', '--url', server.access.url)}, or "
     hint = f"to serve that: {by_hand}start this again with --watch"
     return newer.watched(repository, served, say, hint, server.served)
 

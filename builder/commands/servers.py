@@ -11,6 +11,8 @@ from builder.triton.connection import Access
 
 SCHEMES = ("grpc", "grpcs", "http", "https")
 WITH_TLS = ("grpcs", "https")
+PATIENCE_SECONDS = 15.0
+"""For another rollout to a server: one that follows its repository begins at the same moment."""
 
 Urls = Annotated[
     list[str] | None,

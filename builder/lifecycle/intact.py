@@ -9,6 +9,7 @@ from builder.errors import RepositoryError
 from builder.repository import lock
 from builder.repository.layout import CONFIG
 from builder.repository.served import Part, Served
+from builder.util import hints
 from builder.util.hashing import hashed
 
 
@@ -29,7 +30,7 @@ def require(repository: Path, models: Sequence[Served]) -> None:
         ]
         raise RepositoryError(
             f"{repository} is not what was built, so no server is touched:\n{lines}\nBring the files back, or build "
-            f"them anew: build-repo build --rebuild {' '.join(names)} -r {repository}"
+            f"them anew: {hints.command(repository, 'build', '--rebuild', *names)}"
         )
 
 

@@ -9,6 +9,8 @@ import os
 import secrets
 import socket
 import time
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +22,9 @@ from builder.triton.connection import Connection
 
 NAME = "build-repo-rollout"
 STALE_SECONDS = 900.0
-"""After which another machine's rollout is taken for dead; a living one renews its marker with each model."""
+"""After which another machine's rollout is taken for dead, if its loads may not take longer than that; a living one
+renews its marker before each load."""
+RENEW_SECONDS = 60.0
 UNLOAD_SECONDS = 5.0
 CODE = b"""class TritonPythonModel:
     def execute(self, requests):
@@ -36,12 +40,16 @@ class Owner:
     """When the process began, in the kernel's clock ticks: numbers of processes come again."""
     at: float
     token: str
+    place: str
+    """Where its number means something: hosts' names come again, in containers above all."""
+    lasts: float = STALE_SECONDS
+    """Seconds from `at` after which others take it for dead."""
 
     @property
     def is_alive(self) -> bool:
-        if self.host == socket.gethostname():
+        if (self.host, self.place) == (socket.gethostname(), place()):
             return born(self.pid) == self.born
-        return abs(time.time() - self.at) < STALE_SECONDS
+        return abs(time.time() - self.at) < self.lasts
 
     def __str__(self) -> str:
         return f"process {self.pid} on {self.host}, since {time.strftime('%H:%M:%S', time.localtime(self.at))}"
@@ -55,11 +63,24 @@ def born(pid: int) -> str:
         return ""
 
 
+def place() -> str:
+    """This boot of this machine's kernel, and this process's namespace of numbers; what cannot be told is empty."""
+    found = ["", ""]
+    with suppress(OSError):
+        found[0] = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8").strip()
+    with suppress(OSError):
+        found[1] = str(Path("/proc/self/ns/pid").readlink())
+    return " ".join(found)
+
+
 class Marker:
     """Raises RolloutBusy while another's is there."""
 
-    def __init__(self, connection: Connection, seen: Seen) -> None:
-        self._connection, self._seen = connection, seen
+    def __init__(self, connection: Connection, seen: Seen, load_seconds: float, guard: Callable[[], None]) -> None:
+        """`guard` raises if the rollout is to end for another reason."""
+        self._connection, self._seen, self._guard = connection, seen, guard
+        self._lasts = STALE_SECONDS + load_seconds
+        self._put_at = 0.0
         self._token = secrets.token_hex(8)
         self.found_stale = False
         """Whether a rollout that was killed left its own."""
@@ -68,8 +89,15 @@ class Marker:
         """Whether anybody's is."""
         return self._connection.is_model_ready(NAME)
 
+    def hold(self) -> None:
+        """Before what may take long: put anew if it has grown old, and nobody else took the server meanwhile."""
+        self._guard()
+        if time.monotonic() - self._put_at > RENEW_SECONDS:
+            self.put()
+        else:
+            self._require()
+
     def put(self) -> None:
-        """Anew, so that it does not grow old."""
         owner = read(self._connection)
         if owner and owner.token != self._token:
             if owner.is_alive:
@@ -78,18 +106,21 @@ class Marker:
                     "and run the same command again"
                 )
             self.found_stale = True
-        own = Owner(socket.gethostname(), os.getpid(), born(os.getpid()), time.time(), self._token)
-        config, files = config_of(self._seen, own)
+        config, files = config_of(self._seen, self._own())
+        self._put_at = time.monotonic()
         try:
             self._connection.load_model(NAME, config, files)
         except RolloutError as error:
             if type(error) is not RolloutError:
                 raise
             return  # the server has no backend for it: this machine's lock has to do
-        self.require()
+        self._require()
 
-    def require(self) -> None:
-        """That nobody else took the server meanwhile."""
+    def _own(self) -> Owner:
+        pid = os.getpid()
+        return Owner(socket.gethostname(), pid, born(pid), time.time(), self._token, place(), self._lasts)
+
+    def _require(self) -> None:
         owner = read(self._connection)
         if owner and owner.token != self._token:
             raise RolloutBusy(f"another rollout began on {self._connection.access.url} at the same moment: {owner}")
@@ -109,9 +140,10 @@ def read(connection: Connection) -> Owner | None:
         return None
     said = {key: value.string_value for key, value in connection.model_config(NAME).parameters.items()}
     try:
-        return Owner(said["host"], int(said["pid"]), said["born"], float(said["at"]), said["token"])
+        times = float(said["at"]), float(said["lasts"])
+        return Owner(said["host"], int(said["pid"]), said["born"], times[0], said["token"], said["place"], times[1])
     except (KeyError, ValueError):
-        return Owner("?", 0, "", 0.0, "")
+        return Owner("?", 0, "", 0.0, "", "")
 
 
 def config_of(seen: Seen, owner: Owner) -> tuple[Any, dict[str, bytes]]:

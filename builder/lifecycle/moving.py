@@ -16,6 +16,7 @@ from builder.lifecycle import trial
 from builder.lifecycle.candidate import Candidate
 from builder.lifecycle.loading import Loader
 from builder.triton.connection import Connection
+from builder.util import hints
 
 if TYPE_CHECKING:
     from builder.lifecycle.rollout import RolloutOptions
@@ -34,7 +35,7 @@ class Move:
     def __init__(
         self, connection: Connection, candidate: Candidate, options: RolloutOptions, report: Report, guard: Guard
     ) -> None:
-        """`guard` raises if another rollout took the server meanwhile."""
+        """`guard`, called before each load, raises if another rollout took the server, or this one is to end."""
         self._connection, self._candidate = connection, candidate
         self._options, self._report, self._guard = options, report, guard
         self._stage = ""
@@ -48,6 +49,7 @@ class Move:
         try:
             with ExitStack() as undo:
                 elsewhere = self._needs_process()
+                self._tell_unmeasured(elsewhere)
                 if elsewhere:
                     self._try_elsewhere()
                 self._load_steps(undo)
@@ -69,7 +71,8 @@ class Move:
         left = f" Not undone yet: {'; '.join(self._left)}." if self._left else ""
         if self._is_away or isinstance(error, ServerAway):
             before = "nobody can tell what serves until it is back; then run the same command again"
-        hint = f" `build-repo rollback {candidate.name}` makes the former version what is published."
+        back = hints.command(candidate.served.repository, "rollback", candidate.name)
+        hint = f" `{back}` makes the former version what is published."
         reason = str(error).rstrip(".")
         reason += "" if reason.endswith(("?", "!")) else "."
         return (
@@ -83,6 +86,7 @@ class Move:
         for step in self._candidate.served.steps:
             if not self._candidate.has(step):
                 self._enter(f"loading its step {step.name}")
+                self._guard()
                 undo.callback(self._undo, f"unloading {step.name}", self._unload(step.name))
                 self._loader.load(step.name, self._candidate.config(step), step.version)
 
@@ -91,6 +95,7 @@ class Move:
         if candidate.is_alone or candidate.has(network):
             return
         self._enter(f"loading its network {network.name}, version {network.version}, beside the old one")
+        self._guard()
         undo.callback(self._undo, f"loading {network.name} as it was", self._put_back(network.name))
         self._loader.load(network.name, candidate.beside(), network.version)
 
@@ -109,11 +114,13 @@ class Move:
         from builder.lifecycle import elsewhere
 
         self._enter("the trial in a server of its own")
+        self._guard()
         self._goldens()
         elsewhere.hold(self._candidate, self._options)
 
     def _try(self) -> None:
         self._enter("the trial")
+        self._guard()
         goldens = self._goldens()
         with trial.beside(self._connection, self._candidate, self._loader.put) as name:
             if goldens is not None:
@@ -124,11 +131,27 @@ class Move:
         """None, and a warning, where none were recorded."""
         candidate, goldens = self._candidate, self._candidate.goldens()
         if goldens is None:
-            (self._options.warn or self._report)(
-                f"{self._connection.access.url}: {candidate.name} {candidate.version} was built without golden "
-                "samples, so that only loading it proves it; build it again to have them recorded"
+            self._warn(
+                f"{candidate.name} {candidate.version} was built without golden samples, so that only loading it "
+                "proves it; build it again to have them recorded"
             )
         return goldens
+
+    def _warn(self, message: str) -> None:
+        (self._options.warn or self._report)(f"{self._connection.access.url}: {message}")
+
+    def _tell_unmeasured(self, elsewhere: bool) -> None:
+        if self._options.max_slowdown is not None and (reason := self._unmeasured(elsewhere)):
+            name = f"{self._candidate.name} {self._candidate.version}"
+            self._warn(f"whether {name} is slower was not measured, so that --max-slowdown refuses nothing: {reason}")
+
+    def _unmeasured(self, elsewhere: bool) -> str:
+        """Why the pace cannot be compared; nothing where it can be."""
+        if self._candidate.before is None:
+            return "no version of it serves to compare it with"
+        if elsewhere:
+            return "it is tried in a server of its own, and the old version is in another one"
+        return "" if self._candidate.goldens() else "it was built without golden samples; build it again"
 
     def _hold_pace(self, name: str) -> None:
         candidate, most = self._candidate, self._options.max_slowdown
@@ -145,8 +168,8 @@ class Move:
 
     def _switch(self, undo: ExitStack) -> None:
         candidate, asked = self._candidate, self._candidate.served.asked
-        self._guard()
         self._enter("the switch")
+        self._guard()
         undo.callback(self._undo, f"loading {candidate.name} as it was", self._put_back(candidate.name))
         bridge = self._bridge()
         self._loader.load(candidate.name, candidate.config(asked, self._kept() | bridge), candidate.version)

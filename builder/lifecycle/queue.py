@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING
 
 from builder.errors import RolloutError
@@ -13,41 +13,68 @@ from builder.triton.connection import Access
 if TYPE_CHECKING:
     from builder.lifecycle.rollout import Result
 
-Bring = Callable[[Access], "Result"]
+LOOK_SECONDS = 0.2
+"""A signal that comes just as the main thread begins to wait for a lock is not heard before it has that."""
+Guard = Callable[[], None]
+Bring = Callable[[Access, Guard], "Result"]
+"""The guard raises RolloutError once the whole is interrupted: then what is under way is to be undone."""
+
+
+class Ends:
+    """Why no more is begun, or gone on with."""
+
+    def __init__(self) -> None:
+        self.failed, self.interrupted = threading.Event(), threading.Event()
+
+    def __bool__(self) -> bool:
+        return self.failed.is_set() or self.interrupted.is_set()
+
+    def guard(self) -> None:
+        if self.interrupted.is_set():
+            raise RolloutError("it was interrupted")
 
 
 def one_after_the_other(servers: Sequence[Access], bring: Bring, parallel: int) -> list[Result]:
     """What became of each. Raises the first RolloutError, which then says what became of the others."""
     done: dict[str, Result] = {}
     failed: list[RolloutError] = []
-    stop = threading.Event()
+    ends = Ends()
 
     def attempt(access: Access) -> None:
-        if stop.is_set():
+        if ends:
             return
         try:
-            done[access.url] = bring(access)
+            done[access.url] = bring(access, ends.guard)
         except RolloutError as error:
             failed.append(error)
-            stop.set()
+            ends.failed.set()
         except BaseException:
-            stop.set()
+            ends.failed.set()
             raise
 
-    _each(servers, attempt, parallel)
+    _each(servers, attempt, parallel, ends)
     if failed:
         raise type(failed[0])("\n".join([*map(str, failed), *_others(servers, done, len(failed))]))
     return [done[access.url] for access in servers]
 
 
-def _each(servers: Sequence[Access], attempt: Callable[[Access], None], parallel: int) -> None:
+def _each(servers: Sequence[Access], attempt: Callable[[Access], None], parallel: int, ends: Ends) -> None:
     if parallel <= 1 or len(servers) <= 1:
         for access in servers:
             attempt(access)
         return
     with ThreadPoolExecutor(parallel) as pool:
-        for future in [pool.submit(attempt, access) for access in servers]:
-            future.result()  # servers that are at work when one fails come to their own end, which is bounded
+        try:
+            futures = [pool.submit(attempt, access) for access in servers]
+            # Servers that are at work when one fails come to their own end, which is bounded.
+            while wait(futures, LOOK_SECONDS).not_done:
+                continue
+            for future in futures:
+                future.result()
+        except (KeyboardInterrupt, SystemExit):  # a signal, which the main thread alone hears of
+            ends.interrupted.set()
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise  # once the pool has come to its end: those at work undo what they began
 
 
 def _others(servers: Sequence[Access], done: dict[str, Result], failed: int) -> list[str]:

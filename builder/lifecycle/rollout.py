@@ -27,6 +27,8 @@ class RolloutOptions:
     """Whether the old version stays loaded, for a rollback at once."""
     parallel: int = 1
     """Servers at a time."""
+    patience: float = 0.0
+    """Seconds for which another rollout to the same server is waited for."""
     warn: Report | None = field(default=None, compare=False)
     """Called with what is to be looked at, though nothing failed; None: `report` is."""
 
@@ -68,9 +70,12 @@ def roll_out(
     models = _published(repository, options.models)
     intact.require(repository, models)
 
-    def bring(access: Access) -> Result:
-        with exclusive.on_this_machine(repository, access):
-            return server.bring(models, access, options, report, connect)
+    def bring(access: Access, guard: queue.Guard) -> Result:
+        def alone() -> Result:
+            with exclusive.on_this_machine(repository, access):
+                return server.bring(models, access, options, report, connect, guard)
+
+        return exclusive.patiently(alone, options.patience, guard)
 
     return queue.one_after_the_other(servers, bring, options.parallel)
 

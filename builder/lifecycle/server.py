@@ -25,14 +25,15 @@ def bring(
     options: RolloutOptions,
     report: Report,
     connect: Callable[[Access], Connection],
+    guard: Callable[[], None] = lambda: None,
 ) -> Result:
-    """Raises RolloutError."""
+    """`guard` raises once what is not done yet is to be left, or undone. Raises RolloutError."""
     from builder.lifecycle.rollout import Result
 
     connection = connect(access)
     try:
         seen = look(connection)
-        marker = Marker(connection, seen)
+        marker = Marker(connection, seen, options.timeout, guard)
         todo = [model for model in models if _is_open(Candidate(model, seen), options)]
         if not todo and not marker.is_there():
             return Result(access.url)
@@ -67,11 +68,11 @@ def _moved(
     from builder.lifecycle.rollout import Change
 
     started = time.perf_counter()
-    marker.put()
+    marker.hold()
     candidate = Candidate(model, look(connection))  # the models before this one may have changed it
     change = None
     if not candidate.is_served:
-        Move(connection, candidate, options, report, marker.require).run()
+        Move(connection, candidate, options, report, marker.hold).run()
         change = Change(model.name, candidate.before, candidate.version, time.perf_counter() - started)
     if not options.keep_loaded:
         report(f"{connection.access.url}: {model.name}: unloading what nobody asks any more")

@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
-from builder.errors import BuilderError, ConfigError, RolloutBusy
+from builder.errors import BuilderError, ConfigError, RepositoryError, RolloutBusy, ServerAway
 from builder.launchers import newer
 from builder.launchers.mirror import COSTLY, LOOK_SECONDS, Stamps, stamps
 from builder.launchers.newer import Published, Serves
@@ -26,7 +26,9 @@ from builder.types import Report
 LEAVE_SECONDS = 15.0
 """For a rollout that is at work when the server is to stop: what it began is better finished, or undone."""
 PAUSE_SECONDS = 1.0
-"""To the next try, where another rollout is at work, or the server does not say what it serves."""
+"""To the next try, where another rollout is at work, or the server does not answer."""
+BUSY_SECONDS = 15.0
+"""For which another rollout may be at work before that is said: one of a command that published passes."""
 Tell = Callable[[str], None]
 Allow = Callable[[], None]
 Has = Callable[[str, int], bool]
@@ -51,7 +53,7 @@ def watched(
     `allow` is asked before each rollout, and raises BuilderError where what is published is not to be served. `has`
     tells whether the server's version of a model is the one that is published under that number.
     """
-    options = RolloutOptions(max_slowdown=max_slowdown)
+    options = RolloutOptions(max_slowdown=max_slowdown, warn=tell)
 
     def bring(name: str) -> list[Result]:
         if allow is not None:
@@ -95,6 +97,9 @@ class Watch:
         self._repository, self._serves, self._tell, self._roll_out = repository, serves, tell, bring
         self._refused: dict[str, Listing] = {}
         """By model, the files with which it was refused: another config, or one that was mended, may do."""
+        self._odd: set[str] = set()
+        """Those refused for what the repository says of its files, which another lock may mend."""
+        self._busy_since: dict[str, float] = {}
         self._known: Published = {}
         """What was published when it was last looked at."""
         self._troubles: set[str] = set()
@@ -138,19 +143,36 @@ class Watch:
             return True
         try:
             self._bring(name)
-        except RolloutBusy as error:
-            self._trouble(str(error))
-            self.ended.wait(PAUSE_SECONDS)
+        except (RolloutBusy, ServerAway) as error:
+            self._put_off(name, error)
             return False
         except BuilderError as error:
-            self._refused[name] = state
-            self._tell(str(error))
+            self._refuse(name, state, error)
         else:
             self._refused.pop(name, None)
+        self._busy_since.pop(name, None)
         return True
+
+    def _refuse(self, name: str, state: Listing, error: BuilderError) -> None:
+        if isinstance(error, RepositoryError):
+            self._odd.add(name)
+            state = self._state(name)
+            self._trouble(str(error))
+        else:
+            self._odd.discard(name)
+            self._tell(str(error))
+        self._refused[name] = state
 
     def _is_served(self, name: str, version: int) -> bool:
         return self._serves(name)[-1:] == (version,) and self._has(name, version)
+
+    def _put_off(self, name: str, error: BuilderError) -> None:
+        """To the next look."""
+        now = time.monotonic()
+        since = self._busy_since.setdefault(name, now)
+        if not isinstance(error, RolloutBusy) or now - since > BUSY_SECONDS:
+            self._trouble(str(error))
+        self.ended.wait(PAUSE_SECONDS)
 
     def _bring(self, name: str) -> None:
         for result in self._roll_out(name):
@@ -164,7 +186,8 @@ class Watch:
             config = model_config.read(self._repository / name / CONFIG)
             own = [(name, version) for version in config.version_policy.specific.versions]
             folders = [f"{model}{FOLDER}{version}{FOLDER}" for model, version in (*own, *calls(config))]
-            return listing(self._repository, [f"{name}{FOLDER}{CONFIG}", *self._beside, *folders])
+            beside = {*self._beside, FILENAME} if name in self._odd else self._beside
+            return listing(self._repository, [f"{name}{FOLDER}{CONFIG}", *beside, *folders])
         return {}
 
     def _trouble(self, message: str) -> None:
