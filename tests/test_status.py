@@ -57,10 +57,10 @@ def test_servers(project: Project) -> None:
 
 def test_silent_servers_are_waited_for_together(project: Project) -> None:
     """None answers before all were asked."""
-    all_asked = threading.Barrier(3, timeout=30)
+    all_asked = threading.Barrier(3)
 
     def silent(access: Access) -> dict[str, Serving]:
-        all_asked.wait()
+        all_asked.wait(30)
         raise ServerAway(f"{access.url} does not answer")
 
     servers = status(project.repository, None, [Access(f"host:{port}") for port in (1, 2, 3)], silent).servers
