@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import sys
 from typing import Annotated, Any
 
@@ -107,7 +108,10 @@ def main() -> None:
 
 def _run() -> None:
     try:
-        app()
+        try:
+            app()
+        finally:
+            _flush()
     except BuilderError as error:
         say(str(error))
         sys.exit(error.exit_code)
@@ -119,6 +123,17 @@ def _run() -> None:
             raise
         say(f"there is no room left on the disk: {error}; make some, and run this again")
         sys.exit(NoSpace.exit_code)
+
+
+def _flush() -> None:
+    """What is printed. Raises OSError where there is no room for it; a reader that is gone is none of its."""
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        # Or the interpreter tries once more when it ends, with a status of its own.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if is_full(error):
+            raise
 
 
 if __name__ == "__main__":

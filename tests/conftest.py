@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import shutil
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -150,6 +151,14 @@ def fake() -> Iterator[tuple[FakeTriton, str]]:
     """A stand-in for Triton's gRPC side, which does as the test says, and its address."""
     with serving() as running:
         yield running
+
+
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """SIGINT interrupts, whatever tests before have made of it in this process, or whoever started that."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture(autouse=True, scope="session")

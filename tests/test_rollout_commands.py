@@ -77,7 +77,9 @@ def test_servers_by_commands(tmp_path: Path) -> None:
     assert away["exit_code"] == ServerAway.exit_code
     with serving(repository, tmp_path, ports=ports):
         assert build_repo(*again).stdout == f"{MODEL} 2 is what is published already\n{grpc[1]}: serves that already\n"
-        assert told("status", "-r", repository, *http)["servers"] == [{"url": http[1], "versions": {MODEL: 2}}]
+        assert told("status", "-r", repository, *http)["servers"] == [
+            {"url": http[1], "versions": {MODEL: 2}, "not_as_published": []}
+        ]
 
 
 def test_hints_name_the_repository_as_a_shell_takes_it() -> None:

@@ -55,6 +55,7 @@ def test_after_a_failure_no_server_is_begun(parallel: int, reached: list[str]) -
     assert sorted(begun) == ["host:1", *reached]
 
 
+@pytest.mark.usefixtures("interruptible")
 def test_an_interrupt_leaves_those_alone_that_are_not_begun() -> None:
     """Those at work see it, and the interrupt goes on when they have ended."""
     begun, undone, both = list[str](), list[str](), threading.Barrier(2)

@@ -306,6 +306,7 @@ def test_the_first_failure_ends_it_and_tells_of_the_others(place: Place) -> None
         roll_out(place.repository, [place.access, nobody], RolloutOptions(parallel=2))
 
 
+@pytest.mark.usefixtures("interruptible")
 def test_an_interrupt_undoes_what_is_under_way_beside_others(place: Place) -> None:
     """The signal comes to the main thread while another one loads; what that has loaded by then is unloaded."""
     publish(place.repository, 2)

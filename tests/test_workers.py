@@ -267,5 +267,7 @@ def test_a_server_whose_workers_die_again_and_again_ends(moment: str, repository
         _, said = process.communicate(timeout=60)
     assert process.returncode == ServerEnded.exit_code, said
     often, early = f"the worker of m_onnx died {MOST_DEATHS + 1} times", "while the model was loaded"
-    assert often in said or (early in said and moment == "loaded")
+    # Triton itself may fall over a worker that dies while it is loaded.
+    fallen = "the server ended by itself"
+    assert often in said or ((early in said or fallen in said) and moment == "loaded")
     assert "Traceback" not in said

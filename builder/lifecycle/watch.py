@@ -110,7 +110,7 @@ class Watch:
         done = before
         while not self.ended.wait(LOOK_SECONDS):
             began = time.monotonic()
-            now = stamps(self._repository), [self._state(name) for name in self._refused]
+            now = stamps(self._repository), [self._state(name, name in self._odd) for name in self._refused]
             self.ended.wait(COSTLY * (time.monotonic() - began) - LOOK_SECONDS)
             if now == before != done and self._followed():
                 done = now[0], list(self._refused.values())
@@ -138,30 +138,31 @@ class Watch:
         if self._is_served(name, versions[-1]):
             self._refused.pop(name, None)
             return True
-        state = self._state(name)
-        if self._refused.get(name) == state:
+        if self._refused.get(name) == self._state(name, name in self._odd):
             return True
+        # Before it is tried: what changes meanwhile is another state.
+        states = {is_odd: self._state(name, is_odd) for is_odd in (False, True)}
         try:
             self._bring(name)
         except (RolloutBusy, ServerAway) as error:
             self._put_off(name, error)
             return False
         except BuilderError as error:
-            self._refuse(name, state, error)
+            self._refuse(name, states, error)
         else:
             self._refused.pop(name, None)
         self._busy_since.pop(name, None)
         return True
 
-    def _refuse(self, name: str, state: Listing, error: BuilderError) -> None:
-        if isinstance(error, RepositoryError):
+    def _refuse(self, name: str, states: dict[bool, Listing], error: BuilderError) -> None:
+        is_odd = isinstance(error, RepositoryError)
+        self._refused[name] = states[is_odd]
+        if is_odd:
             self._odd.add(name)
-            state = self._state(name)
             self._trouble(str(error))
         else:
             self._odd.discard(name)
             self._tell(str(error))
-        self._refused[name] = state
 
     def _is_served(self, name: str, version: int) -> bool:
         return self._serves(name)[-1:] == (version,) and self._has(name, version)
@@ -180,13 +181,13 @@ class Watch:
                 before = "" if change.before is None else f" (was {change.before})"
                 self._tell(f"serving {change.model} {change.after}{before}, {change.seconds:.1f} s")
 
-    def _state(self, name: str) -> Listing:
-        """The files of what is published of it: the config, and every version that it needs; and those `beside`."""
+    def _state(self, name: str, is_odd: bool) -> Listing:
+        """The files of what is published of it: the config, every version that it needs, and those `beside`."""
         with suppress(OSError, ConfigError):
             config = model_config.read(self._repository / name / CONFIG)
             own = [(name, version) for version in config.version_policy.specific.versions]
             folders = [f"{model}{FOLDER}{version}{FOLDER}" for model, version in (*own, *calls(config))]
-            beside = {*self._beside, FILENAME} if name in self._odd else self._beside
+            beside = {*self._beside, FILENAME} if is_odd else self._beside
             return listing(self._repository, [f"{name}{FOLDER}{CONFIG}", *beside, *folders])
         return {}
 
