@@ -331,7 +331,7 @@ def test_stops_cleanly_and_answers_what_is_in_flight(number: signal.Signals, ser
         for thread in threads:
             thread.start()
         # In flight is what the server has taken in; its own count tells.
-        assert until(lambda: received(ready["metrics"]) >= 8)
+        assert until(lambda: received(ready["metrics"]) >= 8), answered
         process.send_signal(number)
         for thread in threads:
             thread.join(60)
