@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import grpc
 import numpy as np
 import pytest
 import trustme
@@ -129,6 +130,31 @@ def test_grpc_is_asked_where_http_answers(repository: Path) -> None:
 def test_grpc_of_something_else(fake: tuple[FakeTriton, str], repository: Path) -> None:
     with pytest.raises(ServerOdd, match="does not speak Triton's protocol"):
         roll_out(repository, [Access(fake[1])], PATIENT)
+
+
+@pytest.mark.parametrize(
+    ("details", "first", "later"),
+    [
+        ("Stream removed (Socket closed)", ServerAway, ServerAway),
+        ("Stream removed (Data frame with END_STREAM flag received)", ServerOdd, ServerAway),
+        ("bad samples: Stream removed (Socket closed)", RolloutError, RolloutError),
+    ],
+)
+def test_a_stream_that_is_cut_short(
+    details: str, first: type[Exception], later: type[Exception], fake: tuple[FakeTriton, str]
+) -> None:
+    """What spoke Triton's protocol a moment ago was killed since, whatever gRPC calls it."""
+    fake[0].behave = lambda _call, _request, context: context.abort(grpc.StatusCode.UNKNOWN, details)
+    for spoke, expected in ((False, first), (True, later)):
+        connection = connected(Access(fake[1]))
+        try:
+            if spoke:
+                connection.repository_index()
+            with pytest.raises(RolloutError, match="Stream removed") as caught:
+                connection.infer("pets", [])
+            assert type(caught.value) is expected
+        finally:
+            connection.close()
 
 
 @pytest.mark.parametrize("url", ["127.0.0.1:1", "http://127.0.0.1:1"])

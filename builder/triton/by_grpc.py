@@ -12,7 +12,10 @@ from builder.triton.control import grpc_headers
 LARGEST_FILES = 1 << 30
 """Bytes of files in one call: protobuf's messages end at twice that."""
 # gRPC's words for what is no gRPC: a proxy, or a server of HTTP/1.
-FOREIGN = ("http1.x server", "Received http2 header with status", "Stream removed", "frame", "preface")
+FOREIGN = ("http1.x server", "Received http2 header with status", "frame", "preface")
+# Its words, with UNKNOWN, for a stream that ended before its answer did: a server that is killed meanwhile says so, and
+# what never spoke Triton's protocol too.
+CUT_SHORT = "Stream removed"
 
 
 class ByGrpc:
@@ -34,6 +37,7 @@ class ByGrpc:
         self._errors, self._codes = grpc.RpcError, grpc.StatusCode
         self._messages = service_pb2
         self._stub = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
+        self._spoke = False
         self._metadata = tuple(grpc_headers(access.admin_key).items())
 
     def close(self) -> None:
@@ -93,9 +97,11 @@ class ByGrpc:
     ) -> Any:
         """`late`: what it means that there is no answer in time; else that the server is away."""
         try:
-            return method(request, metadata=self._metadata, timeout=seconds)
+            answer = method(request, metadata=self._metadata, timeout=seconds)
         except self._errors as error:
             raise self._mapped(error, seconds, late) from None
+        self._spoke = True
+        return answer
 
     def _mapped(self, error: Any, seconds: float, late: str | None) -> RolloutError:
         code, details = error.code(), str(error.details())
@@ -104,6 +110,9 @@ class ByGrpc:
         told = refusal(self.access, details)
         if type(told) is not RolloutError:
             return told
+        if details.startswith(CUT_SHORT):
+            gone = self._spoke or "closed" in details
+            return away(self.access, details) if gone else odd(self.access, details)
         if code == self._codes.UNIMPLEMENTED or any(words in details for words in FOREIGN):
             return odd(self.access, details)
         is_away = code in (self._codes.UNAVAILABLE, self._codes.CANCELLED)
