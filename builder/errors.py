@@ -29,9 +29,12 @@
     │   └── CredentialsError  28  the store refuses the credentials, or there are none
     ├── NoSpace             29  there is no room left on a disk, or in a store
     ├── SignatureError      30  a repository's signature is missing or wrong
-    └── OutdatedError       31  `build --locked` found something that it would build
+    ├── OutdatedError       31  `build --locked` found something that it would build
+    ├── CheckError          32  a repository has what the server that it is for would refuse
+    └── UnusableError       2   what `check` is given is nothing that could be checked
 
-2 is the command line's own (unknown option, missing argument); 130 is Ctrl-C, 143 SIGTERM (see docs/signals.md).
+2 is the command line's own, too (unknown option, missing argument); 130 is Ctrl-C, 143 SIGTERM (see docs/signals.md).
+`check` is no error where it finds something: its exit code is then 1.
 A message says what is wrong, where, and how to mend it.
 """
 
@@ -162,6 +165,14 @@ class SignatureError(BuilderError):
 
 class OutdatedError(BuilderError):
     exit_code = 31
+
+
+class CheckError(BuilderError):
+    exit_code = 32
+
+
+class UnusableError(BuilderError):
+    exit_code = 2
 
 
 def is_full(error: BaseException) -> bool:

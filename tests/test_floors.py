@@ -17,7 +17,7 @@ FLOORS = [
     {"steps"},
     {"networks", "exporters", "containers", "deploy"},
     {"tasks", "launchers"},
-    {"manifest"},
+    {"manifest", "check"},
     {"build", "training", "stores"},
     {"compare", "executors", "schemas", "lifecycle"},
     {"commands"},

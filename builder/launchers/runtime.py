@@ -10,7 +10,8 @@ import shutil
 import sys
 import sysconfig
 import tempfile
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -77,8 +78,33 @@ def make_runtime(repository: Path, verify_integrity: bool = True) -> Runtime:
             snapshot.close()
         shutil.rmtree(folder, ignore_errors=True)
         raise
-    binary = wheel / "pytriton" / "tritonserver" / "bin" / "tritonserver"
-    return Runtime(folder, binary, snapshot, backends, _environment(folder, wheel))
+    return Runtime(folder, _binary(wheel), snapshot, backends, _environment(folder, wheel))
+
+
+@dataclass(frozen=True)
+class Bare:
+    """What a server runs from that is given its own repository and backends."""
+
+    folder: Path
+    binary: Path
+    backends: Path
+    environment: dict[str, str]
+
+
+@contextmanager
+def bare() -> Iterator[Bare]:
+    """As long as it lasts. Raises LaunchError where the server cannot run."""
+    wheel = _wheel()
+    folder = _temporary_folder()
+    try:
+        backends = _lay_out(folder)
+        yield Bare(folder, _binary(wheel), backends, _environment(folder, wheel))
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _binary(wheel: Path) -> Path:
+    return wheel / "pytriton" / "tritonserver" / "bin" / "tritonserver"
 
 
 def _lay_out(folder: Path) -> Path:

@@ -1,0 +1,1 @@
+"""What the server would say of a repository, told without it: repository -> models -> rules -> findings -> report."""

@@ -1,0 +1,39 @@
+"""Backends that take any model, so that only the core of the real server judges a config, in two milliseconds.
+
+A backend of Triton's has one function that it must have. A library with that, and nothing else, stands under any name.
+"""
+
+from __future__ import annotations
+
+import functools
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+
+CODE = 'extern "C" void* TRITONBACKEND_ModelInstanceExecute(void*, void**, unsigned) { return nullptr; }\n'
+NAMES = ("custom", "onnxruntime", "openvino", "pytorch", "tensorrt", "tensorflow", "dali")
+
+
+@functools.cache
+def library() -> Path:
+    """Compiled once in a run; it goes with the folder of temporary files."""
+    folder = Path(tempfile.mkdtemp(prefix="stand-in-"))
+    (folder / "stand_in.cc").write_text(CODE)
+    subprocess.run(
+        ["g++", "-shared", "-fPIC", "-o", folder / "stand_in.so", folder / "stand_in.cc"], check=True, timeout=120
+    )
+    return folder / "stand_in.so"
+
+
+def backends(folder: Path, names: Iterable[str] = NAMES) -> Path:
+    """`folder`, filled for --backend-directory: the stand-ins, and the embedded server's own Python backend."""
+    from builder.launchers.runtime import lay_out_backends
+
+    laid_out = lay_out_backends(folder)
+    for name in names:
+        shutil.rmtree(laid_out / name, ignore_errors=True)
+        (laid_out / name).mkdir()
+        shutil.copy(library(), laid_out / name / f"libtriton_{name}.so")
+    return laid_out
