@@ -16,6 +16,8 @@ class CheckOptions:
     strict: bool = False
     """Judge with auto-complete off."""
     cores: int = 1
+    gpus: int | None = None
+    """Of the machine that will serve; None: nobody knows."""
 
 
 @dataclass(frozen=True)
