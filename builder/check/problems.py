@@ -6,9 +6,9 @@ import difflib
 import unicodedata
 from collections.abc import Callable, Iterable
 
+from builder.check.faults import Fault
 from builder.check.findings import Edit, Problem
 from builder.check.places import Lines
-from builder.check.text import Fault
 
 LONG = 60
 """Characters of a value that messages show."""
