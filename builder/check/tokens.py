@@ -43,20 +43,20 @@ class Words:
         self.advance()
 
     def advance(self) -> None:
-        self.before, follows, text = self.end, self.kind == IDENTIFIER, self._text
+        self.before, self._follows = self.end, self.kind == IDENTIFIER
         while True:
-            found = _WORD.match(text, self.end)
+            found = _WORD.match(self._text, self.end)
             assert found  # of any text: there is `odd`, and the end
             kind = found.lastgroup or END
             self.kind, self.word = kind, found[kind]
             self.start, self.end = found.span(kind)
+            if kind == FLOAT:
+                self._hold_apart()
             if kind != "odd" or self._has_taken_odd():
                 break
-        if follows and self.start == self.before and self.word[:1] == ".":
-            self._hold_apart()
 
     def _hold_apart(self) -> None:
-        if self.kind == FLOAT:
+        if self.word[0] == "." and self._follows and self.start == self.before:
             self._fault(self.start, "Need space between identifier and decimal point.")
 
     def _has_taken_odd(self) -> bool:
@@ -70,6 +70,7 @@ class Words:
         if char in "\"'":
             self.kind, self.end = STRING, self._string(char, start + 1)
         elif char in "0123456789.":
+            self._hold_apart()
             self.kind, self.end = self._number(start)
         else:
             self.kind = SYMBOL
