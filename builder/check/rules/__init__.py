@@ -10,16 +10,26 @@ from typing import Protocol
 
 from builder.check.findings import Finding, Rule
 from builder.check.model import Context, Model
+from builder.check.rules import batch_io, batching, caching, sequences, states, warmup, warmup_files
 
 
 class Family(Protocol):
-    RULES: tuple[Rule, ...]
+    @property
+    def RULES(self) -> tuple[Rule, ...]: ...  # noqa: N802
 
     def check(self, model: Model, context: Context) -> Iterator[Finding]:
         """Every finding of a model whose config could be read; it yields each, and stops at none."""
 
 
-FAMILIES: dict[str, Family] = {}
+FAMILIES: dict[str, Family] = {
+    "batching": batching,
+    "batch_io": batch_io,
+    "sequences": sequences,
+    "states": states,
+    "warmup": warmup,
+    "warmup_files": warmup_files,
+    "caching": caching,
+}
 
 
 def table() -> Mapping[str, Rule]:
