@@ -10,7 +10,19 @@ from typing import Protocol
 
 from builder.check.findings import Finding, Rule
 from builder.check.model import Context, Model
-from builder.check.rules import batch_io, batching, caching, reading, sequences, states, warmup, warmup_files
+from builder.check.rules import (
+    batch_io,
+    batching,
+    caching,
+    ensembles,
+    reading,
+    repositories,
+    sequences,
+    states,
+    steps,
+    warmup,
+    warmup_files,
+)
 
 
 class Family(Protocol):
@@ -30,6 +42,9 @@ FAMILIES: dict[str, Family] = {
     "caching": caching,
     "warmup": warmup,
     "warmup_files": warmup_files,
+    "ensembles": ensembles,
+    "steps": steps,
+    "repositories": repositories,
 }
 
 
