@@ -12,7 +12,25 @@ import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
-CODE = 'extern "C" void* TRITONBACKEND_ModelInstanceExecute(void*, void**, unsigned) { return nullptr; }\n'
+# What is asked of it (warm-up asks) gets an answer without outputs: a request without an answer holds the load for ever.
+CODE = """
+extern "C" {
+void* TRITONBACKEND_ResponseNew(void** response, void* request);
+void* TRITONBACKEND_ResponseSend(void* response, unsigned flags, void* error);
+void* TRITONBACKEND_RequestRelease(void* request, unsigned flags);
+
+void* TRITONBACKEND_ModelInstanceExecute(void*, void** requests, unsigned count) {
+  const unsigned final_response = 1, release_all = 1;
+  for (unsigned index = 0; index < count; ++index) {
+    void* response = nullptr;
+    TRITONBACKEND_ResponseNew(&response, requests[index]);
+    TRITONBACKEND_ResponseSend(response, final_response, nullptr);
+    TRITONBACKEND_RequestRelease(requests[index], release_all);
+  }
+  return nullptr;
+}
+}
+"""
 NAMES = ("custom", "onnxruntime", "openvino", "pytorch", "tensorrt", "tensorflow", "dali")
 
 
