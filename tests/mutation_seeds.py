@@ -76,9 +76,7 @@ input [ { name: "a" data_type: TYPE_INT8 dims: [ 4 ] reshape { shape: [ 2, 2 ] }
 output [ { name: "c" data_type: TYPE_UINT16 dims: [ 6 ] reshape { shape: [ 1, 6 ] } } ]
 """
 )
-LATEST = _one(
-    'backend: "custom"\nversion_policy: { latest { num_versions: 2 } }\n' + IO, ("1", "2", "10")
-)
+LATEST = _one('backend: "custom"\nversion_policy: { latest { num_versions: 2 } }\n' + IO, ("1", "2", "10"))
 ALL = _one('backend: "custom"\nversion_policy: { all { } }\n' + IO, ("1", "3"))
 SPECIFIC = _one('backend: "custom"\nversion_policy: { specific { versions: [ 1, 3 ] } }\n' + IO, ("1", "2", "3"))
 GROUPS = _one(
@@ -87,7 +85,8 @@ GROUPS = _one(
     + """
 instance_group [
   { name: "first" count: 2 kind: KIND_CPU host_policy: "cpu" },
-  { count: 1 kind: KIND_CPU rate_limiter { resources [ { name: "R1" count: 4 }, { name: "R2" global: true count: 2 } ] priority: 2 } },
+  { count: 1 kind: KIND_CPU rate_limiter {
+    resources [ { name: "R1" count: 4 }, { name: "R2" global: true count: 2 } ] priority: 2 } },
   { kind: KIND_MODEL passive: true profile: [ ] }
 ]
 """,
@@ -155,7 +154,8 @@ dynamic_batching {
   max_queue_delay_microseconds: 50
   priority_levels: 3
   default_priority_level: 2
-  default_queue_policy { timeout_action: REJECT default_timeout_microseconds: 1000 allow_timeout_override: true max_queue_size: 10 }
+  default_queue_policy { timeout_action: REJECT default_timeout_microseconds: 1000
+    allow_timeout_override: true max_queue_size: 10 }
   priority_queue_policy { key: 1 value { timeout_action: DELAY max_queue_size: 5 } }
   priority_queue_policy { key: 3 value { default_timeout_microseconds: 10 } }
 }
@@ -196,7 +196,8 @@ OLDEST = _one(
     + IO
     + """
 sequence_batching {
-  oldest { max_candidate_sequences: 6 preferred_batch_size: [ 2, 4 ] max_queue_delay_microseconds: 100 preserve_ordering: true }
+  oldest { max_candidate_sequences: 6 preferred_batch_size: [ 2, 4 ]
+    max_queue_delay_microseconds: 100 preserve_ordering: true }
   control_input [ { name: "START" control [ { kind: CONTROL_SEQUENCE_START fp32_false_true: [ 0, 1 ] } ] } ]
 }
 """
@@ -262,7 +263,8 @@ CHAIN: Seed = {
         + """
 ensemble_scheduling {
   step [
-    { model_name: "HEREa" model_version: -1 input_map { key: "x" value: "x" } output_map { key: "y" value: "between" } },
+    { model_name: "HEREa" model_version: -1
+      input_map { key: "x" value: "x" } output_map { key: "y" value: "between" } },
     { model_name: "HEREb" model_version: 1 input_map { key: "x" value: "between" } output_map { key: "y" value: "y" } }
   ]
 }
@@ -327,7 +329,7 @@ ensemble_scheduling { step { model_name: "HEREa" model_version: 2
   input_map { key: "x" value: "x" } output_map { key: "y" value: "y" } } }
 """
     ),
-    "a": Part('version_policy { all { } }\nmodel_transaction_policy { decoupled: true }\n' + STEP, ("1", "2")),
+    "a": Part("version_policy { all { } }\nmodel_transaction_policy { decoupled: true }\n" + STEP, ("1", "2")),
 }
 SEEDS: Mapping[str, Seed] = {
     name.lower(): found for name, found in list(globals().items()) if name.isupper() and isinstance(found, dict)
