@@ -176,7 +176,7 @@ def _judged(batch: Sequence[Mutation], repository: Path, backends: Path, strict:
     for number, mutation in enumerate(batch):
         for ending in mutation.seed:
             owners[f"m{number}{ending}"] = mutation
-        _write(mutation, repository, f"m{number}")
+        write(mutation, repository, f"m{number}")
     report = check_repository([repository], CheckOptions(EMBEDDED, strict))
     refusals: dict[str, list[Finding]] = collections.defaultdict(list)
     for finding in report.findings:
@@ -190,7 +190,8 @@ def _judged(batch: Sequence[Mutation], repository: Path, backends: Path, strict:
     shutil.rmtree(repository)
 
 
-def _write(mutation: Mutation, repository: Path, name: str) -> None:
+def write(mutation: Mutation, repository: Path, name: str) -> None:
+    """Its models, whose names begin with this one."""
     for ending, part in mutation.seed.items():
         folder = repository / f"{name}{ending}"
         folder.mkdir(parents=True)
