@@ -64,4 +64,6 @@ class Context:
     models: Mapping[str, Model] = field(default_factory=dict)
     """All of the repositories, by name."""
     refused: frozenset[str] = frozenset()
-    """Of those, what is already known not to load; for ensembles."""
+    """Of those, what is already known not to load; for ensembles, and of the models that they ask."""
+    twice: Mapping[str, tuple[Path, ...]] = field(default_factory=dict)
+    """Names that more than one repository has, with the folders."""

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from builder.check.findings import Finding
+from builder.check import order, rules
+from builder.check.findings import Finding, are_refused
+from builder.check.found import Server, servers
+from builder.check.model import Context, Model
+from builder.check.rules import repositories
 from builder.check.target import Target
 
 
@@ -31,5 +35,46 @@ class Report:
 
 
 def check_repository(paths: Sequence[Path], options: CheckOptions) -> Report:
-    """Of repositories and folders of models. Raises UnusableError where there is nothing that could be checked."""
-    raise NotImplementedError
+    """Of repositories and folders of models. Raises UnusableError where there is nothing that could be checked.
+
+    The repositories are taken for those of one server. A folder of a model is judged in the repository that it is in,
+    of which nothing else is looked at but what the model asks.
+    """
+    names: list[str] = []
+    findings: list[Finding] = []
+    for server in servers(paths, options.target, options.strict):
+        names += [model.name for model in server.asked]
+        findings += _judged(server, options)
+    return Report(tuple(names), tuple(findings))
+
+
+def _judged(server: Server, options: CheckOptions) -> list[Finding]:
+    """Of the models that were asked for, in their order; each is judged behind the models that it needs."""
+    context = Context(options.target, options.strict, options.cores, server.models, twice=server.twice)
+    told: dict[str, list[Finding]] = {}
+    refused: set[str] = set()
+    for model in order.in_order(server.models):
+        needed = refused.intersection(order.steps(model))
+        told[model.name] = _in_place(_looked_at(model, replace(context, refused=frozenset(needed))))
+        if are_refused(told[model.name]):
+            refused.add(model.name)
+    return [finding for model in server.asked for finding in told[model.name]]
+
+
+def _looked_at(model: Model, context: Context) -> Iterator[Finding]:
+    """What no family can judge, because the config cannot be read, is told as it is."""
+    if not model.config.is_readable:
+        for problem in model.config.problems:
+            rule = rules.table()[problem.code]
+            yield Finding(rule, model.name, model.config.file, problem.message, problem.span, problem.server)
+        return
+    for family in rules.FAMILIES.values():
+        try:
+            yield from family.check(model, context)
+        except Exception as error:
+            yield repositories.failed(model, error)
+
+
+def _in_place(findings: Iterator[Finding]) -> list[Finding]:
+    """Each once, by file and place; what is at one place stays in the order of the rules' families."""
+    return sorted(dict.fromkeys(findings), key=lambda one: (str(one.path), one.span.start if one.span else -1))

@@ -10,16 +10,20 @@ from typing import Protocol
 
 from builder.check.findings import Finding, Rule
 from builder.check.model import Context, Model
+from builder.check.rules import repositories
 
 
 class Family(Protocol):
-    RULES: tuple[Rule, ...]
+    @property
+    def RULES(self) -> tuple[Rule, ...]: ...  # noqa: N802
 
     def check(self, model: Model, context: Context) -> Iterator[Finding]:
         """Every finding of a model whose config could be read; it yields each, and stops at none."""
 
 
-FAMILIES: dict[str, Family] = {}
+FAMILIES: dict[str, Family] = {
+    "repositories": repositories,
+}
 
 
 def table() -> Mapping[str, Rule]:
