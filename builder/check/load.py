@@ -1,28 +1,29 @@
-"""The truth: what a throwaway server says of each model."""
+"""The truth: what a throwaway server says of each model.
+
+It is the embedded server, on loopback, with a key that nobody else has. Its guard ends it with this process, and
+takes what it leaves away. Loading runs the models' code, as serving them does.
+"""
 
 from __future__ import annotations
 
-import http.client
-import json
 import re
-import socket
-import subprocess
-import time
-import urllib.error
-import urllib.parse
-import urllib.request
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from builder.errors import LaunchError
+from builder.check.throwaway import DIED, HUNG, Gone, Throwaway
 from builder.launchers.runtime import Bare, bare
-from builder.triton.control import DIRECT
 
-START_S = 60.0
 LOAD_S = 600.0
-DIED = "the server ended"
+SHELL = re.compile(r"[^\w@%+=:,./-]")
+"""The server hands paths to a shell, unquoted."""
 POLL_FAILED = re.compile(r"Poll failed for model directory '(?P<model>[^']*)': (?P<reason>.*?)\"?$", re.MULTILINE)
+NO_BACKEND = re.compile(
+    r"unable to find (?:backend library for backend '(?P<named>[^']+)'|'libtriton_(?P<library>[^']+?)\.so' or)"
+)
+STACK = re.compile(r"(\\n|\n){2}At:")
+"""The Python stack that a stub adds."""
 
 
 @dataclass(frozen=True)
@@ -31,107 +32,96 @@ class Verdict:
     reason: str
     """In the server's words; empty: it loads."""
 
+    @property
+    def lacks(self) -> str:
+        """The backend that this server is without, so that the model, or a step of it, was not tried."""
+        found = NO_BACKEND.search(self.reason)
+        return (found["named"] or found["library"]) if found else ""
+
+    @property
+    def is_loaded(self) -> bool:
+        return not self.reason
+
+    @property
+    def is_crash(self) -> bool:
+        """Whether the server did not live to say why."""
+        return self.reason.startswith((DIED, HUNG))
+
 
 def judged(
-    repository: Path,
+    repository: Path | Sequence[Path],
     models: Sequence[str],
     backends: Path | None = None,
     strict: bool = False,
     arguments: Sequence[str] = (),
+    seconds: float = LOAD_S,
 ) -> Iterator[Verdict]:
     """Each model loaded alone, with what it asks, and unloaded again.
 
     `backends` is a folder of backends instead of the embedded server's own, `arguments` are tritonserver's. A server
-    that ends is started again for the next one. Raises LaunchError where no server can run.
+    that ends, or that takes longer than `seconds` over one model, is started again for the next one. Raises
+    LaunchError where no server can run.
     """
+    left = list(models)
+    while left:
+        with judge(repository, backends, strict, arguments, seconds) as one:
+            while left:
+                verdict = one.verdict(left.pop(0))
+                yield verdict
+                if verdict.is_crash:
+                    break
+
+
+@contextmanager
+def judge(
+    repository: Path | Sequence[Path],
+    backends: Path | None = None,
+    strict: bool = False,
+    arguments: Sequence[str] = (),
+    seconds: float = LOAD_S,
+) -> Iterator[Judge]:
+    """One server; after a verdict that `is_crash` it is of no more use. Raises LaunchError where none can run."""
     with bare() as runtime:
-        command = _command(repository, runtime, backends or runtime.backends, strict, arguments)
-        left = list(models)
-        while left:
-            with _Judge(command, runtime) as judge:
-                while left and (verdict := judge.verdict(left[0])):
-                    yield verdict
-                    left.pop(0)
-                    if verdict.reason.startswith(DIED):
-                        break
+        given = [repository] if isinstance(repository, Path) else repository
+        seen = {_seen(path.absolute(), runtime, number): path for number, path in enumerate(given)}
+        options = [
+            *(f"--model-repository={path}" for path in seen),
+            f"--backend-directory={backends or runtime.backends}",
+            *(["--disable-auto-complete-config"] if strict else []),
+            *arguments,
+        ]
+        with Throwaway(runtime, options) as server:
+            yield Judge(server, seen, seconds)
 
 
-def _command(repository: Path, runtime: Bare, backends: Path, strict: bool, arguments: Sequence[str]) -> list[str]:
-    return [
-        str(runtime.binary),
-        f"--model-repository={repository}",
-        f"--backend-directory={backends}",
-        "--model-control-mode=explicit",
-        *(["--disable-auto-complete-config"] if strict else []),
-        "--exit-on-error=false",
-        "--http-address=127.0.0.1",
-        "--allow-grpc=false",
-        "--allow-metrics=false",
-        "--allow-gpu-metrics=false",
-        "--model-load-retry-count=0",
-        "--exit-timeout-secs=1",
-        "--log-info=false",
-        *arguments,
-    ]
+def _seen(repository: Path, runtime: Bare, number: int) -> Path:
+    """The path by which the server reads it: its own, if that is nothing to a shell."""
+    if not SHELL.search(str(repository)):
+        return repository
+    link = runtime.folder / f"models-{number}"
+    link.symlink_to(repository)
+    return link
 
 
-class _Judge:
-    """One server, as long as it lasts."""
-
-    def __init__(self, command: Sequence[str], runtime: Bare) -> None:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
-        self._url, self._log = f"http://127.0.0.1:{port}/v2", runtime.folder / f"log-{port}"
-        with self._log.open("wb") as output:
-            self._process = subprocess.Popen(
-                [*command, f"--http-port={port}"], env=runtime.environment, stdout=output, stderr=subprocess.STDOUT
-            )
-
-    def __enter__(self) -> _Judge:
-        deadline = time.monotonic() + START_S
-        while time.monotonic() < deadline and self._process.poll() is None:
-            try:
-                DIRECT.open(f"{self._url}/health/live", timeout=START_S).close()
-            except OSError:
-                time.sleep(0.02)
-            else:
-                return self
-        self.__exit__()
-        raise LaunchError(f"no server could be started: {self._said(0)[-1000:]}")
-
-    def __exit__(self, *_: object) -> None:
-        self._process.terminate()
-        try:
-            self._process.wait(10)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+class Judge:
+    def __init__(self, server: Throwaway, repositories: dict[Path, Path], seconds: float) -> None:
+        self._server, self._repositories, self._seconds = server, repositories, seconds
 
     def verdict(self, model: str) -> Verdict:
-        begin = self._log.stat().st_size
+        self._server.forget()
         try:
-            reason = self._loaded(model)
-        except (OSError, http.client.HTTPException):
-            self._process.wait(30)
-            return Verdict(model, f"{DIED}: {self._said(begin)[-500:]}")
-        if reason:
-            # The answer of what cannot even be read does not say why; the log does.
-            told = POLL_FAILED.findall(self._said(begin))
-            reason += "".join(f"\n{said}" for name, said in told if name == model)
-        return Verdict(model, reason)
+            reason = self._server.load(model, self._seconds)
+            if reason:
+                # The answer of what cannot even be read does not say why; the log does.
+                told = POLL_FAILED.finditer(self._server.said())
+                reason = "\n".join([reason, *(match["reason"] for match in told if match["model"] == model)])
+            self._server.unload(model)
+        except Gone as gone:
+            reason = str(gone)
+        return Verdict(model, self._shown(reason))
 
-    def _loaded(self, model: str) -> str:
-        where = f"{self._url}/repository/models/{urllib.parse.quote(model, safe='')}"
-        try:
-            DIRECT.open(urllib.request.Request(f"{where}/load", b"{}"), timeout=LOAD_S).close()
-        except urllib.error.HTTPError as error:
-            return str(json.loads(error.read())["error"])
-        body = json.dumps({"parameters": {"unload_dependents": True}}).encode()
-        DIRECT.open(urllib.request.Request(f"{where}/unload", body), timeout=LOAD_S).close()
-        return ""
-
-    def _said(self, begin: int) -> str:
-        with self._log.open("rb") as log:
-            log.seek(begin)
-            return log.read().decode(errors="replace")
+    def _shown(self, reason: str) -> str:
+        """With the paths as the user knows them, and without a stack of Python."""
+        for seen, path in self._repositories.items():
+            reason = reason.replace(str(seen), str(path))
+        return STACK.split(reason)[0].strip()
