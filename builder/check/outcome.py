@@ -55,9 +55,7 @@ class Outcome:
 def without(findings: Iterable[Finding], codes: frozenset[str], errors_only: bool) -> tuple[Finding, ...]:
     """Those that are asked for."""
     return tuple(
-        finding
-        for finding in findings
-        if finding.rule.code not in codes and (finding.is_refusal or not errors_only)
+        finding for finding in findings if finding.rule.code not in codes and (finding.is_refusal or not errors_only)
     )
 
 

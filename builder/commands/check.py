@@ -60,7 +60,8 @@ def check(
 
     Exit code: 0 nothing was found, 1 something was, 2 there is nothing that can be checked.
     """
-    from builder.check import codes, target as targets
+    from builder.check import codes
+    from builder.check import target as targets
     from builder.check.run import CheckOptions
     from builder.machine.cores import granted_cores
 
@@ -92,14 +93,17 @@ def _folders(paths: list[Path] | None) -> list[Path]:
 
 
 def _outcome(paths: list[Path], options: CheckOptions, fix: bool, load: bool) -> Outcome:
-    from builder.check import loading, mending
     from builder.check.outcome import Outcome
     from builder.check.run import check_repository
 
     outcome = Outcome(check_repository(paths, options), options)
     if fix:
+        from builder.check import mending
+
         outcome = mending.mended(paths, outcome, say)
     if load:
+        from builder.check import loading
+
         with progress(len(outcome.report.models)) as step:
             outcome = loading.loaded(paths, outcome, step)
     return outcome
@@ -115,7 +119,8 @@ def _narrowed(outcome: Outcome, ignored: frozenset[str], errors_only: bool) -> O
 
 
 def _tell(outcome: Outcome, sarif: Path | None, as_json: bool) -> None:
-    from builder.check import as_json as for_programs, report
+    from builder.check import as_json as for_programs
+    from builder.check import report
     from builder.check.sources import Sources
 
     sources = Sources()
