@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 from importlib.resources import files
@@ -73,7 +74,7 @@ def test_long_lines_are_cut_around_the_place(tmp_path: Path) -> None:
     outcome = Outcome(Report(("a",), (found,)), CheckOptions(Target("24.10")))
     lines = list(report.lines(outcome, Sources()))
     assert max(map(len, lines)) < 200
-    quoted, carets = next((a, b) for a, b in zip(lines, lines[1:], strict=False) if "HERE" in a)
+    quoted, carets = next((a, b) for a, b in itertools.pairwise(lines) if "HERE" in a)
     assert quoted[carets.index("^") : carets.rindex("^") + 1] == "HERE"
 
 

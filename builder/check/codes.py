@@ -11,6 +11,7 @@ from builder.check.rules import table
 from builder.errors import UnusableError
 
 WIDTH = 100
+ALL = "all"
 
 
 def chosen(words: Iterable[str]) -> frozenset[str]:
@@ -26,12 +27,14 @@ def find(word: str) -> Rule:
     if found := rules.get(word.upper()) or names.get(word.lower()):
         return found
     near = difflib.get_close_matches(word.upper(), rules, 1, 0.8) or difflib.get_close_matches(word.lower(), names, 1)
-    hint = f"; did you mean {near[0]}?" if near else "; docs/codes.md has all of them"
+    hint = f"; did you mean {near[0]}?" if near else "; build-repo check --explain all lists them"
     raise UnusableError(f"there is no code {word!r}{hint}")
 
 
 def explained(word: str) -> str:
-    """What is told of a code, for people. Raises UnusableError."""
+    """What is told of a code, or a line of each for `all`. Raises UnusableError."""
+    if word == ALL:
+        return "\n".join(f"{each.code} {each.level}: {each.name}" for _, each in sorted(table().items()))
     rule = find(word)
     parts = [f"{rule.code} {rule.name} ({rule.level})", rule.summary, f"Why: {rule.why}", f"Mend: {rule.mend}"]
     if rule.source:

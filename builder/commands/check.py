@@ -41,7 +41,7 @@ Ignore = Annotated[
     list[str] | None, typer.Option(help="Code or name of what is not to be told; repeatable.", metavar="CODE")
 ]
 ErrorsOnly = Annotated[bool, typer.Option("--errors-only", help="Only what the server refuses.")]
-Explain = Annotated[str | None, typer.Option(help="Only say what a code means, and end.", metavar="CODE")]
+Explain = Annotated[str | None, typer.Option(help="Only say what a code means.", metavar="CODE|all")]
 
 
 def check(
