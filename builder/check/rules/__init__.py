@@ -10,7 +10,7 @@ from typing import Protocol
 
 from builder.check.findings import Finding, Rule
 from builder.check.model import Context, Model
-from builder.check.rules import repositories
+from builder.check.rules import loading, repositories
 
 
 class Family(Protocol):
@@ -23,6 +23,7 @@ class Family(Protocol):
 
 FAMILIES: dict[str, Family] = {
     "repositories": repositories,
+    "loading": loading,
 }
 
 
