@@ -38,23 +38,44 @@ def _upstream(start: str, models: Mapping[str, Model], done: Mapping[str, Model]
             open_ends.append((needed, iter(steps(models[needed]))))
 
 
-def circle(model: Model, models: Mapping[str, Model]) -> tuple[str, ...]:
-    """The way from a model over its steps back to it, without it at the end; empty: there is none."""
+def circles(models: Mapping[str, Model]) -> dict[str, tuple[str, ...]]:
+    """Of each model that asks itself, the way back to it; of each that leads to such a one, that one's way."""
+    left = _never_done(models)
+    ways = {name: way for name in left if (way := _circle(name, left))}
+    for name in left:
+        for needed in _reached(name, left):
+            if name not in ways and needed in ways and needed in ways[needed]:
+                ways[name] = ways[needed]
+    return ways
+
+
+def _never_done(models: Mapping[str, Model]) -> dict[str, tuple[str, ...]]:
+    """The steps of those that always wait for another; hardly any repository has one."""
+    left = {name: asked for name, model in models.items() if (asked := steps(model))}
+    size = -1
+    while size != len(left):
+        size = len(left)
+        left = {name: there for name, asked in left.items() if (there := tuple(one for one in asked if one in left))}
+    return left
+
+
+def _reached(start: str, left: Mapping[str, tuple[str, ...]]) -> dict[str, str]:
+    """All that is asked on the ways from `start`, with what asks it first."""
     came_from: dict[str, str] = {}
-    waiting = [model.name]
-    while waiting:
-        current = waiting.pop()
-        for needed in steps(models[current]):
-            if needed == model.name:
-                return _way(current, came_from)
-            if needed in models and needed not in came_from:
+    waiting = [start]
+    for current in waiting:
+        for needed in left[current]:
+            if needed in left and needed not in came_from:
                 came_from[needed] = current
                 waiting.append(needed)
-    return ()
+    return came_from
 
 
-def _way(end: str, came_from: Mapping[str, str]) -> tuple[str, ...]:
-    way = [end]
-    while way[-1] in came_from:
+def _circle(name: str, left: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
+    came_from = _reached(name, left)
+    if name not in came_from:
+        return ()
+    way = [came_from[name]]
+    while way[-1] != name:
         way.append(came_from[way[-1]])
     return tuple(reversed(way))

@@ -10,7 +10,7 @@ from builder.check import order, rules
 from builder.check.findings import Finding, are_refused
 from builder.check.found import Server, servers
 from builder.check.model import Context, Model
-from builder.check.rules import repositories
+from builder.check.rules import early, repositories, steps
 from builder.check.target import Target
 
 
@@ -50,14 +50,20 @@ def check_repository(paths: Sequence[Path], options: CheckOptions) -> Report:
 
 def _judged(server: Server, options: CheckOptions) -> list[Finding]:
     """Of the models that were asked for, in their order; each is judged behind the models that it needs."""
-    context = Context(options.target, options.strict, options.cores, server.models, twice=server.twice)
+    everything = Context(
+        *(options.target, options.strict, options.cores, server.models),
+        circles=order.circles(server.models),
+        twice=server.twice,
+    )
     told: dict[str, list[Finding]] = {}
-    refused: set[str] = set()
+    refused: dict[str, bool] = {}
     for model in order.in_order(server.models):
-        needed = refused.intersection(order.steps(model))
-        told[model.name] = _in_place(_looked_at(model, replace(context, refused=frozenset(needed))))
+        needed = [name for name in order.steps(model) if name in refused]
+        unread = frozenset(name for name in needed if refused[name])
+        context = replace(everything, refused=frozenset(needed), unread=unread)
+        told[model.name] = _in_place(_looked_at(model, context))
         if are_refused(told[model.name]):
-            refused.add(model.name)
+            refused[model.name] = early.are_early(told[model.name])
     return [finding for model in server.asked for finding in told[model.name]]
 
 
@@ -65,9 +71,10 @@ def _looked_at(model: Model, context: Context) -> Iterator[Finding]:
     """What no family can judge, because the config cannot be read, is told as it is."""
     if not model.config.is_readable:
         for problem in model.config.problems:
-            rule = rules.table()[problem.code]
+            rule = rules.table().get(problem.code, repositories.UNREAD)
             yield Finding(rule, model.name, model.config.file, problem.message, problem.span, problem.server)
         return
+    steps.fill(model, context)
     for family in rules.FAMILIES.values():
         try:
             yield from family.check(model, context)

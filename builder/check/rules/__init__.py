@@ -10,7 +10,7 @@ from typing import Protocol
 
 from builder.check.findings import Finding, Rule
 from builder.check.model import Context, Model
-from builder.check.rules import loading, repositories
+from builder.check.rules import ensembles, loading, repositories, steps
 
 
 class Family(Protocol):
@@ -22,6 +22,8 @@ class Family(Protocol):
 
 
 FAMILIES: dict[str, Family] = {
+    "ensembles": ensembles,
+    "steps": steps,
     "repositories": repositories,
     "loading": loading,
 }
