@@ -12,13 +12,18 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from builder.check.throwaway import DIED, HUNG, Gone, Throwaway
+from builder.check.throwaway import DIED, HUNG, NOT_READY, START_S, Gone, Throwaway
+from builder.errors import LaunchError
 from builder.launchers.runtime import Bare, bare
 
 LOAD_S = 600.0
 SHELL = re.compile(r"[^\w@%+=:,./-]")
 """The server hands paths to a shell, unquoted."""
-POLL_FAILED = re.compile(r"Poll failed for model directory '(?P<model>[^']*)': (?P<reason>.*?)\"?$", re.MULTILINE)
+LOGGED = re.compile(
+    r"(?:Poll failed for model directory|\"failed to load model) '(?P<model>[^']*)': (?P<reason>.*?)\"?$", re.MULTILINE
+)
+PARSING = re.compile(r"Error parsing text-format inference\.ModelConfig: (?P<reason>.*)$", re.MULTILINE)
+SPEAKABLE = re.compile(r"[A-Za-z0-9_.~!$&'()*+,;=:@-]+")
 NO_BACKEND = re.compile(
     r"unable to find (?:backend library for backend '(?P<named>[^']+)'|'libtriton_(?P<library>[^']+?)\.so' or)"
 )
@@ -81,17 +86,36 @@ def judge(
     seconds: float = LOAD_S,
 ) -> Iterator[Judge]:
     """One server; after a verdict that `is_crash` it is of no more use. Raises LaunchError where none can run."""
-    with bare() as runtime:
-        given = [repository] if isinstance(repository, Path) else repository
-        seen = {_seen(path.absolute(), runtime, number): path for number, path in enumerate(given)}
-        options = [
-            *(f"--model-repository={path}" for path in seen),
-            f"--backend-directory={backends or runtime.backends}",
-            *(["--disable-auto-complete-config"] if strict else []),
-            *arguments,
-        ]
-        with Throwaway(runtime, options) as server:
-            yield Judge(server, seen, seconds)
+    given = [repository] if isinstance(repository, Path) else list(repository)
+    trial = _Trial(given, backends, strict, tuple(arguments), seconds)
+    with trial.serving() as (server, seen):
+        yield Judge(trial, server, seen)
+
+
+@dataclass(frozen=True)
+class _Trial:
+    """What a server is started for."""
+
+    repositories: Sequence[Path]
+    backends: Path | None
+    strict: bool
+    arguments: tuple[str, ...]
+    seconds: float
+
+    @contextmanager
+    def serving(self, *arguments: str) -> Iterator[tuple[Throwaway, dict[Path, Path]]]:
+        """A server, and the repositories by the paths that it knows."""
+        with bare() as runtime:
+            seen = {_seen(path.absolute(), runtime, number): path for number, path in enumerate(self.repositories)}
+            options = [
+                *(f"--model-repository={path}" for path in seen),
+                f"--backend-directory={self.backends or runtime.backends}",
+                *(["--disable-auto-complete-config"] if self.strict else []),
+                *self.arguments,
+                *arguments,
+            ]
+            with Throwaway(runtime, options, START_S + self.seconds * bool(arguments)) as server:
+                yield server, seen
 
 
 def _seen(repository: Path, runtime: Bare, number: int) -> Path:
@@ -104,24 +128,43 @@ def _seen(repository: Path, runtime: Bare, number: int) -> Path:
 
 
 class Judge:
-    def __init__(self, server: Throwaway, repositories: dict[Path, Path], seconds: float) -> None:
-        self._server, self._repositories, self._seconds = server, repositories, seconds
+    def __init__(self, trial: _Trial, server: Throwaway, seen: dict[Path, Path]) -> None:
+        self._trial, self._server, self._seen = trial, server, seen
 
     def verdict(self, model: str) -> Verdict:
+        if not SPEAKABLE.fullmatch(model):
+            return self._verdict_alone(model)
         self._server.forget()
         try:
-            reason = self._server.load(model, self._seconds)
+            reason = self._server.load(model, self._trial.seconds)
             if reason:
-                # The answer of what cannot even be read does not say why; the log does.
-                told = POLL_FAILED.finditer(self._server.said())
-                reason = "\n".join([reason, *(match["reason"] for match in told if match["model"] == model)])
+                reason = _completed(reason, model, self._server)
             self._server.unload(model)
         except Gone as gone:
             reason = str(gone)
-        return Verdict(model, self._shown(reason))
+        return Verdict(model, _shown(reason, self._seen))
 
-    def _shown(self, reason: str) -> str:
-        """With the paths as the user knows them, and without a stack of Python."""
-        for seen, path in self._repositories.items():
-            reason = reason.replace(str(seen), str(path))
-        return STACK.split(reason)[0].strip()
+    def _verdict_alone(self, model: str) -> Verdict:
+        """Of one whose name no URL can carry, since the server decodes none: by a server that starts with it."""
+        try:
+            with self._trial.serving(f"--load-model={model}") as (server, seen):
+                reason = server.indexed(model)
+                return Verdict(model, _shown(_completed(reason, model, server) if reason else "", seen))
+        except LaunchError as error:
+            return Verdict(model, _shown(f"{DIED}: {error}", self._seen))
+
+
+def _completed(reason: str, model: str, server: Throwaway) -> str:
+    """The answer of what cannot even be read does not say why; the log does."""
+    said = server.said()
+    told = [match["reason"] for match in LOGGED.finditer(said) if match["model"] == model]
+    told += [match["reason"] for match in PARSING.finditer(said)]
+    new = [line for line in dict.fromkeys(told) if line not in reason]
+    return "\n".join(new if new and reason == NOT_READY else [reason, *new])
+
+
+def _shown(reason: str, seen: dict[Path, Path]) -> str:
+    """With the paths as the user knows them, and without a stack of Python."""
+    for path, own in seen.items():
+        reason = reason.replace(str(path), str(own))
+    return STACK.split(reason)[0].strip()

@@ -17,7 +17,6 @@ import termios
 import threading
 import time
 import urllib.error
-import urllib.parse
 import urllib.request
 from typing import Any
 
@@ -25,7 +24,7 @@ from builder.errors import LaunchError
 from builder.launchers import guard, sharing
 from builder.launchers.runtime import PYTHON_BACKEND, Bare
 from builder.machine import signals
-from builder.triton.control import DIRECT, HEADER, MODEL_CONTROL, NO_ANSWER, STUB_TIMEOUT_SECONDS, http_headers
+from builder.triton.control import DIRECT, HEADER, MODEL_CONTROL, NO_ANSWER, READY, STUB_TIMEOUT_SECONDS, http_headers
 
 START_S = 60.0
 START_POLL_S = 0.01
@@ -42,6 +41,9 @@ QUOTED_BYTES = 2000
 LOADING = re.compile(r"\] \"loading: ")
 FAILED = re.compile(r"\] \"failed to load '.*' version ")
 UNLOADED = re.compile(r"\] \"successfully unloaded ")
+UNTOLD = re.compile(r"\s*\d+# |[IW]\d{4} |.*CudaDriverHelper|\s*$")
+"""Lines of places in memory, and of what is no error."""
+NOT_READY = "it is not ready"
 DIED = "the server ended while it loaded this"
 HUNG = "the server did not come back within"
 
@@ -53,7 +55,9 @@ class Gone(Exception):
 class Throwaway:
     """One server, as long as the block lasts."""
 
-    def __init__(self, runtime: Bare, options: list[str]) -> None:
+    def __init__(self, runtime: Bare, options: list[str], seconds: float = START_S) -> None:
+        """`seconds` is its time to start, with what it is to load then."""
+        self._seconds = seconds
         self._key, self._prefix = secrets.token_urlsafe(24), f"build-repo-{secrets.token_hex(6)}-"
         port = _free_port()
         self._url = f"http://127.0.0.1:{port}/v2"
@@ -103,13 +107,16 @@ class Throwaway:
             self._process.stdin.flush()
 
     def _wait_until_live(self) -> None:
-        deadline = time.monotonic() + START_S
+        deadline = time.monotonic() + self._seconds
         while time.monotonic() < deadline and self._process.poll() is None:
             with contextlib.suppress(*NO_ANSWER):
                 self._ask("/health/live")
                 return
             time.sleep(START_POLL_S)
-        raise LaunchError(f"no server could be started to load the models; it said: {self.said()[-QUOTED_BYTES:]}")
+        if self._process.poll() is None:
+            raise LaunchError(f"{HUNG} {self._seconds:g} s")
+        self._log.finish()
+        raise LaunchError(f"no server could be started to load the models; it said: {self._last_words()}")
 
     def forget(self) -> None:
         """What it said so far."""
@@ -119,19 +126,19 @@ class Throwaway:
         return self._log.text()
 
     def load(self, model: str, seconds: float) -> str:
-        """Why it does not, empty if it does. Raises Gone."""
+        """Why it does not, empty if it does; its name goes as it is. Raises Gone."""
         try:
-            if reason := self._refusal(f"/repository/models/{_quoted(model)}/load", {}, seconds):
+            if reason := self._refusal(f"/repository/models/{model}/load", {}, seconds):
                 return reason
             # After a load that failed, the next one may be answered as if it had not.
-            reason = self._refusal(f"/models/{_quoted(model)}/ready")
-            return self._indexed(model) or "it is not ready" if reason else ""
+            reason = self._refusal(f"/models/{model}/ready")
+            return self.indexed(model) or NOT_READY if reason else ""
         except NO_ANSWER as error:
             raise self._gone(error, seconds) from None
 
     def unload(self, model: str) -> None:
         """Back when it and its steps are gone, or nearly. Raises Gone."""
-        path = f"/repository/models/{_quoted(model)}"
+        path = f"/repository/models/{model}"
         try:
             self._refusal(f"{path}/unload", {"parameters": {"unload_dependents": True}})
             deadline = time.monotonic() + UNLOAD_S
@@ -154,11 +161,18 @@ class Throwaway:
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(END_S)
         self._log.finish()
-        return Gone(f"{HUNG} {seconds:g} s" if is_hung else f"{DIED}: {self.said()[-QUOTED_BYTES:]}")
+        return Gone(f"{HUNG} {seconds:g} s" if is_hung else f"{DIED}: {self._last_words()}")
 
-    def _indexed(self, model: str) -> str:
-        found = json.loads(self._ask("/repository/index", {}) or b"[]")
-        return "; ".join(each["reason"] for each in found if each["name"] == model and each.get("reason"))
+    def _last_words(self) -> str:
+        lines = [line for line in self.said().splitlines() if not UNTOLD.match(line)]
+        return "\n".join(lines)[-QUOTED_BYTES:]
+
+    def indexed(self, model: str) -> str:
+        """Why it, or a version of it, is not ready, as the index tells it; empty: all are."""
+        told = json.loads((self._ask("/repository/index", {}) or b"[]").decode(errors="surrogateescape"))
+        found = [each for each in told if each["name"] == model and each.get("state")]
+        failed = [each.get("reason") or NOT_READY for each in found if each["state"] != READY]
+        return "; ".join(failed) if found else NOT_READY
 
     def _refusal(self, path: str, body: dict[str, Any] | None = None, seconds: float = ASK_S) -> str:
         """Why it does not do what it is asked; empty: it has done so."""
@@ -202,10 +216,6 @@ def _of_python(prefix: str) -> list[str]:
     settings = {"shm-region-prefix-name": prefix, "stub-timeout-seconds": STUB_TIMEOUT_SECONDS}
     own = [f"--backend-config={PYTHON_BACKEND},{name}={value}" for name, value in settings.items()]
     return own + sharing.arguments(1, sharing.free())
-
-
-def _quoted(model: str) -> str:
-    return urllib.parse.quote(os.fsencode(model), safe="")
 
 
 def _told(answer: bytes) -> str:
