@@ -15,6 +15,7 @@ from builder.check.rules import (
     batching,
     caching,
     ensembles,
+    loading,
     reading,
     repositories,
     sequences,
@@ -44,6 +45,7 @@ FAMILIES: dict[str, Family] = {
     "warmup_files": warmup_files,
     "ensembles": ensembles,
     "steps": steps,
+    "loading": loading,
     "repositories": repositories,
 }
 
