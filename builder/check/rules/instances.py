@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from builder.check.findings import Finding, Level, Rule
+from builder.check.findings import DIED, Finding, Level, Rule
 from builder.check.listing import number
 from builder.check.model import Context, Model
 from builder.check.rules.naming import UTILS, quoted
@@ -136,21 +136,29 @@ def _devices(model: Model, place: int, group: Any, gpus: int | None) -> Iterator
     path = ("instance_group", place, "gpus")
     said = f"instance group {group.name} of model {model.filled.name} "
     negative = [gpu for gpu in group.gpus if gpu < 0]
-    if group.kind not in (group.KIND_AUTO, group.KIND_GPU, group.KIND_CPU, group.KIND_MODEL):
+    kind = _kind(group, gpus)
+    if kind not in (group.KIND_AUTO, group.KIND_GPU, group.KIND_CPU, group.KIND_MODEL):
         message, server = f"there is no kind {group.kind}", f"{said}has unexpected kind"
         yield model.finding(KIND, message, "instance_group", place, "kind", server=server)
-    elif group.kind == group.KIND_MODEL and group.gpus:
+    elif kind == group.KIND_MODEL and group.gpus:
         server = f"{said}has kind KIND_MODEL but specifies one or more GPUs"
         yield model.finding(GPUS_OF_MODEL, f"KIND_MODEL has the GPUs {list(group.gpus)}", *path, server=server)
-    elif group.kind == group.KIND_CPU and group.gpus:
+    elif kind == group.KIND_CPU and group.gpus:
         server = f"{said}has kind KIND_CPU but specifies one or more GPUs"
         yield model.finding(GPUS_OF_CPU, f"the CPU has the GPUs {list(group.gpus)}", *path, server=server)
-    elif group.kind == group.KIND_AUTO and negative:
+    elif kind == group.KIND_AUTO and negative:
         # A GPU that is not there makes the CPU of it.
         server = f"{said}has kind KIND_CPU but specifies one or more GPUs"
         yield model.finding(GPU, f"there is no GPU {negative[0]}", *path, server=server)
-    elif group.kind == group.KIND_GPU:
+    elif kind == group.KIND_GPU:
         yield from _of_gpu(model, place, group, gpus)
+
+
+def _kind(group: Any, gpus: int | None) -> int:
+    """As the server resolves KIND_AUTO, where the number of GPUs is known."""
+    if group.kind != group.KIND_AUTO or gpus is None:
+        return int(group.kind)
+    return int(group.KIND_GPU if gpus and all(0 <= gpu < gpus for gpu in group.gpus) else group.KIND_CPU)
 
 
 def _of_gpu(model: Model, place: int, group: Any, gpus: int | None) -> Iterator[Finding]:
@@ -183,7 +191,7 @@ def _profile(model: Model, profile: str, path: tuple[str | int, ...]) -> Iterato
         server = f"unable to parse '{profile}': stoi" if profile else "profile name must not be empty"
         yield model.finding(PROFILE, f"the profile {quoted(profile)} is no number", *path, server=server)
     elif not -LARGEST_PROFILE - 1 <= value <= LARGEST_PROFILE:
-        yield model.finding(PROFILE_TOO_LARGE, f"the profile's number is {value}", *path)
+        yield model.finding(PROFILE_TOO_LARGE, f"the profile's number is {value}", *path, server=DIED)
     elif value < 0:
         server = f"specifies invalid profile {profile}"
         yield model.finding(PROFILE, f"the profile's number is {value}", *path, server=server)

@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from builder.check.findings import Edit, Finding, Level, Rule
+from builder.check.findings import DIED, Edit, Finding, Level, Rule
 from builder.check.model import Context, Model
 
 UTILS = "core: src/model_config_utils.cc"
@@ -361,7 +361,7 @@ def _foreign(model: Model, backend: str) -> Finding:
 def _agents(model: Model) -> Iterator[Finding]:
     agents = model.filled.model_repository_agents.agents
     if not agents:
-        yield model.finding(NO_AGENTS, "no agent is named", "model_repository_agents", server="")
+        yield model.finding(NO_AGENTS, "no agent is named", "model_repository_agents", server=DIED)
     for place, agent in enumerate(agents):
         if agent.name != "checksum":
             message = f"NVIDIA's images have no repository agent {quoted(agent.name)}"

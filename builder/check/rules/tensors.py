@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from builder.check.findings import Finding, Level, Rule
+from builder.check.findings import DIED, Finding, Level, Rule
 from builder.check.model import Context, Model
 from builder.check.rules.naming import UTILS, quoted
 
@@ -353,7 +353,7 @@ def _label_file(model: Model, place: int, name: str) -> Iterator[Finding]:
         yield model.finding(NO_LABELS, message, *path, server="failed to open text file for read")
         return
     if not stat.S_ISREG(mode):
-        yield model.finding(LABELS_NO_FILE, f"the labels {quoted(name)} are no file", *path)
+        yield model.finding(LABELS_NO_FILE, f"the labels {quoted(name)} are no file", *path, server=DIED)
     elif not file.resolve().is_relative_to(model.folder.resolve()):
         message = f"the labels {quoted(name)} are outside of the model's folder"
         yield model.finding(LABELS_OUTSIDE, message, *path, server="is outside model directory")

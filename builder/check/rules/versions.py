@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from builder.check import listing
-from builder.check.findings import Finding, Level, Rule
+from builder.check.findings import DIED, Finding, Level, Rule
 from builder.check.model import Context, Model
 from builder.check.rules.naming import is_undecided, quoted
 
@@ -109,7 +109,8 @@ def _folders(model: Model) -> Iterator[Finding]:
 def _odd(model: Model, name: str, number: int) -> Finding:
     path = model.folder / name
     if listing.is_too_large(number):
-        return model.finding_at(TOO_LARGE, path, f"the server ends when it reads the folder's name {quoted(name)}")
+        message = f"the server ends when it reads the folder's name {quoted(name)}"
+        return model.finding_at(TOO_LARGE, path, message, DIED)
     if name != str(number):
         return model.finding_at(ODD_NAME, path, f"the server takes the folder {quoted(name)} for version {number}")
     return model.finding_at(NEGATIVE, path, f"the server takes the folder {quoted(name)} for a version")
