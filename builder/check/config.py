@@ -89,7 +89,7 @@ def parse(text: str, file: Path, is_clean: bool = True) -> Config:
     message = schema().ModelConfig()
     parsed = text_format.parse(text, message, is_clean)
     if parsed.faults:
-        problems = faults.told(parsed.faults, text, message.DESCRIPTOR.full_name)
+        problems = faults.told(parsed.faults, text)
         return Config(file, text, schema().ModelConfig(), problems=problems, spans=parsed.places)
     notes = faults.noted(parsed.odd_strings, text) if parsed.odd_strings else ()
     return Config(file, text, message, notes=notes, spans=parsed.places)

@@ -16,6 +16,8 @@ KINDS: tuple[tuple[Callable[[int], bool], str], ...] = (
     (stat.S_ISBLK, "a device"),
 )
 
+NOT_READ = "TMR015"
+
 
 class NotRead(Exception):
     """`code` of the rule, `message` a clause, `server` what Triton says of it."""
@@ -52,8 +54,6 @@ def _told(path: Path) -> os.stat_result:
         if path.is_symlink():
             raise _linked(f"it is a link to {str(path.readlink())!r}, which is not there") from None
         raise
-    except NotADirectoryError:
-        raise FileNotFoundError(path) from None
     except OSError as error:
         raise _failed(path, error) from None
 
@@ -62,11 +62,17 @@ def _require_file(told: os.stat_result) -> None:
     if stat.S_ISREG(told.st_mode):
         return
     kind = next((name for is_kind, name in KINDS if is_kind(told.st_mode)), "no file")
-    if kind == "a folder":
-        raise NotRead("TMR001", "it is a folder, which ends the server", "the server ended")
-    if kind == "a named pipe":
-        raise NotRead("TMR018", "it is a named pipe, on which the server waits for ever")
-    raise NotRead("TMR019", f"it is {kind}, which was not read")
+    server = _REFUSED.get(kind)
+    if server is None:
+        raise NotRead(NOT_READ, f"it is {kind}, which was not opened")
+    raise NotRead("TMR001", f"it is {kind}", server)
+
+
+_REFUSED = {
+    "a folder": "the server ended",
+    "a named pipe": "the server did not come back",
+    "a socket": "failed to open text file for read",
+}
 
 
 def _failed(path: Path, error: OSError) -> Exception:
@@ -74,8 +80,10 @@ def _failed(path: Path, error: OSError) -> Exception:
         return FileNotFoundError(path)
     if error.errno == errno.ELOOP:
         return _linked("it is a link that leads in a circle")
+    if error.errno in (errno.ENOTDIR, errno.ENAMETOOLONG) and path.is_symlink():
+        return _linked("it is a link that leads nowhere")
     why = os.strerror(error.errno).lower() if error.errno else str(error)
-    return NotRead("TMR015", f"it could not be read: {why}")
+    return NotRead(NOT_READ, f"it could not be read: {why}")
 
 
 def _linked(message: str) -> NotRead:
@@ -83,7 +91,7 @@ def _linked(message: str) -> NotRead:
 
 
 def _too_large(size: int, most: int) -> NotRead:
-    return NotRead("TMR016", f"it has {size:,} bytes, and what is larger than {most:,} is not read")
+    return NotRead(NOT_READ, f"it has {size:,} bytes, and what is larger than {most:,} is not read")
 
 
 def _all(descriptor: int, most: int) -> bytes:
