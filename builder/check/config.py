@@ -78,6 +78,11 @@ def read(file: Path) -> Config:
     except NotRead as found:
         problem = Problem(found.code, found.message, server=found.server)
         return Config(file, "", schema().ModelConfig(), problems=(problem,))
+    return of(raw, file)
+
+
+def of(raw: bytes, file: Path) -> Config:
+    """Of what is in a file."""
     try:
         return parse(raw.decode(), file)
     except UnicodeDecodeError:
