@@ -29,8 +29,8 @@ class NotRead(Exception):
 
 def content(path: Path, most: int) -> bytes:
     """Of a regular file. Raises NotRead, and FileNotFoundError where nothing has the name."""
-    _require_file(_told(path))
     try:
+        _require_file(path.stat())
         # What was a file a moment ago may be a pipe by now.
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
@@ -45,17 +45,6 @@ def content(path: Path, most: int) -> bytes:
         raise _failed(path, error) from None
     finally:
         os.close(descriptor)
-
-
-def _told(path: Path) -> os.stat_result:
-    try:
-        return path.stat()
-    except FileNotFoundError:
-        if path.is_symlink():
-            raise _linked(f"it is a link to {str(path.readlink())!r}, which is not there") from None
-        raise
-    except OSError as error:
-        raise _failed(path, error) from None
 
 
 def _require_file(told: os.stat_result) -> None:
@@ -76,14 +65,17 @@ _REFUSED = {
 
 
 def _failed(path: Path, error: OSError) -> Exception:
-    if error.errno == errno.ENOENT:
-        return FileNotFoundError(path)
     if error.errno == errno.ELOOP:
         return _linked("it is a link that leads in a circle")
-    if error.errno in (errno.ENOTDIR, errno.ENAMETOOLONG) and path.is_symlink():
-        return _linked("it is a link that leads nowhere")
+    if error.errno in _NOWHERE and path.is_symlink():
+        return _linked("it is a link to what is not there")
+    if error.errno == errno.ENOENT:
+        return FileNotFoundError(path)
     why = os.strerror(error.errno).lower() if error.errno else str(error)
     return NotRead(NOT_READ, f"it could not be read: {why}")
+
+
+_NOWHERE = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG)
 
 
 def _linked(message: str) -> NotRead:
