@@ -10,17 +10,44 @@ from typing import Protocol
 
 from builder.check.findings import Finding, Rule
 from builder.check.model import Context, Model
-from builder.check.rules import reading
+from builder.check.rules import (
+    batch_io,
+    batching,
+    caching,
+    ensembles,
+    loading,
+    reading,
+    repositories,
+    sequences,
+    states,
+    steps,
+    warmup,
+    warmup_files,
+)
 
 
 class Family(Protocol):
-    RULES: tuple[Rule, ...]
+    @property
+    def RULES(self) -> tuple[Rule, ...]: ...  # noqa: N802
 
     def check(self, model: Model, context: Context) -> Iterator[Finding]:
         """Every finding of a model whose config could be read; it yields each, and stops at none."""
 
 
-FAMILIES: dict[str, Family] = {"reading": reading}
+FAMILIES: dict[str, Family] = {
+    "reading": reading,
+    "batching": batching,
+    "batch_io": batch_io,
+    "sequences": sequences,
+    "states": states,
+    "caching": caching,
+    "warmup": warmup,
+    "warmup_files": warmup_files,
+    "ensembles": ensembles,
+    "steps": steps,
+    "loading": loading,
+    "repositories": repositories,
+}
 
 
 def table() -> Mapping[str, Rule]:
