@@ -8,6 +8,8 @@ import stat
 from collections.abc import Callable
 from pathlib import Path
 
+from builder.check.findings import DIED
+
 KINDS: tuple[tuple[Callable[[int], bool], str], ...] = (
     (stat.S_ISDIR, "a folder"),
     (stat.S_ISFIFO, "a named pipe"),
@@ -58,7 +60,7 @@ def _require_file(told: os.stat_result) -> None:
 
 
 _REFUSED = {
-    "a folder": "the server ended",
+    "a folder": DIED,
     "a named pipe": "the server did not come back",
     "a socket": "failed to open text file for read",
 }

@@ -46,7 +46,7 @@ def noted(odd_strings: Iterable[tuple[int, int]], text: str) -> tuple[Problem, .
 
 
 def _told(fault: Fault, text: str, lines: Lines) -> Problem:
-    server = f"{lines.protobuf(fault.at)}: {fault.words}" if fault.is_told else ""
+    server = f"{lines.protobuf(fault.at)}: {fault.words}".rstrip() if fault.is_told else ""
     code, message, edits, mend = _KINDS[fault.kind](fault, text)
     return Problem(code, message, lines.span(fault.start, fault.end), server, mend, edits)
 
