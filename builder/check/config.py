@@ -16,7 +16,7 @@ from builder.check.places import PathOf, Places
 
 __all__ = ["Config", "PathOf", "Problem", "parse", "read", "schema"]
 
-LIMIT = 4 << 20
+LIMIT = 1 << 20
 """Bytes of a config that are read. Real ones have some thousands."""
 
 

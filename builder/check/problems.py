@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 import unicodedata
 from collections.abc import Callable, Iterable
 
@@ -13,6 +14,8 @@ from builder.check.places import Lines
 LONG = 60
 """Characters of a value that messages show."""
 _NEAR = 0.6
+MOST_WORDS = 500
+"""Characters of the server's words, which may repeat a whole file."""
 ALIKE = {
     "\u201c": '"',
     "\u201d": '"',
@@ -46,7 +49,7 @@ def noted(odd_strings: Iterable[tuple[int, int]], text: str) -> tuple[Problem, .
 
 
 def _told(fault: Fault, text: str, lines: Lines) -> Problem:
-    server = f"{lines.protobuf(fault.at)}: {fault.words}".rstrip() if fault.is_told else ""
+    server = f"{lines.protobuf(fault.at)}: {fault.words[:MOST_WORDS]}".rstrip() if fault.is_told else ""
     code, message, edits, mend = _KINDS[fault.kind](fault, text)
     return Problem(code, message, lines.span(fault.start, fault.end), server, mend, edits)
 
@@ -109,8 +112,11 @@ def _rewritten(word: str, expected: str, known: tuple[str, ...]) -> str:
         return bare
     if expected == _EXPECTED["integer"]:
         whole = bare or word.removesuffix(".0")
-        return whole if whole.isdecimal() and whole.isascii() and whole == str(int(whole)) else ""
+        return whole if _WHOLE.fullmatch(whole) else ""
     return ""
+
+
+_WHOLE = re.compile(r"0|[1-9][0-9]{0,18}")
 
 
 def _expected(fault: Fault) -> str:

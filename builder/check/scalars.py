@@ -37,10 +37,11 @@ def string(source: Source, field: Field) -> str | None:
 
 def _joined(source: Source, first: str) -> str:
     words, start = source.words, source.words.before - len(first)
-    value = unescaped(first)
+    parts = [unescaped(first)]
     while words.kind == STRING:
-        value += unescaped(words.word)
+        parts.append(unescaped(words.word))
         words.advance()
+    value = b"".join(parts)
     try:
         return value.decode()
     except UnicodeDecodeError:
