@@ -9,6 +9,7 @@ from builder.check.tokens import FLOAT, IDENTIFIER, INTEGER, STRING, Words
 MOST = 20
 """Faults that are told of one text: what has more is something else than a config."""
 
+MARK = "\ufeff"
 VALUES = (STRING, INTEGER, FLOAT, IDENTIFIER)
 
 
@@ -46,8 +47,11 @@ class Source:
         """Whether the server would have given up before."""
 
     def begin(self) -> None:
-        """Raises GivenUp."""
+        """A mark at the beginning is passed over, which the server does not do. Raises GivenUp."""
         self.words = Words(self.text, self._heard)
+        if self.words.word == MARK:
+            self._goes_on = True
+            self.words.advance()
 
     def _heard(self, at: int, words: str) -> None:
         self._add(Fault("word", at, min(at + 1, len(self.text)), words, at, is_told=not self._goes_on))
