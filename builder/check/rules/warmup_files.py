@@ -6,9 +6,8 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import Any
 
-from builder.check.data_files import NOT_OPENED, DataFile, look
+from builder.check.data_files import ENDED, NOT_OPENED, DataFile, look
 from builder.check.findings import Finding, Level, Rule
-from builder.check.load import DIED
 from builder.check.model import Context, Model
 from builder.check.rules.warmup import FILE, HERE, SOURCE, Path, declared, samples
 from builder.check.tensors import ANY, COUNTABLE, STRING, byte_size, elements, string_lengths
@@ -79,7 +78,7 @@ def _file(model: Model, name: str, given: Any, file: DataFile, path: Path) -> It
         yield model.finding(NO_FILE, f"there is no {where}", *path, server=NOT_OPENED)
         return
     if file.is_endless:
-        words = DIED if file.is_folder else ""
+        words = ENDED if file.is_folder else ""
         yield model.finding(NO_REGULAR_FILE, f"{where} is no file with bytes", *path, server=words)
     elif file.is_regular and ANY not in given.dims:
         yield from _content(model, name, given, file, path)
@@ -107,7 +106,7 @@ def _strings(model: Model, name: str, due: int, file: DataFile, path: Path) -> I
         message, words = "ends in half a length", f"incomplete string length indicator for {what}"
     elif len(found) > due:
         message, words = f"has more than {due} strings", f"unexpected number of string elements {len(found)} for {what}"
-    elif len(found) < due:
+    elif len(found) != due:
         words = f"expected {due} string elements for {what}"
     if words:
         yield model.finding(STRINGS, f"{FOLDER}/{file.path.name} {message}", *path, server=words)
