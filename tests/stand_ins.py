@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
-# What is asked of it (warm-up asks) gets an answer without outputs: a request without an answer holds the load for ever.
+# A request of warm-up gets an answer without outputs: one without an answer holds the load for ever.
 CODE = """
 extern "C" {
 void* TRITONBACKEND_ResponseNew(void** response, void* request);

@@ -199,7 +199,7 @@ def _input(model: Model, name: str, given: Any, path: Path) -> Iterator[Finding]
         words = f"warmup setting expects all variable-size dimensions are specified for input '{name}'"
         message = f"the warm-up input {name!r} is {shape(given.dims)}"
         yield model.finding(VARIABLE, message, *path, "dims", server=words)
-    elif kind and not (own and _differs(own, given)):
+    elif kind and (_is_negative(given) or not (own and _differs(own, given))):
         yield from _size(model, name, given, own, path)
     yield from _agreement(model, name, given, own, path) if own else ()
 
@@ -209,7 +209,7 @@ def _agreement(model: Model, name: str, given: Any, own: Any, path: Path) -> Ite
         message = f"the warm-up input {name!r} is of {type_name(given.data_type)}, not {type_name(own.data_type)}"
         words = f"inference input '{name}' data-type is '{protocol_name(given.data_type)}', but model"
         yield model.finding(DATA_TYPE, message, *path, "data_type", server=words)
-    if _differs(own, given) and ANY not in given.dims:
+    if _differs(own, given) and ANY not in given.dims and not _is_negative(given):
         message = f"the warm-up input {name!r} is {shape(given.dims)}, and the model's {shape(own.dims)}"
         words = f"unexpected shape for input '{name}' for model"
         yield model.finding(SHAPE, message, *path, "dims", server=words)
@@ -222,6 +222,12 @@ def _differs(own: Any, given: Any) -> bool:
     if len(own.dims) != len(given.dims):
         return True
     return any(due not in (ANY, dim) for dim, due in zip(given.dims, own.dims, strict=True))
+
+
+def _is_negative(given: Any) -> bool:
+    """Whether the server looks for as many bytes in a file, before it looks at the shape."""
+    is_file = given.WhichOneof("input_data_type") == FILE
+    return is_file and given.data_type != STRING and elements(given.dims) < 0 and ANY not in given.dims
 
 
 def _size(model: Model, name: str, given: Any, own: Any, path: Path) -> Iterator[Finding]:
