@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
-# A request of warm-up gets an answer without outputs: one without an answer holds the load for ever.
+# What is asked of it (warm-up asks) gets an answer without outputs: one without an answer holds the load for ever.
 CODE = """
 extern "C" {
 void* TRITONBACKEND_ResponseNew(void** response, void* request);
@@ -35,14 +35,15 @@ NAMES = ("custom", "onnxruntime", "openvino", "pytorch", "tensorrt", "tensorflow
 
 
 @functools.cache
-def library() -> Path:
-    """Compiled once in a run; it goes with the folder of temporary files."""
-    folder = Path(tempfile.mkdtemp(prefix="stand-in-"))
-    (folder / "stand_in.cc").write_text(CODE)
-    subprocess.run(
-        ["g++", "-shared", "-fPIC", "-o", folder / "stand_in.so", folder / "stand_in.cc"], check=True, timeout=120
-    )
-    return folder / "stand_in.so"
+def library() -> bytes:
+    """Compiled once in a run."""
+    with tempfile.TemporaryDirectory(prefix="stand-in-") as place:
+        folder = Path(place)
+        (folder / "stand_in.cc").write_text(CODE)
+        subprocess.run(
+            ["g++", "-shared", "-fPIC", "-o", folder / "stand_in.so", folder / "stand_in.cc"], check=True, timeout=120
+        )
+        return (folder / "stand_in.so").read_bytes()
 
 
 def backends(folder: Path, names: Iterable[str] = NAMES) -> Path:
@@ -53,5 +54,5 @@ def backends(folder: Path, names: Iterable[str] = NAMES) -> Path:
     for name in names:
         shutil.rmtree(laid_out / name, ignore_errors=True)
         (laid_out / name).mkdir()
-        shutil.copy(library(), laid_out / name / f"libtriton_{name}.so")
+        (laid_out / name / f"libtriton_{name}.so").write_bytes(library())
     return laid_out

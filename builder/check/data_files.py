@@ -10,8 +10,6 @@ from pathlib import Path
 
 NOT_OPENED = "failed to open text file for read"
 """The server's words for a file that is not there."""
-ENDED = "the server ended"
-"""Of a server that has no words left, as `load` tells it."""
 
 
 @dataclass(frozen=True)

@@ -64,4 +64,10 @@ class Context:
     models: Mapping[str, Model] = field(default_factory=dict)
     """All of the repositories, by name."""
     refused: frozenset[str] = frozenset()
-    """Of those, what is already known not to load; for ensembles."""
+    """Of those, what is already known not to load; for ensembles, and of the models that they ask."""
+    unread: frozenset[str] = frozenset()
+    """Of those refused, what the server cannot even read."""
+    circles: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Of the ensembles that ask themselves, or that lead to such: the names on the way around."""
+    twice: Mapping[str, tuple[Path, ...]] = field(default_factory=dict)
+    """Names that more than one repository has, with the folders."""

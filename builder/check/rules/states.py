@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from builder.check.data_files import ENDED, NOT_OPENED, DataFile, look
-from builder.check.findings import Finding, Level, Rule
+from builder.check.data_files import NOT_OPENED, DataFile, look
+from builder.check.findings import DIED, Finding, Level, Rule
 from builder.check.model import Context, Model
 from builder.check.tensors import ANY, COUNTABLE, STRING, byte_size, shape, type_name
 
@@ -251,7 +251,7 @@ def _file(model: Model, given: Any, file: DataFile, path: Path) -> Iterator[Find
         yield model.finding(NO_FILE, f"there is no {where}", *path, server=NOT_OPENED)
         return
     if file.is_endless:
-        words = ENDED if file.is_folder else ""
+        words = DIED if file.is_folder else ""
         yield model.finding(NO_REGULAR_FILE, f"{where} is no file with bytes", *path, server=words)
     elif file.is_regular and given.data_type != STRING and ANY not in given.dims:
         yield from _size(model, given, file, path)

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from builder.check.data_files import ENDED
-from builder.check.findings import Finding, Level, Rule
+from builder.check.findings import DIED, Finding, Level, Rule
 from builder.check.model import Context, Model
 from builder.check.tensors import ANY, COUNTABLE, INVALID, STRING, byte_size, elements, protocol_name, shape, type_name
 
@@ -259,4 +258,4 @@ def _size(model: Model, name: str, given: Any, own: Any, path: Path) -> Iterator
         yield model.finding(NEGATIVE, message, *path, "dims", server=words)
     elif BEYOND_MEMORY <= due < COUNTABLE and not is_file:
         message = f"the warm-up input {name!r} has {due} bytes"
-        yield model.finding(ENORMOUS, message, *path, "dims", server=ENDED)
+        yield model.finding(ENORMOUS, message, *path, "dims", server=DIED)

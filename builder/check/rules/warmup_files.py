@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import Any
 
-from builder.check.data_files import ENDED, NOT_OPENED, DataFile, look
-from builder.check.findings import Finding, Level, Rule
+from builder.check.data_files import NOT_OPENED, DataFile, look
+from builder.check.findings import DIED, Finding, Level, Rule
 from builder.check.model import Context, Model
 from builder.check.rules.warmup import FILE, HERE, SOURCE, Path, declared, samples
 from builder.check.tensors import ANY, COUNTABLE, STRING, byte_size, elements, string_lengths
@@ -78,7 +78,7 @@ def _file(model: Model, name: str, given: Any, file: DataFile, path: Path) -> It
         yield model.finding(NO_FILE, f"there is no {where}", *path, server=NOT_OPENED)
         return
     if file.is_endless:
-        words = ENDED if file.is_folder else ""
+        words = DIED if file.is_folder else ""
         yield model.finding(NO_REGULAR_FILE, f"{where} is no file with bytes", *path, server=words)
     elif file.is_regular and ANY not in given.dims:
         yield from _content(model, name, given, file, path)

@@ -1,0 +1,87 @@
+"""What is to be checked: which folders, and what stands beside them on their server."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from builder.check import order, reader
+from builder.check.model import Model
+from builder.check.target import Target
+from builder.errors import UnusableError
+
+
+@dataclass(frozen=True)
+class Server:
+    """The models that one server would have."""
+
+    models: Mapping[str, Model]
+    asked: tuple[Model, ...]
+    """Of them, what findings are wanted of."""
+    twice: Mapping[str, tuple[Path, ...]] = field(default_factory=dict)
+    """Names that more than one repository has, and where."""
+
+
+def servers(paths: Sequence[Path], target: Target, strict: bool) -> Iterator[Server]:
+    """One of all the repositories; and one for each repository of which single models are asked."""
+    repositories, alone = _told_apart(paths)
+    if repositories:
+        yield _of_repositories(repositories, target, strict)
+    for repository, folders in alone.items():
+        yield _of_folders(repository, folders, target, strict)
+
+
+def _told_apart(paths: Sequence[Path]) -> tuple[list[Path], dict[Path, list[Path]]]:
+    whole: dict[Path, Path] = {}
+    alone: dict[Path, dict[Path, Path]] = {}
+    for path in paths:
+        absolute = _folder(path)
+        if reader.is_model(path):
+            alone.setdefault(absolute.parent, {}).setdefault(absolute, path)
+        else:
+            whole.setdefault(absolute, path)
+    single = {parent: list(found.values()) for parent, found in alone.items() if parent not in whole}
+    return list(whole.values()), single
+
+
+def _folder(path: Path) -> Path:
+    """Where it is. Raises UnusableError where that is no folder, or cannot be read."""
+    try:
+        if not path.is_dir():
+            raise UnusableError(f"{path}: there is no such folder; name a model repository, or the folder of a model")
+        next(path.iterdir(), None)
+        return path.absolute().parent.resolve() / path.absolute().name if path.name else path.resolve()
+    except (OSError, RuntimeError, ValueError) as error:
+        raise UnusableError(f"{path}: cannot be read ({error})") from error
+
+
+def _of_repositories(repositories: Sequence[Path], target: Target, strict: bool) -> Server:
+    models: dict[str, Model] = {}
+    places: dict[str, list[Path]] = {}
+    for repository in repositories:
+        for model in reader.models_of(repository, target, strict):
+            models.setdefault(model.name, model)
+            places.setdefault(model.name, []).append(model.folder)
+    twice = {name: tuple(folders) for name, folders in places.items() if len(folders) > 1}
+    return Server(models, tuple(models.values()), twice)
+
+
+def _of_folders(repository: Path, folders: Sequence[Path], target: Target, strict: bool) -> Server:
+    asked = tuple(reader.model_of(folder, target, strict) for folder in folders)
+    models = {model.name: model for model in asked}
+    waiting = list(asked)
+    while waiting:
+        for name in order.steps(waiting.pop()):
+            if name not in models and _is_folder_in(repository, name):
+                models[name] = reader.model_of(repository / name, target, strict)
+                waiting.append(models[name])
+    return Server(models, asked)
+
+
+def _is_folder_in(repository: Path, name: str) -> bool:
+    """Whether a step's model is there; its name may be anything."""
+    try:
+        return name not in ("", ".", "..") and "/" not in name and (repository / name).is_dir()
+    except (OSError, ValueError):
+        return False
