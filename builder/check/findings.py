@@ -54,6 +54,19 @@ class Edit:
 
 
 @dataclass(frozen=True)
+class Problem:
+    """Why a text is no config, or not quite one."""
+
+    code: str
+    """Of its rule."""
+    message: str
+    span: Span | None = None
+    server: str = ""
+    mend: str = ""
+    edits: tuple[Edit, ...] = ()
+
+
+@dataclass(frozen=True)
 class Finding:
     rule: Rule
     model: str

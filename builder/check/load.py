@@ -23,6 +23,7 @@ START_S = 60.0
 LOAD_S = 600.0
 DIED = "the server ended"
 POLL_FAILED = re.compile(r"Poll failed for model directory '(?P<model>[^']*)': (?P<reason>.*?)\"?$", re.MULTILINE)
+NOT_PARSED = re.compile(r"Error parsing text-format [^\n]*")
 
 
 @dataclass(frozen=True)
@@ -117,8 +118,9 @@ class _Judge:
             return Verdict(model, f"{DIED}: {self._said(begin)[-500:]}")
         if reason:
             # The answer of what cannot even be read does not say why; the log does.
-            told = POLL_FAILED.findall(self._said(begin))
-            reason += "".join(f"\n{said}" for name, said in told if name == model)
+            said = self._said(begin)
+            told = [words for name, words in POLL_FAILED.findall(said) if name == model]
+            reason += "".join(f"\n{words}" for words in (*told, *NOT_PARSED.findall(said)))
         return Verdict(model, reason)
 
     def _loaded(self, model: str) -> str:

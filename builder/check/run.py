@@ -68,18 +68,13 @@ def _judged(server: Server, options: CheckOptions) -> list[Finding]:
 
 
 def _looked_at(model: Model, context: Context) -> Iterator[Finding]:
-    """What no family can judge, because the config cannot be read, is told as it is."""
-    if not model.config.is_readable:
-        for problem in model.config.problems:
-            rule = rules.table().get(problem.code, repositories.UNREAD)
-            yield Finding(rule, model.name, model.config.file, problem.message, problem.span, problem.server)
-        return
     steps.fill(model, context)
-    for family in rules.FAMILIES.values():
-        try:
-            yield from family.check(model, context)
-        except Exception as error:
-            yield repositories.failed(model, error)
+    for name, family in rules.FAMILIES.items():
+        if model.config.is_readable or name in rules.OF_ANY:
+            try:
+                yield from family.check(model, context)
+            except Exception as error:
+                yield repositories.failed(model, error)
 
 
 def _in_place(findings: Iterator[Finding]) -> list[Finding]:

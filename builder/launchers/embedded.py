@@ -155,7 +155,8 @@ class EmbeddedServer:
 
     def wait_until_ready(self) -> None:
         """Back when all models are ready. Raises LaunchError with the server's own reasons."""
-        while not self.is_live():
+        # Triton opens the port of the metrics last.
+        while not (self.is_live() and control.answers(self.endpoints.metrics)):
             if self._process.poll() is not None:
                 self._log.finish()
                 raise self._early_end()

@@ -10,7 +10,7 @@ from typing import Protocol
 
 from builder.check.findings import Finding, Rule
 from builder.check.model import Context, Model
-from builder.check.rules import ensembles, repositories, steps
+from builder.check.rules import ensembles, reading, repositories, steps
 
 
 class Family(Protocol):
@@ -22,10 +22,13 @@ class Family(Protocol):
 
 
 FAMILIES: dict[str, Family] = {
+    "reading": reading,
     "ensembles": ensembles,
     "steps": steps,
     "repositories": repositories,
 }
+OF_ANY = ("reading", "repositories")
+"""Families of which a model is judged, too, whose config cannot be read."""
 
 
 def table() -> Mapping[str, Rule]:
