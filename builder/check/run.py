@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -50,21 +50,28 @@ def check_repository(paths: Sequence[Path], options: CheckOptions) -> Report:
 
 def _judged(server: Server, options: CheckOptions) -> list[Finding]:
     """Of the models that were asked for, in their order; each is judged behind the models that it needs."""
-    everything = Context(
-        *(options.target, options.strict, options.cores, server.models),
-        circles=order.circles(server.models),
-        twice=server.twice,
-    )
+    alone = Context(options.target, options.strict, options.cores, server.models, twice=server.twice)
+    circles, unread = _circles(alone)
     told: dict[str, list[Finding]] = {}
     refused: dict[str, bool] = {}
-    for model in order.in_order(server.models):
+    for model in order.in_order(server.models, unread):
         needed = [name for name in order.steps(model) if name in refused]
-        unread = frozenset(name for name in needed if refused[name])
-        context = replace(everything, refused=frozenset(needed), unread=unread)
+        early_ones = frozenset(name for name in needed if refused[name])
+        context = replace(alone, refused=frozenset(needed), unread=early_ones, circles=circles)
         told[model.name] = _in_place(_looked_at(model, context))
         if are_refused(told[model.name]):
             refused[model.name] = early.are_early(told[model.name])
     return [finding for model in server.asked for finding in told[model.name]]
+
+
+def _circles(context: Context) -> tuple[Mapping[str, tuple[str, ...]], Sequence[str]]:
+    """As `order.circles`, of what the server can read; and what it cannot, of all that seemed to be in one."""
+    models = context.models
+    found = order.circles(models)
+    unread = [name for name in found if early.are_early(list(_looked_at(models[name], context)))]
+    if unread:
+        found = order.circles({name: model for name, model in models.items() if name not in set(unread)})
+    return found, unread
 
 
 def _looked_at(model: Model, context: Context) -> Iterator[Finding]:
