@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
-from builder.check import order, rules
+from builder.check import order, reader, rules
 from builder.check.findings import Finding, are_refused
 from builder.check.found import Server, servers
 from builder.check.model import Context, Model
 from builder.check.rules import early, repositories, steps
 from builder.check.target import Target
+from builder.errors import UnusableError
 
 
 @dataclass(frozen=True)
@@ -20,6 +22,8 @@ class CheckOptions:
     strict: bool = False
     """Judge with auto-complete off."""
     cores: int = 1
+    gpus: int | None = None
+    """Of the machine that will serve; None: nobody knows."""
 
 
 @dataclass(frozen=True)
@@ -42,15 +46,20 @@ def check_repository(paths: Sequence[Path], options: CheckOptions) -> Report:
     """
     names: list[str] = []
     findings: list[Finding] = []
-    for server in servers(paths, options.target, options.strict):
+    read = partial(reader.model_of, target=options.target, strict=options.strict, gpus=options.gpus)
+    for server in servers(paths, read):
         names += [model.name for model in server.asked]
         findings += _judged(server, options)
+    if not names:
+        raise UnusableError(f"there is no model in {', '.join(map(str, paths)) or 'nothing'}; name a model repository")
     return Report(tuple(names), tuple(findings))
 
 
 def _judged(server: Server, options: CheckOptions) -> list[Finding]:
     """Of the models that were asked for, in their order; each is judged behind the models that it needs."""
-    alone = Context(options.target, options.strict, options.cores, server.models, twice=server.twice)
+    alone = Context(
+        *(options.target, options.strict, options.cores, options.gpus), models=server.models, twice=server.twice
+    )
     circles, unread = _circles(alone)
     told: dict[str, list[Finding]] = {}
     refused: dict[str, bool] = {}
