@@ -44,10 +44,8 @@ class Family(Protocol):
 FAMILIES: dict[str, Family] = {
     "reading": reading,
     "naming": naming,
-    "libraries": libraries,
     "versions": versions,
     "tensors": tensors,
-    "labels": labels,
     "instances": instances,
     "optimization": optimization,
     "batching": batching,
@@ -59,6 +57,8 @@ FAMILIES: dict[str, Family] = {
     "warmup_files": warmup_files,
     "ensembles": ensembles,
     "steps": steps,
+    "labels": labels,
+    "libraries": libraries,
     "loading": loading,
     "repositories": repositories,
 }
