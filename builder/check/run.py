@@ -20,6 +20,8 @@ class CheckOptions:
     strict: bool = False
     """Judge with auto-complete off."""
     cores: int = 1
+    gpus: int | None = None
+    """Of the machine that will serve; None: nobody knows."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,7 @@ def _judged(server: Server, options: CheckOptions) -> list[Finding]:
         *(options.target, options.strict, options.cores, server.models),
         circles=order.circles(server.models),
         twice=server.twice,
+        gpus=options.gpus,
     )
     told: dict[str, list[Finding]] = {}
     refused: dict[str, bool] = {}
