@@ -10,7 +10,7 @@ from builder.check import order, rules
 from builder.check.findings import Finding, are_refused
 from builder.check.found import Server, servers
 from builder.check.model import Context, Model
-from builder.check.rules import early, repositories, steps
+from builder.check.rules import early, reading, repositories, steps
 from builder.check.target import Target
 
 
@@ -73,9 +73,7 @@ def _judged(server: Server, options: CheckOptions) -> list[Finding]:
 def _looked_at(model: Model, context: Context) -> Iterator[Finding]:
     """What no family can judge, because the config cannot be read, is told as it is."""
     if not model.config.is_readable:
-        for problem in model.config.problems:
-            rule = rules.table().get(problem.code, repositories.UNREAD)
-            yield Finding(rule, model.name, model.config.file, problem.message, problem.span, problem.server)
+        yield from reading.check(model, context)
         return
     steps.fill(model, context)
     for family in rules.FAMILIES.values():
