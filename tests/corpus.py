@@ -2,7 +2,8 @@
 
 case.json has "finds" (of a model, all its codes), "server" (of a model, words of the real server's reason; none where
 it loads; models that are left out are not asked, and "why_not" says why), "options" (of the check), "arguments" (of
-tritonserver), "repositories" (folders in it, where there are several) and "paths" (of what is checked, if not all).
+tritonserver), "crashes" (true where the server may end over its refusal), "repositories" (folders in it, where there
+are several) and "paths" (of what is checked, if not all).
 """
 
 from __future__ import annotations
@@ -48,6 +49,11 @@ class Case:
     @property
     def server(self) -> dict[str, str]:
         return self.told.get("server") or {}
+
+    @property
+    def may_crash(self) -> bool:
+        """Whether the server now and then ends over its refusal, before it has told it."""
+        return bool(self.told.get("crashes"))
 
     @property
     def arguments(self) -> tuple[str, ...]:
