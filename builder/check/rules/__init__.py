@@ -10,6 +10,7 @@ from typing import Protocol
 
 from builder.check.findings import Finding, Rule
 from builder.check.model import Context, Model
+from builder.check.rules import artifacts, backend
 
 
 class Family(Protocol):
@@ -19,7 +20,10 @@ class Family(Protocol):
         """Every finding of a model whose config could be read; it yields each, and stops at none."""
 
 
-FAMILIES: dict[str, Family] = {}
+FAMILIES: dict[str, Family] = {
+    "backend": backend,
+    "artifacts": artifacts,
+}
 
 
 def table() -> Mapping[str, Rule]:
