@@ -11,6 +11,8 @@ from typing import Protocol
 from builder.check.findings import Finding, Rule
 from builder.check.model import Context, Model
 from builder.check.rules import (
+    artifacts,
+    backend,
     batch_io,
     batching,
     caching,
@@ -48,6 +50,8 @@ FAMILIES: dict[str, Family] = {
     "tensors": tensors,
     "instances": instances,
     "optimization": optimization,
+    "backend": backend,
+    "artifacts": artifacts,
     "batching": batching,
     "batch_io": batch_io,
     "sequences": sequences,
