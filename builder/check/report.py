@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from builder.check.findings import Finding, Span
 from builder.check.outcome import Outcome, place, shown_path
+from builder.check.rules.loading import RULES as LOADING
 from builder.check.sources import Sources
 from builder.util.shown import printable
 
@@ -24,7 +25,7 @@ def lines(outcome: Outcome, sources: Sources) -> Iterator[str]:
     for model, found in outcome.by_model():
         for finding in found:
             yield from _finding(finding, sources)
-        if model in outcome.loadings:
+        if model in outcome.loadings and not any(finding.rule in LOADING for finding in found):
             yield f"{printable(model)}: {_loading(outcome, model)}"
         yield ""
     if outcome.report.findings:
