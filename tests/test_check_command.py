@@ -99,7 +99,7 @@ def test_sarif_goes_to_a_file_or_to_standard_output(models: Path, tmp_path: Path
         (["nonesuch"], "nonesuch"),
         ([".", "--target", "yesterday"], "yesterday"),
         ([".", "--ignore", "TMR000"], "there is no code 'TMR000'"),
-        (["--explain", "tmr99"], "did you mean TMR990?"),
+        (["--explain", "tmr99"], "did you mean TMR99"),
         ([".", "--json", "--sarif", "-"], "both print to standard output"),
     ],
 )

@@ -28,6 +28,8 @@ def lines(outcome: Outcome, sources: Sources) -> Iterator[str]:
         if model in outcome.loadings and not any(finding.rule in LOADING for finding in found):
             yield f"{printable(model)}: {_loading(outcome, model)}"
         yield ""
+    if silent := [printable(name) for name, loading in outcome.loadings.items() if not loading.is_asked]:
+        yield f"the embedded server lacks the backends of {', '.join(silent)}"
     if outcome.report.findings:
         yield outcome.summary()
 
