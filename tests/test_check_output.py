@@ -119,7 +119,7 @@ def test_what_the_server_said_stands_beside_it(outcome: Outcome) -> None:
     for loading, words, loaded in (
         (Loading(), "a: the embedded server loaded it", True),
         (Loading("dims\nare wrong"), "a: the embedded server refused it: dims\\nare wrong", False),
-        (Loading("no backend", is_asked=False), "a: the embedded server was not asked: no backend", None),
+        (Loading("no backend", is_asked=False), "the embedded server lacks the backends of a", None),
     ):
         asked = Outcome(outcome.report, outcome.options, loadings={"a": loading})
         assert words in list(report.lines(asked, Sources()))

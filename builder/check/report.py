@@ -25,22 +25,15 @@ def lines(outcome: Outcome, sources: Sources) -> Iterator[str]:
     for model, found in outcome.by_model():
         for finding in found:
             yield from _finding(finding, sources)
-        if model in outcome.loadings and not any(finding.rule in LOADING for finding in found):
-            yield f"{printable(model)}: {_loading(outcome, model)}"
+        loading = outcome.loadings.get(model)
+        if loading and loading.is_asked and not any(finding.rule in LOADING for finding in found):
+            said = f"refused it: {printable(loading.reason)}" if loading.reason else "loaded it"
+            yield f"{printable(model)}: the embedded server {said}"
         yield ""
     if silent := [printable(name) for name, loading in outcome.loadings.items() if not loading.is_asked]:
         yield f"the embedded server lacks the backends of {', '.join(silent)}"
     if outcome.report.findings:
         yield outcome.summary()
-
-
-def _loading(outcome: Outcome, model: str) -> str:
-    loading = outcome.loadings[model]
-    if not loading.is_asked:
-        return f"the embedded server was not asked: {printable(loading.reason)}"
-    if not loading.reason:
-        return "the embedded server loaded it"
-    return f"the embedded server refused it: {printable(loading.reason)}"
 
 
 def _finding(finding: Finding, sources: Sources) -> Iterator[str]:
