@@ -54,7 +54,7 @@ def _title(finding: Finding) -> str:
 
 def _quoted(finding: Finding, span: Span, sources: Sources) -> Iterator[str]:
     """The line, and carets under what is wrong in it."""
-    text = sources.of(finding.path).line(span.line).replace("\t", " ")
+    text = sources.of(finding.path).line_at(span.start).replace("\t", " ")
     at = span.column - 1
     if not text.strip() or at > len(text):
         return
