@@ -10,7 +10,20 @@ from typing import Protocol
 
 from builder.check.findings import Finding, Rule
 from builder.check.model import Context, Model
-from builder.check.rules import ensembles, loading, repositories, steps
+from builder.check.rules import (
+    batch_io,
+    batching,
+    caching,
+    ensembles,
+    loading,
+    reading,
+    repositories,
+    sequences,
+    states,
+    steps,
+    warmup,
+    warmup_files,
+)
 
 
 class Family(Protocol):
@@ -22,10 +35,18 @@ class Family(Protocol):
 
 
 FAMILIES: dict[str, Family] = {
+    "reading": reading,
+    "batching": batching,
+    "batch_io": batch_io,
+    "sequences": sequences,
+    "states": states,
+    "caching": caching,
+    "warmup": warmup,
+    "warmup_files": warmup_files,
     "ensembles": ensembles,
     "steps": steps,
-    "repositories": repositories,
     "loading": loading,
+    "repositories": repositories,
 }
 
 

@@ -57,9 +57,15 @@ def of(config: Any) -> Graph:
 
 
 def ready(config: Any, graph: Graph) -> set[str]:
-    """What can be made of the inputs: a tensor whose writers have all that they read."""
+    """What can be made of the inputs: a tensor whose writers have all that they read.
+
+    What a step without an input_map would make is counted, too: that it has none is told once.
+    """
     needs = _needs(config, graph)
     done = {one.name for one in config.input if one.name in graph}
+    done.update(
+        name for step in config.ensemble_scheduling.step if not step.input_map for name in step.output_map.values()
+    )
     waiting = list(done)
     while waiting:
         for end in graph[waiting.pop()].read:

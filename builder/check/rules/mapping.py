@@ -98,7 +98,7 @@ def may_grow(asked: Model) -> bool:
     """Whether its backend may add to the config what nobody can know who does not run it."""
     backend = asked.filled.backend
     if backend != "python":
-        return backend == "vllm"
+        return bool(backend == "vllm")
     try:
         folder = asked.version_folders[max(asked.served)]
         text = (folder / (asked.filled.default_model_filename or "model.py")).read_bytes()
@@ -127,7 +127,7 @@ def _inputs(
         if one.name in step.input_map:
             end = flow.End(index, "input_map", one.name, step.input_map[one.name])
             yield from _agreement(model, asked, one, end, known, is_open)
-        elif not one.optional and not is_open:
+        elif step.input_map and not one.optional and not is_open:
             said = f"input {one.name} in model {asked.name} is not mapped to any ensemble tensors"
             message = f"step {index} maps nothing to the input {one.name!r} of {asked.name!r}"
             yield model.finding(UNMAPPED, message, "ensemble_scheduling", "step", index, "input_map", server=said)
