@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from check_trees import BROKEN, FINE, PLACE, model
+from check_trees import BROKEN, CODE, FINE, PLACE, model
 from editors import ROOT
 from test_cli import build_repo
 
@@ -68,7 +68,7 @@ def test_what_is_wrong_is_told_with_its_place(models: Path, tmp_path: Path) -> N
     assert (done.returncode, done.stderr) == (1, "")
     first, *_, last = done.stdout.splitlines()
     assert first.startswith(f"models/broken/config.pbtxt:{PLACE}")
-    assert ": error TMR2" in first
+    assert f": error {CODE}" in first
     assert last == "1 error in 1 of 2 models, judged for Triton 24.10"
     code = first.split()[2]
 
