@@ -117,6 +117,25 @@ def test_every_code_is_explained() -> None:
     assert all(part in told for part in ("Why: ", "Mend: "))
 
 
+def test_what_is_mended_is_told_and_no_longer_counts(models: Path, tmp_path: Path) -> None:
+    config = models / "fine" / "config.pbtxt"
+    config.write_text("\ufeff" + FINE, encoding="utf-8")
+    model(models / "broken", BROKEN)
+    before = build_repo("check", "models", "--json", cwd=tmp_path)
+    assert len(json.loads(before.stdout)["findings"]) == 2
+    done = build_repo("check", "models", "--fix", "--json", cwd=tmp_path)
+    assert done.stderr == "build-repo: models/fine/config.pbtxt: mended (TMR011)\n"
+    assert config.read_text(encoding="utf-8") == FINE
+    told = json.loads(done.stdout)
+    assert [(each["model"], each["fixed"]) for each in told["findings"]] == [("fine", True), ("broken", False)]
+    assert (told["summary"]["errors"], told["summary"]["fixed"], done.returncode) == (1, 1, 1)
+    (models / "broken" / "config.pbtxt").write_text(FINE)
+    config.write_text("\ufeff" + FINE, encoding="utf-8")
+    done = build_repo("check", "models", "--fix", cwd=tmp_path)
+    assert done.returncode == 0
+    assert done.stdout.startswith("models/fine/config.pbtxt:1:1: mended TMR011 ")
+
+
 def test_names_do_nothing_to_a_terminal(models: Path) -> None:
     model(models / os.fsdecode(b"evil\x1b[31m\xff"), BROKEN)
     done = build_repo("check", models)

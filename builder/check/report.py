@@ -20,7 +20,7 @@ def lines(outcome: Outcome, sources: Sources) -> Iterator[str]:
     """The whole report; nothing where nothing was found, mended or asked."""
     for finding in outcome.mended:
         yield f"{printable(place(finding))}: mended {_title(finding)}"
-    if outcome.mended:
+    if outcome.mended and outcome.report.findings:
         yield ""
     for model, found in outcome.by_model():
         for finding in found:
