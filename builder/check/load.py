@@ -12,7 +12,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from builder.check.throwaway import DIED, HUNG, NOT_READY, START_S, Gone, Throwaway
+from builder.check.findings import DIED
+from builder.check.throwaway import HUNG, NOT_READY, START_S, Gone, Throwaway
 from builder.errors import LaunchError
 from builder.launchers.runtime import Bare, bare
 

@@ -20,6 +20,7 @@ import urllib.error
 import urllib.request
 from typing import Any
 
+from builder.check.findings import DIED
 from builder.errors import LaunchError
 from builder.launchers import guard, sharing
 from builder.launchers.runtime import PYTHON_BACKEND, Bare
@@ -44,7 +45,6 @@ UNLOADED = re.compile(r"\] \"successfully unloaded ")
 UNTOLD = re.compile(r"\s*\d+# |[IW]\d{4} |.*CudaDriverHelper|\s*$")
 """Lines of places in memory, and of what is no error."""
 NOT_READY = "it is not ready"
-DIED = "the server ended while it loaded this"
 HUNG = "the server did not come back within"
 
 

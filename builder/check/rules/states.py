@@ -6,8 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from builder.check.data_files import NOT_OPENED, DataFile, look
-from builder.check.findings import Finding, Level, Rule
-from builder.check.load import DIED
+from builder.check.findings import DIED, Finding, Level, Rule
 from builder.check.model import Context, Model
 from builder.check.tensors import ANY, COUNTABLE, STRING, byte_size, shape, type_name
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from builder.check.findings import Finding, Level, Rule
-from builder.check.load import DIED
+from builder.check.findings import DIED, Finding, Level, Rule
 from builder.check.model import Context, Model
 from builder.check.tensors import ANY, COUNTABLE, INVALID, STRING, byte_size, elements, protocol_name, shape, type_name
 

@@ -7,8 +7,7 @@ from itertools import islice
 from typing import Any
 
 from builder.check.data_files import NOT_OPENED, DataFile, look
-from builder.check.findings import Finding, Level, Rule
-from builder.check.load import DIED
+from builder.check.findings import DIED, Finding, Level, Rule
 from builder.check.model import Context, Model
 from builder.check.rules.warmup import FILE, HERE, SOURCE, Path, declared, samples
 from builder.check.tensors import ANY, COUNTABLE, STRING, byte_size, elements, string_lengths
