@@ -11,6 +11,8 @@ from typing import Protocol
 from builder.check.findings import Finding, Rule
 from builder.check.model import Context, Model
 from builder.check.rules import (
+    artifacts,
+    backend,
     batch_io,
     batching,
     caching,
@@ -44,12 +46,12 @@ class Family(Protocol):
 FAMILIES: dict[str, Family] = {
     "reading": reading,
     "naming": naming,
-    "libraries": libraries,
     "versions": versions,
     "tensors": tensors,
-    "labels": labels,
     "instances": instances,
     "optimization": optimization,
+    "backend": backend,
+    "artifacts": artifacts,
     "batching": batching,
     "batch_io": batch_io,
     "sequences": sequences,
@@ -59,6 +61,8 @@ FAMILIES: dict[str, Family] = {
     "warmup_files": warmup_files,
     "ensembles": ensembles,
     "steps": steps,
+    "labels": labels,
+    "libraries": libraries,
     "loading": loading,
     "repositories": repositories,
 }
