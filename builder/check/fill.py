@@ -162,7 +162,7 @@ def complete_instances(message: Any, gpus: int | None) -> None:
     for place, group in enumerate(message.instance_group):
         group.name = group.name or f"{message.name}_{place}"
         if group.kind == group.KIND_AUTO and gpus is not None:
-            group.kind = group.KIND_GPU if all(gpu < gpus for gpu in group.gpus) and gpus else group.KIND_CPU
+            group.kind = group.KIND_GPU if gpus and all(0 <= gpu < gpus for gpu in group.gpus) else group.KIND_CPU
         if group.count < 1:
             on_two = group.kind == group.KIND_CPU and message.backend in TWO_ON_CPU
             group.count = 2 if on_two else 1

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
+DIED = "the server ended while it loaded this"
+"""What is said, instead of words of its own, of a server that a model ends."""
+
 
 class Level(StrEnum):
     ERROR = "error"

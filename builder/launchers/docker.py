@@ -78,6 +78,7 @@ def _chosen(models: list[Served], options: LaunchOptions, own: ContainerOptions)
     client = docker.connect()
     try:
         image = _image(client, models, options, own)
+        options.judge(models[0].asked.repository, image.triton)
         options = _with_key(access.judged(options, image.triton))
         return ContainerServer(client, Wanted(secrets.token_hex(8), models, image, options, own, ports.choose(options)))
     except BaseException:

@@ -70,7 +70,7 @@ def launch(repository: Path, options: LaunchOptions, own: NoOptions | None = Non
     server = None
     try:
         with signals.held():  # until the guard has the folder to remove
-            runtime = make_runtime(repository, options.verify_integrity)
+            runtime = make_runtime(repository, options.verify_integrity, options.judge)
             server = EmbeddedServer(repository, runtime, options, chosen, key)
         server.wait_until_ready()
     except BaseException:

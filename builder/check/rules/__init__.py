@@ -10,7 +10,29 @@ from typing import Protocol
 
 from builder.check.findings import Finding, Rule
 from builder.check.model import Context, Model
-from builder.check.rules import ensembles, reading, repositories, steps
+from builder.check.rules import (
+    artifacts,
+    backend,
+    batch_io,
+    batching,
+    caching,
+    ensembles,
+    instances,
+    labels,
+    libraries,
+    loading,
+    naming,
+    optimization,
+    reading,
+    repositories,
+    sequences,
+    states,
+    steps,
+    tensors,
+    versions,
+    warmup,
+    warmup_files,
+)
 
 
 class Family(Protocol):
@@ -23,8 +45,25 @@ class Family(Protocol):
 
 FAMILIES: dict[str, Family] = {
     "reading": reading,
+    "naming": naming,
+    "versions": versions,
+    "tensors": tensors,
+    "instances": instances,
+    "optimization": optimization,
+    "backend": backend,
+    "artifacts": artifacts,
+    "batching": batching,
+    "batch_io": batch_io,
+    "sequences": sequences,
+    "states": states,
+    "caching": caching,
+    "warmup": warmup,
+    "warmup_files": warmup_files,
     "ensembles": ensembles,
     "steps": steps,
+    "labels": labels,
+    "libraries": libraries,
+    "loading": loading,
     "repositories": repositories,
 }
 OF_ANY = ("reading", "repositories")
