@@ -2,7 +2,8 @@
 
 case.json has "finds" (of a model, all its codes), "server" (of a model, words of the real server's reason; none where
 it loads; models that are left out are not asked, and "why_not" says why), "options" (of the check), "arguments" (of
-tritonserver), "repositories" (folders in it, where there are several) and "paths" (of what is checked, if not all).
+tritonserver), "crashes" (true where the server may end over its refusal), "repositories" (folders in it, where there
+are several) and "paths" (of what is checked, if not all).
 """
 
 from __future__ import annotations
@@ -43,11 +44,16 @@ class Case:
 
     @property
     def finds(self) -> dict[str, list[str]]:
-        return {model: sorted(codes) for model, codes in self.told["finds"].items() if codes}
+        return {model: sorted(set(codes)) for model, codes in self.told["finds"].items() if codes}
 
     @property
     def server(self) -> dict[str, str]:
         return self.told.get("server") or {}
+
+    @property
+    def may_crash(self) -> bool:
+        """Whether the server now and then ends over its refusal, before it has told it."""
+        return bool(self.told.get("crashes"))
 
     @property
     def arguments(self) -> tuple[str, ...]:
@@ -76,10 +82,10 @@ def cases(folder: Path = FOLDER) -> list[Case]:
 
 
 def by_model(findings: Sequence[Finding]) -> dict[str, list[str]]:
-    """The codes of each, as in `Case.finds`."""
-    found: dict[str, list[str]] = {}
+    """The codes of each, as in `Case.finds`: each code once, however many fields have it."""
+    found: dict[str, set[str]] = {}
     for finding in findings:
-        found.setdefault(finding.model, []).append(finding.rule.code)
+        found.setdefault(finding.model, set()).add(finding.rule.code)
     return {model: sorted(codes) for model, codes in found.items()}
 
 

@@ -29,8 +29,10 @@ def test_a_case_is_told_as_the_server_tells_it(case: corpus.Case, court: corpus.
     if case.options.target != EMBEDDED:
         return  # the server at hand is another one
     for model, verdict in court.verdicts(case).items():
-        assert case.server[model] in verdict.reason, verdict
         assert report.refuses(model) == bool(verdict.reason), verdict
+        if verdict.is_crash and case.may_crash:
+            continue
+        assert case.server[model] in verdict.reason, verdict
         if verdict.reason:
             said = [finding.server for finding in report.findings if finding.model == model and finding.is_refusal]
             assert any(words and words in verdict.reason for words in said), (verdict, said)

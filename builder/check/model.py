@@ -9,6 +9,7 @@ from typing import Any
 
 from builder.check.config import Config
 from builder.check.findings import Edit, Finding, Rule
+from builder.check.listing import Listing
 from builder.check.target import Target
 
 
@@ -25,6 +26,7 @@ class Model:
     versions: tuple[int, ...]
     """Of its folders, as the server reads their names, in order."""
     version_folders: Mapping[int, Path] = field(default_factory=dict)
+    listing: Listing = field(default_factory=Listing)
 
     @property
     def served(self) -> tuple[int, ...]:
@@ -71,3 +73,5 @@ class Context:
     """Of the ensembles that ask themselves, or that lead to such: the names on the way around."""
     twice: Mapping[str, tuple[Path, ...]] = field(default_factory=dict)
     """Names that more than one repository has, with the folders."""
+    gpus: int | None = None
+    """Of the machine that will serve; None: nobody knows, and nothing is refused for lack of one."""

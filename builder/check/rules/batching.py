@@ -120,6 +120,15 @@ STRATEGY_NO_LIBRARY = Rule(
     "Build the library anew, or take the file away.",
     STRATEGY_SOURCE,
 )
+MANY_LEVELS = Rule(
+    "TMR413",
+    "many-priority-levels",
+    Level.WARNING,
+    "There are very many priority levels.",
+    "The server makes a queue for each while it loads the model, which takes its time and memory.",
+    "Use as few levels as there are kinds of requests.",
+    "core: src/scheduler_utils.cc",
+)
 RULES = (
     NOT_POSITIVE,
     TOO_LARGE,
@@ -133,7 +142,9 @@ RULES = (
     STRATEGY_EMPTY,
     STRATEGY_ELSEWHERE,
     STRATEGY_NO_LIBRARY,
+    MANY_LEVELS,
 )
+MANY = 100_000
 HERE = "dynamic_batching"
 STRATEGY, LIBRARY, ELF = "TRITON_BATCH_STRATEGY_PATH", "batchstrategy.so", b"\x7fELF"
 DELAY = 1
@@ -171,6 +182,8 @@ def _priorities(model: Model, batching: Any) -> Iterator[Finding]:
         message = f"default_priority_level is {default or 'not set'}, and there are {levels} levels"
         words = f"default priority level must be in range [1, {levels}]"
         yield model.finding(DEFAULT_PRIORITY, message, HERE, "default_priority_level", server=words)
+    if levels >= MANY:
+        yield model.finding(MANY_LEVELS, f"there are {levels} priority levels", HERE, "priority_levels")
     for level in sorted(batching.priority_queue_policy):
         if not 1 <= level <= levels:
             message = f"a queue policy is for priority {level}, and there are {levels} levels"

@@ -26,8 +26,7 @@ FAILED = Rule(
     "What that rule would have found is not told.",
     "Report it with the config: this is a fault of build-repo.",
 )
-UNREAD = Rule("TMR002", "config-unreadable", Level.ERROR, "A config cannot be read.", "It is refused.", "Mend it.")
-RULES = (TWICE, FAILED)
+RULES: tuple[Rule, ...] = (TWICE, FAILED)
 
 
 def check(model: Model, context: Context) -> Iterator[Finding]:

@@ -118,6 +118,15 @@ CONTROL_IS_INPUT = Rule(
     "Leave the control tensor out of the inputs.",
     "server: docs/user_guide/architecture.md",
 )
+MANY_SLOTS = Rule(
+    "TMR443",
+    "many-sequence-slots",
+    Level.WARNING,
+    "There is room for very many sequences at once.",
+    "The server makes a queue for each while it loads the model, for each instance: seconds and gigabytes a million.",
+    "Make oldest.max_candidate_sequences, or without it max_batch_size, as large as is used.",
+    "core: src/sequence_batch_scheduler/sequence_batch_scheduler.cc",
+)
 RULES = (
     NO_NAME,
     NAME_TWICE,
@@ -131,7 +140,9 @@ RULES = (
     TOO_LARGE,
     UTILIZATION,
     CONTROL_IS_INPUT,
+    MANY_SLOTS,
 )
+MANY = 100_000
 HERE = "sequence_batching"
 VALUES = ("int32_false_true", "fp32_false_true", "bool_false_true")
 CORRELATION_ID = 3
@@ -147,6 +158,7 @@ def check(model: Model, context: Context) -> Iterator[Finding]:
     batching = config.sequence_batching
     yield from _names(model, batching)
     yield from _controls(model, batching)
+    yield from _slots(model, batching)
     if batching.HasField("oldest"):
         yield from _sizes(model, batching.oldest.preferred_batch_size, config.max_batch_size)
     if batching.HasField("direct"):
@@ -213,6 +225,13 @@ def _correlation_id(model: Model, control: Any, given: list[str], path: tuple[st
         words = "unexpected data type for control CONTROL_SEQUENCE_CORRID"
         message = f"the correlation ID is of {type_name(control.data_type)}"
         yield model.finding(ID_TYPE, message, *path, "data_type", server=words)
+
+
+def _slots(model: Model, batching: Any) -> Iterator[Finding]:
+    is_oldest, path = batching.HasField("oldest"), (HERE, "oldest", "max_candidate_sequences")
+    slots = batching.oldest.max_candidate_sequences if is_oldest else model.filled.max_batch_size
+    if slots >= MANY:
+        yield model.finding(MANY_SLOTS, f"there are {slots} slots", *(path if is_oldest else ("max_batch_size",)))
 
 
 def _sizes(model: Model, sizes: Any, largest: int) -> Iterator[Finding]:

@@ -110,6 +110,15 @@ NO_CONTROL = Rule(
     "Add the control tensor to the sample's inputs, with dims [ 1 ].",
     "server: docs/user_guide/model_configuration.md",
 )
+STRING_ID = Rule(
+    "TMR526",
+    "warmup-with-string-ids",
+    Level.WARNING,
+    "A model whose sequences have strings for IDs has a warm-up sample.",
+    "A sample's request has a number for an ID, and newer servers refuse it as they would a client's.",
+    "Leave the sample out, or use numbers for correlation IDs.",
+    REQUEST_SOURCE,
+)
 RULES = (
     VARIABLE,
     NO_DATA,
@@ -122,9 +131,13 @@ RULES = (
     LARGE_BATCH,
     STRANGER,
     NO_CONTROL,
+    STRING_ID,
 )
 HERE, FILE = "model_warmup", "input_data_file"
 BEYOND_MEMORY = 2**47
+FIRST_TO_LOOK = "24.11"
+"""No earlier server looks at the ID of a sample's request."""
+CORRELATION_ID = 3
 Path = tuple[str | int, ...]
 
 
@@ -135,6 +148,8 @@ def check(model: Model, context: Context) -> Iterator[Finding]:
             yield model.finding(SKIPPED, message, HERE, index, "batch_size")
             continue
         yield from _batch(model, sample, index)
+        if not context.target.is_before(FIRST_TO_LOOK) and _has_string_id(model):
+            yield model.finding(STRING_ID, f"the sample {sample.name!r} has a number for an ID", HERE, index)
         yield from _names(model, sample, index)
         for name in sorted(sample.inputs):
             path = (HERE, index, "inputs", name)
@@ -168,7 +183,7 @@ def _names(model: Model, sample: Any, index: int) -> Iterator[Finding]:
     known, required = {given.name for given in inputs}, [given.name for given in inputs if not given.optional]
     count = sum(name in known for name in sample.inputs)
     if count < len(required):
-        missing = ", ".join(repr(name) for name in required if name not in sample.inputs)
+        missing = ", ".join(repr(name) for name in required if name not in sample.inputs) or "one of two of a name"
         words = f"but got {count} inputs for model"
         yield model.finding(MISSING, f"the sample {sample.name!r} lacks {missing}", *path, server=words)
     controls = _controls(model)
@@ -177,6 +192,12 @@ def _names(model: Model, sample: Any, index: int) -> Iterator[Finding]:
             yield model.finding(STRANGER, f"{name!r} is no input of the model", *path, name)
     for name in sorted(set(controls) - set(sample.inputs)):
         yield model.finding(NO_CONTROL, f"the sample {sample.name!r} lacks the control tensor {name!r}", *path)
+
+
+def _has_string_id(model: Model) -> bool:
+    inputs = model.filled.sequence_batching.control_input
+    controls = [control for given in inputs for control in given.control if control.kind == CORRELATION_ID]
+    return any(control.data_type == STRING for control in controls)
 
 
 def _controls(model: Model) -> list[str]:
@@ -198,7 +219,7 @@ def _input(model: Model, name: str, given: Any, path: Path) -> Iterator[Finding]
         words = f"warmup setting expects all variable-size dimensions are specified for input '{name}'"
         message = f"the warm-up input {name!r} is {shape(given.dims)}"
         yield model.finding(VARIABLE, message, *path, "dims", server=words)
-    elif kind and not (own and _differs(own, given)):
+    elif kind and (_is_negative(given) or not (own and _differs(own, given))):
         yield from _size(model, name, given, own, path)
     yield from _agreement(model, name, given, own, path) if own else ()
 
@@ -208,7 +229,7 @@ def _agreement(model: Model, name: str, given: Any, own: Any, path: Path) -> Ite
         message = f"the warm-up input {name!r} is of {type_name(given.data_type)}, not {type_name(own.data_type)}"
         words = f"inference input '{name}' data-type is '{protocol_name(given.data_type)}', but model"
         yield model.finding(DATA_TYPE, message, *path, "data_type", server=words)
-    if _differs(own, given) and ANY not in given.dims:
+    if _differs(own, given) and ANY not in given.dims and not _is_negative(given):
         message = f"the warm-up input {name!r} is {shape(given.dims)}, and the model's {shape(own.dims)}"
         words = f"unexpected shape for input '{name}' for model"
         yield model.finding(SHAPE, message, *path, "dims", server=words)
@@ -221,6 +242,12 @@ def _differs(own: Any, given: Any) -> bool:
     if len(own.dims) != len(given.dims):
         return True
     return any(due not in (ANY, dim) for dim, due in zip(given.dims, own.dims, strict=True))
+
+
+def _is_negative(given: Any) -> bool:
+    """Whether the server looks for as many bytes in a file, before it looks at the shape."""
+    is_file = given.WhichOneof("input_data_type") == FILE
+    return is_file and given.data_type != STRING and elements(given.dims) < 0 and ANY not in given.dims
 
 
 def _size(model: Model, name: str, given: Any, own: Any, path: Path) -> Iterator[Finding]:

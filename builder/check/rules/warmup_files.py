@@ -106,7 +106,7 @@ def _strings(model: Model, name: str, due: int, file: DataFile, path: Path) -> I
         message, words = "ends in half a length", f"incomplete string length indicator for {what}"
     elif len(found) > due:
         message, words = f"has more than {due} strings", f"unexpected number of string elements {len(found)} for {what}"
-    elif len(found) < due:
+    elif len(found) != due:
         words = f"expected {due} string elements for {what}"
     if words:
         yield model.finding(STRINGS, f"{FOLDER}/{file.path.name} {message}", *path, server=words)
