@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
-from builder.check import order
+from builder.check import order, reader
 from builder.check.findings import Finding
 from builder.check.found import servers
 from builder.check.load import Verdict, judged
@@ -71,7 +72,8 @@ def _verdicts(
     paths: Sequence[Path], options: CheckOptions, progress: Callable[[str], None]
 ) -> Iterator[tuple[Model, Verdict]]:
     """Of copies: the server, and the models' code, write nothing beside the files that are looked at."""
-    for server in servers(paths, EMBEDDED, options.strict):
+    read = partial(reader.model_of, target=EMBEDDED, strict=options.strict, gpus=options.gpus)
+    for server in servers(paths, read):
         models: Mapping[str, Model] = {model.name: model for model in server.asked}
         repositories = list(dict.fromkeys(model.folder.parent for model in server.models.values()))
         with ExitStack() as copies:

@@ -63,6 +63,8 @@ class Context:
     """Whether the server fills in nothing (--disable-auto-complete-config)."""
     cores: int = 1
     """Of the machine that will serve."""
+    gpus: int | None = None
+    """Of that machine; None: nobody knows, and nothing is refused for lack of one."""
     models: Mapping[str, Model] = field(default_factory=dict)
     """All of the repositories, by name."""
     refused: frozenset[str] = frozenset()
@@ -73,5 +75,3 @@ class Context:
     """Of the ensembles that ask themselves, or that lead to such: the names on the way around."""
     twice: Mapping[str, tuple[Path, ...]] = field(default_factory=dict)
     """Names that more than one repository has, with the folders."""
-    gpus: int | None = None
-    """Of the machine that will serve; None: nobody knows, and nothing is refused for lack of one."""

@@ -19,13 +19,19 @@ NAMED_CONFIGS = "configs"
 VERSION = re.compile(r"[1-9][0-9]{0,17}")
 
 
-def models_of(path: Path, target: Target = EMBEDDED, strict: bool = False, config_name: str = "") -> list[Model]:
+def models_of(
+    path: Path,
+    target: Target = EMBEDDED,
+    strict: bool = False,
+    config_name: str = "",
+    gpus: int | None = None,
+) -> list[Model]:
     """Of a repository, or of one model's folder: every folder that the server would take for a model, by name.
 
     `config_name` is tritonserver's --model-config-name. Raises OSError where the folder itself cannot be read.
     """
     folders = [path] if is_model(path) else list(folders_of(path))
-    return [model_of(folder, target, strict, config_name) for folder in folders]
+    return [model_of(folder, target, strict, config_name, gpus) for folder in folders]
 
 
 def folders_of(repository: Path) -> Iterator[Path]:
@@ -64,7 +70,9 @@ def _has_artifact(version: Path) -> bool:
         return False
 
 
-def model_of(folder: Path, target: Target = EMBEDDED, strict: bool = False, config_name: str = "") -> Model:
+def model_of(
+    folder: Path, target: Target = EMBEDDED, strict: bool = False, config_name: str = "", gpus: int | None = None
+) -> Model:
     """Of a folder, whatever is in it."""
     name = _name(folder)
     found = listings.listing_of(folder)
@@ -76,7 +84,7 @@ def model_of(folder: Path, target: Target = EMBEDDED, strict: bool = False, conf
         name=name,
         folder=folder,
         config=config,
-        filled=config.message if is_refused else filled(name, config.message, found, target),
+        filled=config.message if is_refused else filled(name, config.message, found, target, gpus),
         versions=tuple(sorted(versions)),
         version_folders=versions,
         listing=found,

@@ -66,6 +66,8 @@ FAMILIES: dict[str, Family] = {
     "loading": loading,
     "repositories": repositories,
 }
+OF_ANY = ("reading", "repositories")
+"""Families of which a model is judged, too, whose config cannot be read."""
 
 
 def table() -> Mapping[str, Rule]:
