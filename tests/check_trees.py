@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-FINE = """backend: "custom"
+FINE = """backend: "identity"
 max_batch_size: 4
 input [{ name: "x" data_type: TYPE_FP32 dims: [ 3 ] }]
 output [{ name: "y" data_type: TYPE_FP32 dims: [ 3 ] }]

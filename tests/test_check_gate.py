@@ -45,7 +45,7 @@ def test_what_is_not_served_is_nobodys_business(tmp_path: Path) -> None:
 
 
 def test_the_embedded_server_is_given_what_it_knows(tmp_path: Path) -> None:
-    config = FINE.replace("custom", "pytorch") + TEXT_OF_OTHERS
+    config = FINE.replace("identity", "pytorch") + TEXT_OF_OTHERS
     model(tmp_path / "package", config)
     require_loadable(tmp_path, (EMBEDDED,))
 

@@ -18,7 +18,7 @@ MAPS = 'input_map { key: "x" value: "x" } output_map { key: "y" value: "y" }'
 
 
 def python(folder: Path, code: str) -> None:
-    model(folder, FINE.replace("custom", "python"))
+    model(folder, FINE.replace("identity", "python"))
     (folder / "1" / "model").rename(folder / "1" / "model.py")
     (folder / "1" / "model.py").write_text(code)
 
