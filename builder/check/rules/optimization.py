@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from builder.check.findings import Finding, Level, Rule
+from builder.check.findings import DIED, Finding, Level, Rule
 from builder.check.model import Context, Model
 from builder.check.rules.naming import BACKENDS, UTILS, quoted
 
@@ -13,6 +14,8 @@ ACCELERATORS: Mapping[str, frozenset[str]] = {
     "gpu_execution_accelerator": frozenset({"tensorrt", "cuda", "gpu_io", "auto_mixed_precision"}),
     "cpu_execution_accelerator": frozenset({"openvino"}),
 }
+LABEL = re.compile(r"(?!_)[a-zA-Z0-9_]*")
+"""Of a tag; the server writes a `_` in front, and labels with two are Prometheus' own."""
 OF_OPERATIONS = frozenset({"tensorflow", "onnxruntime"})
 """Backends that load libraries of operations."""
 
@@ -52,6 +55,15 @@ NO_BUCKETS = Rule(
     "Add `buckets`, their upper bounds in ascending order.",
     UTILS,
 )
+TAG = Rule(
+    "TMR335",
+    "metric-tag-is-no-label",
+    Level.ERROR,
+    "The key of a metric tag has a character that no label of Prometheus may have, or begins with `_`.",
+    "The server ends when it makes a label of it, with metrics off, too, and with it every other model.",
+    "Write the key in ASCII letters, digits and `_`, which must not come first.",
+    "core: src/metric_model_reporter.cc",
+)
 FILES_BY_GPU = Rule(
     "TMR351",
     "files-by-gpu-without-effect",
@@ -80,7 +92,7 @@ ACCELERATOR = Rule(
     "onnxruntime_backend: src/onnxruntime.cc",
 )
 RULES = (
-    *(NO_METRIC, NO_FAMILY, NO_HISTOGRAM, NO_BUCKETS),
+    *(NO_METRIC, NO_FAMILY, NO_HISTOGRAM, NO_BUCKETS, TAG),
     *(FILES_BY_GPU, OPERATIONS, ACCELERATOR),
 )
 
@@ -88,6 +100,10 @@ RULES = (
 def check(model: Model, context: Context) -> Iterator[Finding]:
     for place, control in enumerate(model.filled.model_metrics.metric_control):
         yield from _metric(model, place, control)
+    for key in model.filled.metric_tags:
+        if not LABEL.fullmatch(key):
+            message = f"the tag {quoted(key)} cannot be a label"
+            yield model.finding(TAG, message, "metric_tags", key, server=DIED)
     backend = model.filled.backend
     if model.filled.cc_model_filenames and backend in BACKENDS - {"tensorrt"}:
         yield model.finding(FILES_BY_GPU, f"the backend {backend} does not look at it", "cc_model_filenames")
