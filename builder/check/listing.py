@@ -53,6 +53,8 @@ def _is_folder(entry: os.DirEntry[str]) -> bool | None:
         return entry.is_dir()
     try:
         return stat.S_ISDIR(entry.stat().st_mode)
+    except PermissionError:
+        return False  # The server's user may be another.
     except OSError:
         return None
 

@@ -193,7 +193,7 @@ def _mentions(file: Path, word: bytes) -> bool:
         # A pipe would never end, and what is that large is no code that somebody wrote.
         status = file.stat()
         return stat.S_ISREG(status.st_mode) and status.st_size < 2**22 and word in file.read_bytes()
-    except OSError:
+    except (OSError, ValueError):
         return False
 
 
