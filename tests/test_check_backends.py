@@ -94,6 +94,7 @@ def test_forward_is_told(written: dict[str, Path]) -> None:
 
 
 def test_onnx_runtime_agrees_on_what_may_be_left_out(written: dict[str, Path]) -> None:
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     import onnxruntime
 
     session = onnxruntime.InferenceSession(str(written[".onnx"]), providers=["CPUExecutionProvider"])
