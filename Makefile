@@ -108,6 +108,7 @@ bench: install
 	$(BIN)/python benchmarks/training.py
 	$(BIN)/python benchmarks/lifecycle.py
 	$(BIN)/python benchmarks/stores.py
+	$(BIN)/python benchmarks/check.py
 
 clean:
 	rm -rf .venv build site *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .model_repository.staging

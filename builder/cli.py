@@ -11,6 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from builder.commands.build import build
+from builder.commands.check import check
 from builder.commands.compare import compare
 from builder.commands.deploy import deploy
 from builder.commands.describe import describe
@@ -73,6 +74,7 @@ def root(
 
 app.command()(build)
 app.command()(plan)
+app.command()(check)
 app.command()(status)
 app.command(cls=TrainCommand)(train)
 app.command()(networks)

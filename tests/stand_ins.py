@@ -12,19 +12,38 @@ import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
-CODE = 'extern "C" void* TRITONBACKEND_ModelInstanceExecute(void*, void**, unsigned) { return nullptr; }\n'
+# What is asked of it (warm-up asks) gets an answer without outputs: one without an answer holds the load for ever.
+CODE = """
+extern "C" {
+void* TRITONBACKEND_ResponseNew(void** response, void* request);
+void* TRITONBACKEND_ResponseSend(void* response, unsigned flags, void* error);
+void* TRITONBACKEND_RequestRelease(void* request, unsigned flags);
+
+void* TRITONBACKEND_ModelInstanceExecute(void*, void** requests, unsigned count) {
+  const unsigned final_response = 1, release_all = 1;
+  for (unsigned index = 0; index < count; ++index) {
+    void* response = nullptr;
+    TRITONBACKEND_ResponseNew(&response, requests[index]);
+    TRITONBACKEND_ResponseSend(response, final_response, nullptr);
+    TRITONBACKEND_RequestRelease(requests[index], release_all);
+  }
+  return nullptr;
+}
+}
+"""
 NAMES = ("custom", "onnxruntime", "openvino", "pytorch", "tensorrt", "tensorflow", "dali")
 
 
 @functools.cache
-def library() -> Path:
-    """Compiled once in a run; it goes with the folder of temporary files."""
-    folder = Path(tempfile.mkdtemp(prefix="stand-in-"))
-    (folder / "stand_in.cc").write_text(CODE)
-    subprocess.run(
-        ["g++", "-shared", "-fPIC", "-o", folder / "stand_in.so", folder / "stand_in.cc"], check=True, timeout=120
-    )
-    return folder / "stand_in.so"
+def library() -> bytes:
+    """Compiled once in a run."""
+    with tempfile.TemporaryDirectory(prefix="stand-in-") as place:
+        folder = Path(place)
+        (folder / "stand_in.cc").write_text(CODE)
+        subprocess.run(
+            ["g++", "-shared", "-fPIC", "-o", folder / "stand_in.so", folder / "stand_in.cc"], check=True, timeout=120
+        )
+        return (folder / "stand_in.so").read_bytes()
 
 
 def backends(folder: Path, names: Iterable[str] = NAMES) -> Path:
@@ -35,5 +54,5 @@ def backends(folder: Path, names: Iterable[str] = NAMES) -> Path:
     for name in names:
         shutil.rmtree(laid_out / name, ignore_errors=True)
         (laid_out / name).mkdir()
-        shutil.copy(library(), laid_out / name / f"libtriton_{name}.so")
+        (laid_out / name / f"libtriton_{name}.so").write_bytes(library())
     return laid_out

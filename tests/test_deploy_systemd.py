@@ -109,7 +109,8 @@ def test_restarts_are_for_what_they_mend() -> None:
     files = render(None, PLAIN)
     final = set(map(int, setting(files[systemd.SERVER], "RestartPreventExitStatus").split()))
     assert final == {2} | {
-        kind.exit_code for kind in (errors.LaunchError, errors.ModelLoadError, errors.RepositoryError)
+        kind.exit_code
+        for kind in (errors.LaunchError, errors.ModelLoadError, errors.RepositoryError, errors.CheckError)
     }
     assert errors.ServerEnded.exit_code not in final
     final = set(map(int, setting(files[systemd.GATEWAY], "RestartPreventExitStatus").split()))

@@ -6,6 +6,7 @@ import http.server
 import json
 import re
 import shutil
+import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,7 +29,7 @@ from builder.lifecycle.rollout import RolloutOptions, roll_out
 from builder.lifecycle.serving import serving as served
 from builder.repository import layout
 from builder.triton.connection import Access, connected
-from builder.triton.control import secret_arguments
+from builder.triton.control import answers, secret_arguments
 
 KEY = "0123456789abcdef0123456789abcdef"
 NETWORK = """
@@ -120,6 +121,14 @@ def test_what_answers_is_no_triton(
     with http_server(status, body) as address, pytest.raises(error, match=said) as caught:
         roll_out(repository, [Access(f"http://{address}")], PATIENT)
     assert type(caught.value) is error
+
+
+def test_whether_anything_speaks_http() -> None:
+    with http_server(500, b"") as address:
+        assert answers(f"http://{address}/metrics")
+    assert not answers("http://127.0.0.1:1/metrics")
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        assert not answers(f"http://127.0.0.1:{silent.getsockname()[1]}/metrics", 0.2)
 
 
 def test_grpc_is_asked_where_http_answers(repository: Path) -> None:

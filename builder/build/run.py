@@ -18,6 +18,7 @@ from builder.build.artifact import (
 from builder.build.entry import Entry, resolve
 from builder.build.golden import golden_set
 from builder.build.inputs import Inputs, Reading, remembered, watching, with_opened
+from builder.build.loadable import require_loadable
 from builder.build.outcome import Failure, Outcome
 from builder.build.provenance import build_facts, built_from
 from builder.build.reference import study
@@ -132,6 +133,7 @@ def _publish(entry: Entry, repository: Path, folder: Path, described: Described,
     network = stage_network(entry, folder / "network", described)
     ensemble = None if described.is_alone else stage_ensemble(entry, folder / "ensemble", described)
     golden.write((ensemble or network).folder / layout.VERSION_FOLDER, goldens)
+    require_loadable(folder / "repository", described.steps, network, ensemble, described.facts)
     return publish(repository, described.steps, network, ensemble)
 
 

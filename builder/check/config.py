@@ -4,25 +4,20 @@ from __future__ import annotations
 
 import functools
 import importlib.util
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from builder.check.findings import Span
+from builder.check import problems as faults
+from builder.check import text as text_format
+from builder.check.files import NotRead, content
+from builder.check.findings import Problem, Span
+from builder.check.places import PathOf, Places
 
-PathOf = tuple[str | int, ...]
-"""Of a field: ("input", 0, "dims", 1); of an entry of a map: ("parameters", "key")."""
+__all__ = ["Config", "PathOf", "Problem", "parse", "read", "schema"]
 
-
-@dataclass(frozen=True)
-class Problem:
-    """Why a text is no config."""
-
-    code: str
-    message: str
-    span: Span | None = None
-    server: str = ""
+LIMIT = 1 << 20
+"""Bytes of a config that are read. Real ones have some thousands."""
 
 
 @dataclass(frozen=True)
@@ -34,8 +29,10 @@ class Config:
     """A ModelConfig, empty where the text is none."""
     exists: bool = True
     problems: tuple[Problem, ...] = ()
-    """Why the server cannot read it; then `message` is empty."""
-    spans: Mapping[PathOf, Span] = field(default_factory=dict)
+    """Why it is not read; then `message` is empty."""
+    notes: tuple[Problem, ...] = ()
+    """What is odd in a text that the server reads."""
+    spans: Places = field(default_factory=Places)
     """Of fields, as far as they are in the text: from the name to the end of the value."""
 
     @property
@@ -48,6 +45,13 @@ class Config:
             if found := self.spans.get(path[:length]):
                 return found
         return None
+
+    def value(self, *path: str | int) -> Span | None:
+        """Where the value of exactly this field is, without its name; of an entry of a map, the entry."""
+        try:
+            return self.spans.value(path)
+        except KeyError:
+            return None
 
 
 @functools.cache
@@ -66,17 +70,31 @@ def schema() -> Any:
 
 
 def read(file: Path) -> Config:
-    """Never raises for what is in the file, whatever it is."""
-    empty = schema().ModelConfig()
-    if not file.exists():
-        return Config(file, "", empty, exists=False)
-    return parse(file.read_text(encoding="utf-8"), file)
-
-
-def parse(text: str, file: Path) -> Config:
-    from google.protobuf import text_format
-
+    """Never raises for what is there, whatever it is."""
     try:
-        return Config(file, text, text_format.Parse(text, schema().ModelConfig()))
-    except text_format.ParseError as error:
-        return Config(file, text, schema().ModelConfig(), problems=(Problem("TMR002", str(error)),))
+        raw = content(file, LIMIT)
+    except FileNotFoundError:
+        return Config(file, "", schema().ModelConfig(), exists=False)
+    except NotRead as found:
+        problem = Problem(found.code, found.message, server=found.server)
+        return Config(file, "", schema().ModelConfig(), problems=(problem,))
+    return of(raw, file)
+
+
+def of(raw: bytes, file: Path) -> Config:
+    """Of what is in a file."""
+    try:
+        return parse(raw.decode(), file)
+    except UnicodeDecodeError:
+        return parse(raw.decode(errors="surrogateescape"), file, is_clean=False)
+
+
+def parse(text: str, file: Path, is_clean: bool = True) -> Config:
+    """`is_clean`: there are no surrogates in it, which stand for bytes that are no UTF-8."""
+    message = schema().ModelConfig()
+    parsed = text_format.parse(text, message, is_clean)
+    if parsed.faults:
+        problems = faults.told(parsed.faults, text)
+        return Config(file, text, schema().ModelConfig(), problems=problems, spans=parsed.places)
+    notes = faults.noted(parsed.odd_strings, text) if parsed.odd_strings else ()
+    return Config(file, text, message, notes=notes, spans=parsed.places)

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
+DIED = "the server ended while it loaded this"
+"""What is said, instead of words of its own, of a server that a model ends."""
+
 
 class Level(StrEnum):
     ERROR = "error"
@@ -51,6 +54,19 @@ class Edit:
     start: int
     end: int
     text: str
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Why a text is no config, or not quite one."""
+
+    code: str
+    """Of its rule."""
+    message: str
+    span: Span | None = None
+    server: str = ""
+    mend: str = ""
+    edits: tuple[Edit, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from typing import Any
 
 from builder.check.config import Config
 from builder.check.findings import Edit, Finding, Rule
+from builder.check.listing import Listing
 from builder.check.target import Target
 
 
@@ -25,6 +26,7 @@ class Model:
     versions: tuple[int, ...]
     """Of its folders, as the server reads their names, in order."""
     version_folders: Mapping[int, Path] = field(default_factory=dict)
+    listing: Listing = field(default_factory=Listing)
 
     @property
     def served(self) -> tuple[int, ...]:
@@ -61,7 +63,15 @@ class Context:
     """Whether the server fills in nothing (--disable-auto-complete-config)."""
     cores: int = 1
     """Of the machine that will serve."""
+    gpus: int | None = None
+    """Of that machine; None: nobody knows, and nothing is refused for lack of one."""
     models: Mapping[str, Model] = field(default_factory=dict)
     """All of the repositories, by name."""
     refused: frozenset[str] = frozenset()
-    """Of those, what is already known not to load; for ensembles."""
+    """Of those, what is already known not to load; for ensembles, and of the models that they ask."""
+    unread: frozenset[str] = frozenset()
+    """Of those refused, what the server cannot even read."""
+    circles: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Of the ensembles that ask themselves, or that lead to such: the names on the way around."""
+    twice: Mapping[str, tuple[Path, ...]] = field(default_factory=dict)
+    """Names that more than one repository has, with the folders."""

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+
+from builder.errors import UnusableError
 
 
 @dataclass(frozen=True)
@@ -16,6 +19,18 @@ class Target:
 
 EMBEDDED = Target("24.10")
 """The server in the wheel, which `build-repo serve` runs."""
+
+NEWEST = Target("26.09")
+"""The newest that is known."""
+
+
+def named(text: str) -> Target:
+    """By a release such as 24.10, or `newest`. Raises UnusableError."""
+    if text == "newest":
+        return NEWEST
+    if not re.fullmatch(r"\d\d\.(0[1-9]|1[0-2])", text, re.ASCII):
+        raise UnusableError(f"{text!r} is no release of Triton; write one as {NEWEST.release}, or newest")
+    return Target(text)
 
 
 def _numbers(release: str) -> tuple[int, ...]:

@@ -55,7 +55,11 @@ AdminKeyFile = Annotated[
 Unrestricted = Annotated[bool, typer.Option("--unrestricted", help="Let everybody use those.")]
 VerifyIntegrity = Annotated[
     bool,
-    typer.Option("--check/--no-check", help="First compare every file with what was recorded when it was built."),
+    typer.Option(
+        "--check/--no-check",
+        help="First compare every file with what was recorded when it was built, and judge what is served, as "
+        "build-repo check does, for the server that is to serve it.",
+    ),
 ]
 Watch = Annotated[
     bool, typer.Option("--watch", help="Roll out by itself what is published while it serves; see build-repo rollout.")
@@ -116,6 +120,7 @@ def serve(
             watch=watch,
             progress=steps,
             report=(lambda _: None) if as_json else say,
+            judge=partial(_judge, repository) if verify_integrity else lambda *_: None,
             warn=say,
         )
         served = _published(repository)
@@ -125,6 +130,14 @@ def serve(
         return _followed(server, repository, max_slowdown, verify) if watch else _told(server, repository, served)
 
     _attend(server, follow, as_json, linger)
+
+
+def _judge(repository: Path, read: Path, triton: str | None) -> None:
+    """Raises CheckError for what the server would refuse."""
+    from builder.check import gate
+
+    is_changed = read.absolute() != repository.absolute()
+    gate.require_loadable(repository, gate.targets_of(triton), read if is_changed else None)
 
 
 def _require_sense(watch: bool, max_slowdown: float | None, own: Any) -> None:

@@ -35,7 +35,7 @@ from builder.machine import docker, hardware
 from builder.repository import lock
 from builder.repository.served import Served, read_repository
 from builder.triton.connection import Access
-from builder.triton.control import GRACE_SECONDS, Control
+from builder.triton.control import GRACE_SECONDS, Control, answers
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -78,6 +78,7 @@ def _chosen(models: list[Served], options: LaunchOptions, own: ContainerOptions)
     client = docker.connect()
     try:
         image = _image(client, models, options, own)
+        options.judge(models[0].asked.repository, image.triton)
         options = _with_key(access.judged(options, image.triton))
         return ContainerServer(client, Wanted(secrets.token_hex(8), models, image, options, own, ports.choose(options)))
     except BaseException:
@@ -164,7 +165,8 @@ class ContainerServer:
         self._threads.append(thread)
 
     def wait_until_ready(self) -> None:
-        while not self._control.is_ready():
+        # Triton opens the port of the metrics last.
+        while not (self._control.is_ready() and answers(self.endpoints.metrics)):
             if self._status or not self._threads[1].is_alive():
                 self._threads[0].join(2)
                 raise self._failure()

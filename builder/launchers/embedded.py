@@ -70,7 +70,7 @@ def launch(repository: Path, options: LaunchOptions, own: NoOptions | None = Non
     server = None
     try:
         with signals.held():  # until the guard has the folder to remove
-            runtime = make_runtime(repository, options.verify_integrity)
+            runtime = make_runtime(repository, options.verify_integrity, options.judge)
             server = EmbeddedServer(repository, runtime, options, chosen, key)
         server.wait_until_ready()
     except BaseException:
@@ -155,7 +155,8 @@ class EmbeddedServer:
 
     def wait_until_ready(self) -> None:
         """Back when all models are ready. Raises LaunchError with the server's own reasons."""
-        while not self.is_live():
+        # Triton opens the port of the metrics last.
+        while not (self.is_live() and control.answers(self.endpoints.metrics)):
             if self._process.poll() is not None:
                 self._log.finish()
                 raise self._early_end()

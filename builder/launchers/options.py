@@ -50,5 +50,8 @@ class LaunchOptions:
     """Called with what is done before the server can start, `WHAT: STEP`, such as having an image on this machine."""
     report: Callable[[str], None] = lambda _: None
     """Called with what the user should know before the server starts."""
+    judge: Callable[[Path, str | None], None] = lambda *_: None
+    """Called with what the server will read, and the server's version where it is known, before it starts; it raises
+    where that server would refuse it."""
     warn: Callable[[str], None] = lambda _: None
     """Called with what is open in the server to attackers."""

@@ -10,7 +10,7 @@ import shutil
 import sys
 import sysconfig
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,10 +56,13 @@ class Runtime:
     """Environment variables for the server, without the secrets of this process."""
 
 
-def make_runtime(repository: Path, verify_integrity: bool = True) -> Runtime:
+def make_runtime(
+    repository: Path, verify_integrity: bool = True, judge: Callable[[Path, str | None], None] = lambda *_: None
+) -> Runtime:
     """Lay the folder out. With `verify_integrity`, every file has the digest that its lock records.
 
-    Raises LaunchError where the server cannot run, and RepositoryError.
+    `judge` is called with the models and the server's version. Raises LaunchError where the server cannot run,
+    RepositoryError, and what `judge` raises.
     """
     wheel = _wheel()
     _require_old_numpy()
@@ -72,6 +75,7 @@ def make_runtime(repository: Path, verify_integrity: bool = True) -> Runtime:
             lock.require_intact(snapshot.folder, repository)
         _require_shared_memory(snapshot.folder)
         prepare(snapshot.folder, snapshot.folder)
+        judge(snapshot.folder, advisories.EMBEDDED)
         snapshot.stamp(snapshot.entries)
     except BaseException:
         if snapshot:
@@ -79,6 +83,20 @@ def make_runtime(repository: Path, verify_integrity: bool = True) -> Runtime:
         shutil.rmtree(folder, ignore_errors=True)
         raise
     return Runtime(folder, _binary(wheel), snapshot, backends, _environment(folder, wheel))
+
+
+@contextmanager
+def adapted(repository: Path) -> Iterator[Path]:
+    """The repository as this server would be given it, as long as that lasts. Raises LaunchError."""
+    folder, snapshot = _temporary_folder(), None
+    try:
+        snapshot = take_snapshot(repository.absolute(), folder / "models")
+        prepare(snapshot.folder, snapshot.folder)
+        yield snapshot.folder
+    finally:
+        if snapshot:
+            snapshot.close()
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @dataclass(frozen=True)

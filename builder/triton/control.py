@@ -48,6 +48,17 @@ def secret_arguments(key: str | None, groups: Iterable[str] = RESTRICTED) -> lis
     return [f"--grpc-restricted-protocol={value}", f"--http-restricted-api={value}"]
 
 
+def answers(url: str, seconds: float = ANSWER_SECONDS) -> bool:
+    """Whether something speaks HTTP there, whatever it says. Never raises."""
+    try:
+        DIRECT.open(url, timeout=seconds).close()
+    except urllib.error.HTTPError as error:
+        error.close()
+    except NO_ANSWER:
+        return False
+    return True
+
+
 class Control:
     """One server's HTTP side. Methods raise NO_ANSWER's exceptions unless they say otherwise."""
 

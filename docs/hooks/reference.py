@@ -233,6 +233,41 @@ def limits() -> str:
     return table(("precision", *map(code, names)), rows)
 
 
+SUBJECTS = {
+    "TMR0": "What is in a folder, and the text of a config",
+    "TMR1": "Names, platforms, backends, versions",
+    "TMR2": "Inputs and outputs",
+    "TMR3": "Instances, rate limits, optimisation",
+    "TMR4": "Batching and sequences",
+    "TMR5": "Warm-up, cache, transactions",
+    "TMR6": "Ensembles, and several repositories",
+    "TMR7": "What each backend demands",
+    "TMR8": "Artifacts and configs",
+    "TMR9": "Beyond the server, releases, and the server's own word",
+}
+
+
+def codes() -> str:
+    """Every code, by its subject; each is an anchor."""
+    rules, parts = registries.codes(), []
+    for begin, subject in SUBJECTS.items():
+        rows = [
+            (
+                f'<span id="{rule.code.lower()}"></span>`{rule.code}` {rule.name}',
+                rule.level,
+                f"{text(rule.summary)} {text(rule.why)}",
+                text(rule.mend),
+                text(rule.source),
+            )
+            for rule in rules
+            if rule.code.startswith(begin)
+        ]
+        if rows:
+            heading = table(("code", "level", "what is wrong, and what comes of it", "how to mend it", "source"), rows)
+            parts.append(f"## {subject}\n\n{heading}")
+    return "\n\n".join(parts)
+
+
 def _number(value: float | None) -> str:
     return "" if value is None else f"{value:g}"
 
@@ -265,6 +300,7 @@ MADE: Mapping[str, Callable[..., str]] = {
     "exit-codes": exit_codes,
     "formats": formats,
     "limits": limits,
+    "codes": codes,
     "networks": networks,
     "label-sets": label_sets,
     "data-sets": data_sets,

@@ -78,6 +78,13 @@ def limits() -> Mapping[str, dict[str, float]]:
     return {precision: tolerance.model_dump(exclude_none=True) for precision, tolerance in LIMITS.items()}
 
 
+def codes() -> list[Any]:
+    """Every rule of `build-repo check`, by its code."""
+    from builder.check.rules import table
+
+    return [rule for _, rule in sorted(table().items())]
+
+
 def label_sets() -> Mapping[str, Callable[[], tuple[str, ...]]]:
     from builder.data.labels import SETS
 

@@ -10,20 +10,64 @@ from typing import Protocol
 
 from builder.check.findings import Finding, Rule
 from builder.check.model import Context, Model
-from builder.check.rules import artifacts, backend
+from builder.check.rules import (
+    artifacts,
+    backend,
+    batch_io,
+    batching,
+    caching,
+    ensembles,
+    instances,
+    labels,
+    libraries,
+    loading,
+    naming,
+    optimization,
+    reading,
+    repositories,
+    sequences,
+    states,
+    steps,
+    tensors,
+    versions,
+    warmup,
+    warmup_files,
+)
 
 
 class Family(Protocol):
-    RULES: tuple[Rule, ...]
+    @property
+    def RULES(self) -> tuple[Rule, ...]: ...  # noqa: N802
 
     def check(self, model: Model, context: Context) -> Iterator[Finding]:
         """Every finding of a model whose config could be read; it yields each, and stops at none."""
 
 
 FAMILIES: dict[str, Family] = {
+    "reading": reading,
+    "naming": naming,
+    "versions": versions,
+    "tensors": tensors,
+    "instances": instances,
+    "optimization": optimization,
     "backend": backend,
     "artifacts": artifacts,
+    "batching": batching,
+    "batch_io": batch_io,
+    "sequences": sequences,
+    "states": states,
+    "caching": caching,
+    "warmup": warmup,
+    "warmup_files": warmup_files,
+    "ensembles": ensembles,
+    "steps": steps,
+    "labels": labels,
+    "libraries": libraries,
+    "loading": loading,
+    "repositories": repositories,
 }
+OF_ANY = ("reading", "repositories")
+"""Families of which a model is judged, too, whose config cannot be read."""
 
 
 def table() -> Mapping[str, Rule]:

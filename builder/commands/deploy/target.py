@@ -9,7 +9,9 @@ import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
 
 from builder.commands.options import Force, Json, Output, Repository
 from builder.commands.output import print_json, say
@@ -31,6 +33,12 @@ class Deployment:
     """The command that a user runs next, if there is one."""
 
 
+Judge = Annotated[
+    bool,
+    typer.Option(
+        "--check/--no-check", help="First judge the repository, as build-repo check does, for the server of the files."
+    ),
+]
 Target = Callable[..., Deployment]
 """Its first arguments are `repository` and `output`, paths; the others are typer's options."""
 
@@ -39,10 +47,12 @@ def command(name: str, target: Target) -> Callable[..., None]:
     """The command of a target: its own options, and those that all targets have."""
     own = [each for key, each in _parameters(target).items() if key not in ("repository", "output")]
 
-    def function(*, repository: Path, output: Path, force: bool, as_json: bool, **options: Any) -> None:
+    def function(*, repository: Path, output: Path, force: bool, judge: bool, as_json: bool, **options: Any) -> None:
         from builder.deploy import files
 
         deployment = target(repository, output, **options)
+        if judge:
+            _judge(repository, options.get("image"))
         outcome = files.write(dict(deployment.files), output, force, target=name)
         _report(deployment, outcome, output, as_json)
 
@@ -54,6 +64,17 @@ def command(name: str, target: Target) -> Callable[..., None]:
     return function
 
 
+def _judge(repository: Path, image: str | None) -> None:
+    """Raises CheckError for what the server would refuse: that of the image, or without one the embedded one."""
+    from builder.check import gate
+    from builder.triton import advisories
+    from builder.triton.releases import of_reference
+
+    known = of_reference(image) if image else None
+    triton = (known.triton if known else None) if image else advisories.EMBEDDED
+    gate.require_loadable(repository, gate.targets_of(triton))
+
+
 def _parameters(target: Target) -> Mapping[str, inspect.Parameter]:
     return inspect.signature(target, eval_str=True).parameters
 
@@ -63,6 +84,7 @@ def _shared(output: Path) -> list[inspect.Parameter]:
         "repository": (Repository, Path("model_repository")),
         "output": (Output, output),
         "force": (Force, False),
+        "judge": (Judge, True),
         "as_json": (Json, False),
     }
     keyword = inspect.Parameter.KEYWORD_ONLY
