@@ -23,7 +23,7 @@ class Listing:
     broken: Path | None = None
     """A link in it that leads nowhere, which is as far as the server looks."""
     closed: Path | None = None
-    """A folder that cannot be read."""
+    """A folder that cannot be read here, which says nothing of the server's user; then there is no verdict on it."""
 
 
 def listing_of(folder: Path) -> Listing:

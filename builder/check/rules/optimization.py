@@ -61,15 +61,6 @@ FILES_BY_GPU = Rule(
     "Leave `cc_model_filenames` out.",
     "tensorrt_backend: src/tensorrt_model.cc",
 )
-FILE_BY_GPU = Rule(
-    "TMR352",
-    "file-by-gpu-not-there",
-    Level.WARNING,
-    "A file that `cc_model_filenames` names is not in a version that is served.",
-    "The server refuses the model on GPUs of this kind.",
-    "Put the file there, or take it out of `cc_model_filenames`.",
-    "tensorrt_backend: src/tensorrt_model.cc",
-)
 OPERATIONS = Rule(
     "TMR353",
     "operations-without-effect",
@@ -90,16 +81,16 @@ ACCELERATOR = Rule(
 )
 RULES = (
     *(NO_METRIC, NO_FAMILY, NO_HISTOGRAM, NO_BUCKETS),
-    *(FILES_BY_GPU, FILE_BY_GPU, OPERATIONS, ACCELERATOR),
+    *(FILES_BY_GPU, OPERATIONS, ACCELERATOR),
 )
 
 
 def check(model: Model, context: Context) -> Iterator[Finding]:
     for place, control in enumerate(model.filled.model_metrics.metric_control):
         yield from _metric(model, place, control)
-    if model.filled.cc_model_filenames:
-        yield from _files(model)
     backend = model.filled.backend
+    if model.filled.cc_model_filenames and backend in BACKENDS - {"tensorrt"}:
+        yield model.finding(FILES_BY_GPU, f"the backend {backend} does not look at it", "cc_model_filenames")
     if model.filled.model_operations.op_library_filename and backend in BACKENDS - OF_OPERATIONS:
         message = f"the backend {backend} loads no libraries of operations"
         yield model.finding(OPERATIONS, message, "model_operations")
@@ -121,20 +112,6 @@ def _metric(model: Model, place: int, control: Any) -> Iterator[Finding]:
     elif not control.histogram_options.buckets:
         server = "histogram options must specify non-empty 'buckets'"
         yield model.finding(NO_BUCKETS, f"metric {place} has no buckets", *path, "histogram_options", server=server)
-
-
-def _files(model: Model) -> Iterator[Finding]:
-    backend = model.filled.backend
-    if backend != "tensorrt":
-        if backend in BACKENDS:
-            yield model.finding(FILES_BY_GPU, f"the backend {backend} does not look at it", "cc_model_filenames")
-        return
-    for key, name in sorted(model.filled.cc_model_filenames.items()):
-        for number in model.served:
-            folder = model.version_folders.get(number)
-            if folder and not (folder / name.lstrip("/")).exists():
-                message = f"{quoted(name)}, which is for GPUs of {quoted(key)}, is not in version {number}"
-                yield model.finding(FILE_BY_GPU, message, "cc_model_filenames", key)
 
 
 def _accelerators(model: Model) -> Iterator[Finding]:
