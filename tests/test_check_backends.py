@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import stat
@@ -29,7 +28,6 @@ from builder.triton.releases import newest
 
 __all__ = ["written"]
 
-REPOSITORIES = Path(__file__).parent / "repositories"
 READERS: dict[str, Callable[[Path], Any]] = {
     ".onnx": reading_onnx.network,
     ".xml": reading_ir.network,
@@ -50,23 +48,6 @@ def found(folder: Path, strict: bool = False, target: str = "24.10") -> list[Fin
     if not strict:
         backends.fill(model)
     return [finding for family in (backend, artifacts) for finding in family.check(model, context)]
-
-
-CASES = sorted(case for code in ("TMR7*", "TMR8*") for case in REPOSITORIES.glob(f"{code}/*/case.json"))
-
-
-@pytest.mark.parametrize("case", CASES, ids=lambda case: "-".join(case.parts[-3:-1]))
-def test_each_rule_finds_its_fault_and_no_near_miss(case: Path) -> None:
-    told = json.loads(case.read_text(encoding="utf-8"))
-    options = told.get("options", {})
-    for folder in sorted(path for path in case.parent.iterdir() if path.is_dir()):
-        codes = [one.rule.code for one in found(folder, options.get("strict", False), options.get("target", "24.10"))]
-        assert sorted(codes) == sorted(told["finds"].get(folder.name, [])), folder
-
-
-def test_every_rule_has_a_case() -> None:
-    named = {code for case in CASES for codes in json.loads(case.read_text())["finds"].values() for code in codes}
-    assert {rule.code for rule in (*backend.RULES, *artifacts.RULES)} == named
 
 
 @pytest.mark.parametrize("target", ["24.10", newest().tag])
