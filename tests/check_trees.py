@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
-FINE = """backend: "custom"
+FINE = """backend: "identity"
 max_batch_size: 4
 input [{ name: "x" data_type: TYPE_FP32 dims: [ 3 ] }]
 output [{ name: "y" data_type: TYPE_FP32 dims: [ 3 ] }]
 """
-BROKEN = FINE.replace("dims: [ 3 ]", "dims: [ 0 ]", 1)
-PLACE = "3:"
+BROKEN = f"{FINE}dynamic_batching {{ preferred_batch_size: [ 8 ] }}\n"
+PLACE = "5:"
 """Line of what is wrong in it."""
+CODE = "TMR4"
+"""What its code begins with."""
 
 
 def model(folder: Path, config: str) -> Path:

@@ -44,7 +44,7 @@ class Case:
 
     @property
     def finds(self) -> dict[str, list[str]]:
-        return {model: sorted(codes) for model, codes in self.told["finds"].items() if codes}
+        return {model: sorted(set(codes)) for model, codes in self.told["finds"].items() if codes}
 
     @property
     def server(self) -> dict[str, str]:
@@ -82,10 +82,10 @@ def cases(folder: Path = FOLDER) -> list[Case]:
 
 
 def by_model(findings: Sequence[Finding]) -> dict[str, list[str]]:
-    """The codes of each, as in `Case.finds`."""
-    found: dict[str, list[str]] = {}
+    """The codes of each, as in `Case.finds`: each code once, however many fields have it."""
+    found: dict[str, set[str]] = {}
     for finding in findings:
-        found.setdefault(finding.model, []).append(finding.rule.code)
+        found.setdefault(finding.model, set()).add(finding.rule.code)
     return {model: sorted(codes) for model, codes in found.items()}
 
 

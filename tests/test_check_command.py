@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from check_trees import BROKEN, FINE, PLACE, model
+from check_trees import BROKEN, CODE, FINE, PLACE, model
 from editors import ROOT
 from test_cli import build_repo
 
@@ -68,7 +68,7 @@ def test_what_is_wrong_is_told_with_its_place(models: Path, tmp_path: Path) -> N
     assert (done.returncode, done.stderr) == (1, "")
     first, *_, last = done.stdout.splitlines()
     assert first.startswith(f"models/broken/config.pbtxt:{PLACE}")
-    assert ": error TMR2" in first
+    assert f": error {CODE}" in first
     assert last == "1 error in 1 of 2 models, judged for Triton 24.10"
     code = first.split()[2]
 
@@ -99,7 +99,7 @@ def test_sarif_goes_to_a_file_or_to_standard_output(models: Path, tmp_path: Path
         (["nonesuch"], "nonesuch"),
         ([".", "--target", "yesterday"], "yesterday"),
         ([".", "--ignore", "TMR000"], "there is no code 'TMR000'"),
-        (["--explain", "tmr99"], "did you mean TMR990?"),
+        (["--explain", "tmr99"], "did you mean TMR99"),
         ([".", "--json", "--sarif", "-"], "both print to standard output"),
     ],
 )
@@ -115,6 +115,25 @@ def test_every_code_is_explained() -> None:
     told = build_repo("check", "--explain", "refused-by-the-server").stdout
     assert told.startswith("TMR990 refused-by-the-server (error)\n")
     assert all(part in told for part in ("Why: ", "Mend: "))
+
+
+def test_what_is_mended_is_told_and_no_longer_counts(models: Path, tmp_path: Path) -> None:
+    config = models / "fine" / "config.pbtxt"
+    config.write_text("\ufeff" + FINE, encoding="utf-8")
+    model(models / "broken", BROKEN)
+    before = build_repo("check", "models", "--json", cwd=tmp_path)
+    assert len(json.loads(before.stdout)["findings"]) == 2
+    done = build_repo("check", "models", "--fix", "--json", cwd=tmp_path)
+    assert done.stderr == "build-repo: models/fine/config.pbtxt: mended (TMR011)\n"
+    assert config.read_text(encoding="utf-8") == FINE
+    told = json.loads(done.stdout)
+    assert [(each["model"], each["fixed"]) for each in told["findings"]] == [("fine", True), ("broken", False)]
+    assert (told["summary"]["errors"], told["summary"]["fixed"], done.returncode) == (1, 1, 1)
+    (models / "broken" / "config.pbtxt").write_text(FINE)
+    config.write_text("\ufeff" + FINE, encoding="utf-8")
+    done = build_repo("check", "models", "--fix", cwd=tmp_path)
+    assert done.returncode == 0
+    assert done.stdout.startswith("models/fine/config.pbtxt:1:1: mended TMR011 ")
 
 
 def test_names_do_nothing_to_a_terminal(models: Path) -> None:

@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from check_trees import BROKEN, FINE, PLACE, model
+from check_trees import BROKEN, CODE, FINE, PLACE, model
 from test_cli import build_repo
 
 from builder.build.loadable import require_loadable as require_staged
@@ -32,7 +32,7 @@ def test_what_no_server_would_load_is_refused_with_its_places(tmp_path: Path) ->
     model(tmp_path / "fine", FINE)
     require_loadable(tmp_path, targets_of(None))
     model(tmp_path / "broken", BROKEN)
-    with pytest.raises(CheckError, match=rf"broken/config\.pbtxt:{PLACE}\d+: TMR2\d\d .*") as caught:
+    with pytest.raises(CheckError, match=rf"broken/config\.pbtxt:{PLACE}\d+: {CODE}\d\d .*") as caught:
         require_loadable(tmp_path, targets_of(None))
     assert "--no-check" in str(caught.value)
 
@@ -45,7 +45,7 @@ def test_what_is_not_served_is_nobodys_business(tmp_path: Path) -> None:
 
 
 def test_the_embedded_server_is_given_what_it_knows(tmp_path: Path) -> None:
-    config = FINE.replace("custom", "pytorch") + TEXT_OF_OTHERS
+    config = FINE.replace("identity", "pytorch") + TEXT_OF_OTHERS
     model(tmp_path / "package", config)
     require_loadable(tmp_path, (EMBEDDED,))
 
@@ -60,7 +60,7 @@ def test_places_are_in_what_the_user_has(tmp_path: Path) -> None:
     (read / "broken" / "config.pbtxt").write_text("\n\n" + BROKEN)
     with pytest.raises(CheckError) as caught:
         require_loadable(repository, (EMBEDDED,), read)
-    assert f"{repository}/broken/config.pbtxt: TMR2" in str(caught.value)
+    assert f"{repository}/broken/config.pbtxt: {CODE}" in str(caught.value)
 
 
 # --- commands ---
@@ -87,7 +87,7 @@ def test_builds_publish_nothing_that_is_refused(tmp_path: Path) -> None:
     fine = staged(tmp_path / "fine", "a", FINE)
     require_staged(tmp_path / "one", [], fine, None, {})
     broken = staged(tmp_path / "broken", "a", BROKEN)
-    with pytest.raises(CheckError, match=r"^a: Triton would refuse .*published:\n  a/config\.pbtxt:4:\d+: TMR2"):
+    with pytest.raises(CheckError, match=rf"^a: Triton would refuse .*published:\n  a/config\.pbtxt:6:\d+: {CODE}"):
         require_staged(tmp_path / "two", [], broken, None, {})
 
 

@@ -119,7 +119,7 @@ def test_what_the_server_said_stands_beside_it(outcome: Outcome) -> None:
     for loading, words, loaded in (
         (Loading(), "a: the embedded server loaded it", True),
         (Loading("dims\nare wrong"), "a: the embedded server refused it: dims\\nare wrong", False),
-        (Loading("no backend", is_asked=False), "a: the embedded server was not asked: no backend", None),
+        (Loading("no backend", is_asked=False), "the embedded server lacks the backends of a", None),
     ):
         asked = Outcome(outcome.report, outcome.options, loadings={"a": loading})
         assert words in list(report.lines(asked, Sources()))
@@ -214,6 +214,28 @@ def test_only_regular_files_of_a_bearable_size_are_read(tmp_path: Path) -> None:
     for name in ("pipe", "large", "circle", "none", "latin/below", "nul\0"):
         assert sources.of(tmp_path / name).text == ""
     text = sources.of(tmp_path / "latin")
-    assert (text.line(1), text.line(2), text.line(3), text.line(0)) == ("a\udce9", "b", "", "")
-    assert text.place(4) == (2, 1)
-    assert text.place(5) == (2, 2)
+    known = Span(4, 5, 2, 1)
+    assert (text.line_at(0), text.line_at(3), text.line_at(4), text.line_at(5)) == ("a\udce9", "a\udce9", "b", "b")
+    assert [text.place(at, known) for at in (0, 3, 4, 5)] == [(1, 1), (1, 4), (2, 1), (2, 2)]
+
+
+def test_a_diff_is_of_the_lines_around(tmp_path: Path) -> None:
+    lines = [f"line {number}" for number in range(1, 3001)]
+    (tmp_path / "config.pbtxt").write_text("\n".join(lines))
+    text = (tmp_path / "config.pbtxt").read_text()
+    for wrong, header in (
+        ("line 1\n", "@@ -1,2 +1,2 @@"),
+        ("line 1000", "@@ -999,3 +999,3 @@"),
+        ("line 3000", "@@ -2999,2 +2999,2 @@"),
+    ):
+        span = at(text, wrong)
+        edits = (Edit(span.start, span.start + 4, "LINE"),)
+        found = Finding(WRONG, "a", tmp_path / "config.pbtxt", "it is wrong", span, edits=edits)
+        diff = Sources().diff(found, "config.pbtxt").splitlines()
+        assert diff[:3] == ["--- config.pbtxt", "+++ config.pbtxt", header]
+        assert [line for line in diff[3:] if not line.startswith(" ")] == [
+            f"-{wrong.strip()}",
+            f"+{wrong.strip().replace('line', 'LINE')}",
+        ]
+    far = (Edit(0, 4, "LINE"), Edit(len(text) - 9, len(text) - 5, "LINE"))
+    assert Sources().diff(Finding(WRONG, "a", tmp_path / "config.pbtxt", "it", at(text, "line"), edits=far), "x") == ""

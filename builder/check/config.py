@@ -16,7 +16,7 @@ from builder.check.places import PathOf, Places
 
 __all__ = ["Config", "PathOf", "Problem", "parse", "read", "schema"]
 
-LIMIT = 4 << 20
+LIMIT = 1 << 20
 """Bytes of a config that are read. Real ones have some thousands."""
 
 
@@ -78,6 +78,11 @@ def read(file: Path) -> Config:
     except NotRead as found:
         problem = Problem(found.code, found.message, server=found.server)
         return Config(file, "", schema().ModelConfig(), problems=(problem,))
+    return of(raw, file)
+
+
+def of(raw: bytes, file: Path) -> Config:
+    """Of what is in a file."""
     try:
         return parse(raw.decode(), file)
     except UnicodeDecodeError:
@@ -89,7 +94,7 @@ def parse(text: str, file: Path, is_clean: bool = True) -> Config:
     message = schema().ModelConfig()
     parsed = text_format.parse(text, message, is_clean)
     if parsed.faults:
-        problems = faults.told(parsed.faults, text, message.DESCRIPTOR.full_name)
+        problems = faults.told(parsed.faults, text)
         return Config(file, text, schema().ModelConfig(), problems=problems, spans=parsed.places)
     notes = faults.noted(parsed.odd_strings, text) if parsed.odd_strings else ()
     return Config(file, text, message, notes=notes, spans=parsed.places)

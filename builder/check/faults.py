@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from builder.check.tokens import IDENTIFIER, Words
+from builder.check.tokens import FLOAT, IDENTIFIER, INTEGER, STRING, Words
 
 MOST = 20
 """Faults that are told of one text: what has more is something else than a config."""
+
+MARK = "\ufeff"
+VALUES = (STRING, INTEGER, FLOAT, IDENTIFIER)
 
 
 @dataclass(frozen=True)
@@ -44,8 +47,11 @@ class Source:
         """Whether the server would have given up before."""
 
     def begin(self) -> None:
-        """Raises GivenUp."""
+        """A mark at the beginning is passed over, which the server does not do. Raises GivenUp."""
         self.words = Words(self.text, self._heard)
+        if self.words.word == MARK:
+            self._goes_on = True
+            self.words.advance()
 
     def _heard(self, at: int, words: str) -> None:
         self._add(Fault("word", at, min(at + 1, len(self.text)), words, at, is_told=not self._goes_on))
@@ -69,6 +75,23 @@ class Source:
         if not self._goes_on:
             self._add(Fault("syntax", now.start, now.end, words, now.start, owner=owner))
         return GivenUp()
+
+    def mismatch(self, words: str, owner: str, known: tuple[str, ...] = ()) -> None:
+        """A value of another kind than the field's: it is passed over. Raises GivenUp where it is no value at all."""
+        now = self.words
+        if now.kind not in VALUES:
+            raise self.given_up(words, owner)
+        self.wrong("kind", words, now.start, now.word, owner, known)
+        self.pass_over()
+        if now.word in ("{", "<", ":"):
+            raise GivenUp  # The name of another field; this one has no value.
+
+    def pass_over(self) -> None:
+        """One value that is no message: a string may be in several parts."""
+        kind = self.words.kind
+        self.words.advance()
+        while kind == STRING and self.words.kind == STRING:
+            self.words.advance()
 
     def took(self, word: str) -> bool:
         if self.words.word != word:

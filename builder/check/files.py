@@ -8,6 +8,8 @@ import stat
 from collections.abc import Callable
 from pathlib import Path
 
+from builder.check.findings import DIED
+
 KINDS: tuple[tuple[Callable[[int], bool], str], ...] = (
     (stat.S_ISDIR, "a folder"),
     (stat.S_ISFIFO, "a named pipe"),
@@ -15,6 +17,8 @@ KINDS: tuple[tuple[Callable[[int], bool], str], ...] = (
     (stat.S_ISCHR, "a device"),
     (stat.S_ISBLK, "a device"),
 )
+
+NOT_READ = "TMR015"
 
 
 class NotRead(Exception):
@@ -27,8 +31,8 @@ class NotRead(Exception):
 
 def content(path: Path, most: int) -> bytes:
     """Of a regular file. Raises NotRead, and FileNotFoundError where nothing has the name."""
-    _require_file(_told(path))
     try:
+        _require_file(path.stat())
         # What was a file a moment ago may be a pipe by now.
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
@@ -45,37 +49,35 @@ def content(path: Path, most: int) -> bytes:
         os.close(descriptor)
 
 
-def _told(path: Path) -> os.stat_result:
-    try:
-        return path.stat()
-    except FileNotFoundError:
-        if path.is_symlink():
-            raise _linked(f"it is a link to {str(path.readlink())!r}, which is not there") from None
-        raise
-    except NotADirectoryError:
-        raise FileNotFoundError(path) from None
-    except OSError as error:
-        raise _failed(path, error) from None
-
-
 def _require_file(told: os.stat_result) -> None:
     if stat.S_ISREG(told.st_mode):
         return
     kind = next((name for is_kind, name in KINDS if is_kind(told.st_mode)), "no file")
-    if kind == "a folder":
-        raise NotRead("TMR001", "it is a folder, which ends the server", "the server ended")
-    if kind == "a named pipe":
-        raise NotRead("TMR018", "it is a named pipe, on which the server waits for ever")
-    raise NotRead("TMR019", f"it is {kind}, which was not read")
+    server = _REFUSED.get(kind)
+    if server is None:
+        raise NotRead(NOT_READ, f"it is {kind}, which was not opened")
+    raise NotRead("TMR001", f"it is {kind}", server)
+
+
+_REFUSED = {
+    "a folder": DIED,
+    "a named pipe": "the server did not come back",
+    "a socket": "failed to open text file for read",
+}
 
 
 def _failed(path: Path, error: OSError) -> Exception:
-    if error.errno == errno.ENOENT:
-        return FileNotFoundError(path)
     if error.errno == errno.ELOOP:
         return _linked("it is a link that leads in a circle")
+    if error.errno in _NOWHERE and path.is_symlink():
+        return _linked("it is a link to what is not there")
+    if error.errno == errno.ENOENT:
+        return FileNotFoundError(path)
     why = os.strerror(error.errno).lower() if error.errno else str(error)
-    return NotRead("TMR015", f"it could not be read: {why}")
+    return NotRead(NOT_READ, f"it could not be read: {why}")
+
+
+_NOWHERE = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG)
 
 
 def _linked(message: str) -> NotRead:
@@ -83,7 +85,7 @@ def _linked(message: str) -> NotRead:
 
 
 def _too_large(size: int, most: int) -> NotRead:
-    return NotRead("TMR016", f"it has {size:,} bytes, and what is larger than {most:,} is not read")
+    return NotRead(NOT_READ, f"it has {size:,} bytes, and what is larger than {most:,} is not read")
 
 
 def _all(descriptor: int, most: int) -> bytes:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from builder.check import order, reader
 from builder.check.model import Model
-from builder.check.target import Target
 from builder.errors import UnusableError
+
+Reader = Callable[[Path], Model]
+"""Of a model's folder."""
 
 
 @dataclass(frozen=True)
@@ -23,13 +25,16 @@ class Server:
     """Names that more than one repository has, and where."""
 
 
-def servers(paths: Sequence[Path], target: Target, strict: bool) -> Iterator[Server]:
-    """One of all the repositories; and one for each repository of which single models are asked."""
+def servers(paths: Sequence[Path], read: Reader) -> Iterator[Server]:
+    """One of all the repositories; and one for each repository of which single models are asked.
+
+    Raises UnusableError for a path that is neither.
+    """
     repositories, alone = _told_apart(paths)
     if repositories:
-        yield _of_repositories(repositories, target, strict)
+        yield _of_repositories(repositories, read)
     for repository, folders in alone.items():
-        yield _of_folders(repository, folders, target, strict)
+        yield _of_folders(repository, folders, read)
 
 
 def _told_apart(paths: Sequence[Path]) -> tuple[list[Path], dict[Path, list[Path]]]:
@@ -40,41 +45,42 @@ def _told_apart(paths: Sequence[Path]) -> tuple[list[Path], dict[Path, list[Path
         if reader.is_model(path):
             alone.setdefault(absolute.parent, {}).setdefault(absolute, path)
         else:
-            whole.setdefault(absolute, path)
+            whole.setdefault(absolute.resolve(), path)
     single = {parent: list(found.values()) for parent, found in alone.items() if parent not in whole}
     return list(whole.values()), single
 
 
 def _folder(path: Path) -> Path:
-    """Where it is. Raises UnusableError where that is no folder, or cannot be read."""
+    """Where it is; a link has the name, and the neighbours, that it has itself. Raises UnusableError."""
     try:
         if not path.is_dir():
             raise UnusableError(f"{path}: there is no such folder; name a model repository, or the folder of a model")
-        next(path.iterdir(), None)
-        return path.absolute().parent.resolve() / path.absolute().name if path.name else path.resolve()
+        if not any(path.iterdir()):
+            raise UnusableError(f"{path}: there is nothing in it; name a model repository, or the folder of a model")
+        return path.resolve() if path.name in ("", "..") else path.parent.resolve() / path.name
     except (OSError, RuntimeError, ValueError) as error:
-        raise UnusableError(f"{path}: cannot be read ({error})") from error
+        raise UnusableError(f"{path}: it cannot be read: {error}") from error
 
 
-def _of_repositories(repositories: Sequence[Path], target: Target, strict: bool) -> Server:
+def _of_repositories(repositories: Sequence[Path], read: Reader) -> Server:
     models: dict[str, Model] = {}
     places: dict[str, list[Path]] = {}
     for repository in repositories:
-        for model in reader.models_of(repository, target, strict):
+        for model in map(read, reader.folders_of(repository)):
             models.setdefault(model.name, model)
             places.setdefault(model.name, []).append(model.folder)
     twice = {name: tuple(folders) for name, folders in places.items() if len(folders) > 1}
     return Server(models, tuple(models.values()), twice)
 
 
-def _of_folders(repository: Path, folders: Sequence[Path], target: Target, strict: bool) -> Server:
-    asked = tuple(reader.model_of(folder, target, strict) for folder in folders)
+def _of_folders(repository: Path, folders: Sequence[Path], read: Reader) -> Server:
+    asked = tuple(map(read, folders))
     models = {model.name: model for model in asked}
     waiting = list(asked)
     while waiting:
         for name in order.steps(waiting.pop()):
             if name not in models and _is_folder_in(repository, name):
-                models[name] = reader.model_of(repository / name, target, strict)
+                models[name] = read(repository / name)
                 waiting.append(models[name])
     return Server(models, asked)
 

@@ -20,8 +20,9 @@ from builder.util.shown import printable
 
 MOST = 20
 """Findings that a message has."""
-NATIVE = range(700, 900)
-"""Codes of what single backends demand, and of their artifacts. The embedded server has Python in place of them."""
+NATIVE, OF_PYTHON = range(700, 900), range(751, 760)
+"""Codes of what single backends demand, and of their artifacts. The embedded server has Python in place of the native
+ones, which demands less."""
 
 
 def targets_of(triton: str | None) -> tuple[Target, ...]:
@@ -76,7 +77,8 @@ def _refusals(repository: Path, target: Target, read: Path | None) -> Iterable[F
 
 
 def _counts(finding: Finding, target: Target) -> bool:
-    return target != EMBEDDED or int(finding.rule.code.removeprefix("TMR")) not in NATIVE
+    number = int(finding.rule.code.removeprefix("TMR"))
+    return target != EMBEDDED or number not in NATIVE or number in OF_PYTHON
 
 
 def _in_repository(finding: Finding, read: Path, repository: Path) -> Finding:

@@ -25,8 +25,11 @@ LOGGED = re.compile(
 )
 PARSING = re.compile(r"Error parsing text-format inference\.ModelConfig: (?P<reason>.*)$", re.MULTILINE)
 SPEAKABLE = re.compile(r"[A-Za-z0-9_.~!$&'()*+,;=:@-]+")
-NO_BACKEND = re.compile(
-    r"unable to find (?:backend library for backend '(?P<named>[^']+)'|'libtriton_(?P<library>[^']+?)\.so' or)"
+NO_BACKEND = (
+    re.compile(r"unable to find backend library for backend '([^']+)'"),
+    re.compile(r"unable to find 'libtriton_([^']+?)\.so' or"),
+    # One in Python, whose own package is not there.
+    re.compile(r"ModuleNotFoundError: No module named .*\n+At:\n  \S*/backends/([^/]+)/model\.py"),
 )
 STACK = re.compile(r"(\\n|\n){2}At:")
 """The Python stack that a stub adds."""
@@ -38,11 +41,8 @@ class Verdict:
     reason: str
     """In the server's words; empty: it loads."""
 
-    @property
-    def lacks(self) -> str:
-        """The backend that this server is without, so that the model, or a step of it, was not tried."""
-        found = NO_BACKEND.search(self.reason)
-        return (found["named"] or found["library"]) if found else ""
+    lacks: str = ""
+    """The backend that this server is without, so that the model, or a step of it, was not tried."""
 
     @property
     def is_loaded(self) -> bool:
@@ -132,6 +132,10 @@ class Judge:
     def __init__(self, trial: _Trial, server: Throwaway, seen: dict[Path, Path]) -> None:
         self._trial, self._server, self._seen = trial, server, seen
 
+    @property
+    def url(self) -> str:
+        return self._server.url
+
     def verdict(self, model: str) -> Verdict:
         if not SPEAKABLE.fullmatch(model):
             return self._verdict_alone(model)
@@ -143,16 +147,16 @@ class Judge:
             self._server.unload(model)
         except Gone as gone:
             reason = str(gone)
-        return Verdict(model, _shown(reason, self._seen))
+        return _verdict(model, reason, self._seen)
 
     def _verdict_alone(self, model: str) -> Verdict:
         """Of one whose name no URL can carry, since the server decodes none: by a server that starts with it."""
         try:
             with self._trial.serving(f"--load-model={model}") as (server, seen):
                 reason = server.indexed(model)
-                return Verdict(model, _shown(_completed(reason, model, server) if reason else "", seen))
+                return _verdict(model, _completed(reason, model, server) if reason else "", seen)
         except LaunchError as error:
-            return Verdict(model, _shown(f"{DIED}: {error}", self._seen))
+            return _verdict(model, f"{DIED}: {error}", self._seen)
 
 
 def _completed(reason: str, model: str, server: Throwaway) -> str:
@@ -164,8 +168,9 @@ def _completed(reason: str, model: str, server: Throwaway) -> str:
     return "\n".join(new if new and reason == NOT_READY else [reason, *new])
 
 
-def _shown(reason: str, seen: dict[Path, Path]) -> str:
+def _verdict(model: str, reason: str, seen: dict[Path, Path]) -> Verdict:
     """With the paths as the user knows them, and without a stack of Python."""
+    lacks = next((found[1] for each in NO_BACKEND if (found := each.search(reason))), "")
     for path, own in seen.items():
         reason = reason.replace(str(path), str(own))
-    return STACK.split(reason)[0].strip()
+    return Verdict(model, STACK.split(reason)[0].strip(), lacks)

@@ -11,12 +11,13 @@ from builder.check import fix
 from builder.check.findings import Finding
 from builder.check.outcome import Outcome
 from builder.check.run import check_repository
+from builder.util.shown import printable
 
 
 def mended(paths: Sequence[Path], outcome: Outcome, say: Callable[[str], None]) -> Outcome:
     """What is left once the safe edits are made; `say` is told what became of each file."""
     for line in fix.apply(outcome.report.findings):
-        say(line)
+        say(printable(line))
     report = check_repository(paths, outcome.options)
     left = Counter(_same(finding) for finding in report.findings)
     gone = []

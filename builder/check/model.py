@@ -9,6 +9,7 @@ from typing import Any
 
 from builder.check.config import Config
 from builder.check.findings import Edit, Finding, Rule
+from builder.check.listing import Listing
 from builder.check.target import Target
 
 
@@ -25,6 +26,7 @@ class Model:
     versions: tuple[int, ...]
     """Of its folders, as the server reads their names, in order."""
     version_folders: Mapping[int, Path] = field(default_factory=dict)
+    listing: Listing = field(default_factory=Listing)
 
     @property
     def served(self) -> tuple[int, ...]:
@@ -61,6 +63,8 @@ class Context:
     """Whether the server fills in nothing (--disable-auto-complete-config)."""
     cores: int = 1
     """Of the machine that will serve."""
+    gpus: int | None = None
+    """Of that machine; None: nobody knows, and nothing is refused for lack of one."""
     models: Mapping[str, Model] = field(default_factory=dict)
     """All of the repositories, by name."""
     refused: frozenset[str] = frozenset()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from builder.check.model import Model
 
@@ -14,9 +14,9 @@ def steps(model: Model) -> tuple[str, ...]:
     return tuple(dict.fromkeys(step.model_name for step in model.filled.ensemble_scheduling.step))
 
 
-def in_order(models: Mapping[str, Model]) -> list[Model]:
-    """All of them; of those that need each other, some must come first."""
-    ordered: dict[str, Model] = {}
+def in_order(models: Mapping[str, Model], first: Sequence[str] = ()) -> list[Model]:
+    """All of them; of those that need each other, some must come first: those that are named, whatever they need."""
+    ordered = {name: models[name] for name in first}
     for name in models:
         for needed in _upstream(name, models, ordered):
             ordered[needed] = models[needed]

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import bisect
+import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from builder.check.findings import Span
 
@@ -19,7 +20,7 @@ class Place:
     value: int
     """Where its value begins."""
     end: int
-    inner: dict[str | int, Place] = field(default_factory=dict)
+    inner: dict[str | int, Place] | None = None
     """By field of a message, number in a list, key of a map."""
 
 
@@ -37,7 +38,7 @@ class Lines:
     def line(self, at: int) -> tuple[int, int]:
         """Its number, from 0, and where it begins."""
         if self._ends is None:
-            self._ends = [place for place, char in enumerate(self._text) if char == "\n"]
+            self._ends = [end.start() for end in re.finditer("\n", self._text)]
         number = bisect.bisect_left(self._ends, at)
         return number, self._ends[number - 1] + 1 if number else 0
 
@@ -57,8 +58,11 @@ class Places(Mapping[PathOf, Span]):
         self._root, self._lines = root or {}, Lines(text)
 
     def _place(self, path: PathOf) -> Place:
-        inner, found = self._root, None
+        inner: dict[str | int, Place] | None = self._root
+        found = None
         for step in path:
+            if inner is None:
+                raise KeyError(path)
             found = inner[step]
             inner = found.inner
         if found is None:
@@ -80,7 +84,8 @@ class Places(Mapping[PathOf, Span]):
             path, inner = waiting.pop()
             for step, place in inner.items():
                 yield (*path, step)
-                waiting.append(((*path, step), place.inner))
+                if place.inner:
+                    waiting.append(((*path, step), place.inner))
 
     def __len__(self) -> int:
         return sum(1 for _ in self)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 import unicodedata
 from collections.abc import Callable, Iterable
 
@@ -13,6 +14,8 @@ from builder.check.places import Lines
 LONG = 60
 """Characters of a value that messages show."""
 _NEAR = 0.6
+MOST_WORDS = 500
+"""Characters of the server's words, which may repeat a whole file."""
 ALIKE = {
     "\u201c": '"',
     "\u201d": '"',
@@ -33,21 +36,20 @@ ALIKE = {
 """What stands for another character in texts that went through a word processor or a chat."""
 
 
-def told(faults: Iterable[Fault], text: str, root: str) -> tuple[Problem, ...]:
-    """`root`: full name of the message that the text should be."""
+def told(faults: Iterable[Fault], text: str) -> tuple[Problem, ...]:
     lines = Lines(text)
-    return tuple(_told(fault, text, lines, root) for fault in faults)
+    return tuple(_told(fault, text, lines) for fault in faults)
 
 
 def noted(odd_strings: Iterable[tuple[int, int]], text: str) -> tuple[Problem, ...]:
     """Of values that are no UTF-8."""
     lines = Lines(text)
-    message = "the bytes of this string are no UTF-8, so that clients cannot be told of it"
+    message = "this string has bytes that are no UTF-8, which are missing in what clients and backends are told"
     return tuple(Problem("TMR013", message, lines.span(*place)) for place in odd_strings)
 
 
-def _told(fault: Fault, text: str, lines: Lines, root: str) -> Problem:
-    server = f"Error parsing text-format {root}: {lines.protobuf(fault.at)}: {fault.words}" if fault.is_told else ""
+def _told(fault: Fault, text: str, lines: Lines) -> Problem:
+    server = f"{lines.protobuf(fault.at)}: {fault.words[:MOST_WORDS]}".rstrip() if fault.is_told else ""
     code, message, edits, mend = _KINDS[fault.kind](fault, text)
     return Problem(code, message, lines.span(fault.start, fault.end), server, mend, edits)
 
@@ -70,8 +72,7 @@ def _suggested(fault: Fault, message: str) -> tuple[str, tuple[Edit, ...], str]:
     near = nearest(fault.name, fault.known)
     if not near:
         return message, (), ""
-    is_sure = [known for known in fault.known if is_slip(fault.name, known)] == [near]
-    edits = (Edit(fault.start, fault.end, near),) if is_sure else ()
+    edits = (Edit(fault.start, fault.end, near),) if is_sure(fault.name, near, fault.known) else ()
     return f"{message}; did you mean {near}?", edits, f"write {near}"
 
 
@@ -93,13 +94,48 @@ def _boolean(fault: Fault, _: str) -> _Said:
     return "TMR006", f'"{_short(fault.name)}" is no value of {fault.owner}: it takes true or false', edits, ""
 
 
+def _kind(fault: Fault, _: str) -> _Said:
+    expected = _expected(fault)
+    message = f"{_short(fault.name)} is given to {fault.owner}, which takes {expected}"
+    written = _rewritten(fault.name, expected, fault.known)
+    if not written:
+        return "TMR017", message, (), ""
+    return "TMR017", message, (Edit(fault.start, fault.end, written),), f"write {_short(written)}"
+
+
+def _rewritten(word: str, expected: str, known: tuple[str, ...]) -> str:
+    """The same value as another kind of word; empty where it is none of that kind."""
+    bare = word[1:-1] if word[:1] in ("'", '"') else ""
+    if expected == _EXPECTED["string"]:
+        return f'"{word}"'
+    if bare in known:
+        return bare
+    if expected == _EXPECTED["integer"]:
+        whole = bare or word.removesuffix(".0")
+        return whole if _WHOLE.fullmatch(whole) else ""
+    return ""
+
+
+_WHOLE = re.compile(r"0|[1-9][0-9]{0,18}")
+
+
+def _expected(fault: Fault) -> str:
+    kind = fault.words.partition(", got: ")[0].removeprefix("Expected ")
+    return "true or false" if kind == "identifier" else _EXPECTED[kind]
+
+
 def _syntax(fault: Fault, text: str) -> _Said:
     found = text[fault.start : fault.end]
-    expected = fault.words.removesuffix(".").partition(", ")[0].replace("Expected ", "")
     if fault.words.startswith("Extension"):
         return "TMR002", f"a name in brackets is an extension, and {fault.owner} has none", (), ""
-    got = f"{_short(found)!r}" if found else "the end of the file"
-    return "TMR002", f"{got} stands where {_EXPECTED.get(expected, expected)} belongs", (), ""
+    if not found and fault.words.startswith("Expected identifier"):
+        return "TMR002", "the text ends within a message that is not closed", (), "close it with }"
+    if text.startswith("//", fault.start):
+        return "TMR002", "comments begin with #, not with //", (Edit(fault.start, fault.start + 2, "#"),), ""
+    got = repr(_short(found)) if found else "the end of the file"
+    expected = fault.words.partition(", ")[0].removeprefix("Expected ")
+    edits = (Edit(fault.start, fault.end, ":"),) if (found, expected) == ("=", '":"') else ()
+    return "TMR002", f"{got} stands where {_EXPECTED.get(expected, expected)} belongs", edits, ""
 
 
 _EXPECTED = {
@@ -115,7 +151,7 @@ _EXPECTED = {
 def _word(fault: Fault, text: str) -> _Said:
     words, char = fault.words, text[fault.start : fault.end]
     if words.startswith("Interpreting"):
-        return _foreign(fault, char)
+        return _foreign(fault, text, char)
     if words.startswith("Invalid control"):
         return "TMR012", f"a control character (0x{ord(char):02x}) stands in the text", (), ""
     if "tring" in words or "escape" in words:
@@ -133,7 +169,13 @@ _NUMBERS = {
 }
 
 
-def _foreign(fault: Fault, char: str) -> _Said:
+_WIDE = ("\udcff\udcfe", "\udcfe\udcff")
+"""UTF-16's marks, as bytes that are no UTF-8."""
+
+
+def _foreign(fault: Fault, text: str, char: str) -> _Said:
+    if fault.start == 0 and text.startswith(_WIDE):
+        return "TMR011", "the file is UTF-16, as the mark at its beginning says; the server reads UTF-8", (), ""
     if char == "\ufeff" and fault.start == 0:
         edit = Edit(fault.start, fault.end, "")
         return "TMR011", "the file begins with a byte order mark, which the server does not skip", (edit,), ""
@@ -153,6 +195,7 @@ _KINDS: dict[str, Callable[[Fault, str], _Said]] = {
     "one-of-two": _one_of_two,
     "range": _range,
     "boolean": _boolean,
+    "kind": _kind,
     "syntax": _syntax,
     "word": _word,
 }
@@ -162,7 +205,14 @@ def nearest(name: str, known: Iterable[str]) -> str:
     """Of what is known; empty where nothing is near."""
     if len(name) > LONG:
         return ""
-    return next(iter(difflib.get_close_matches(name, known, 1, _NEAR)), "")
+    names = list(known)
+    ending = [one for one in names if one.endswith(f"_{name.upper()}")]
+    return ending[0] if len(ending) == 1 else next(iter(difflib.get_close_matches(name, names, 1, _NEAR)), "")
+
+
+def is_sure(name: str, near: str, known: Iterable[str]) -> bool:
+    """Whether nothing else of what is known is as near: a slip of one letter, or a prefix that was left out."""
+    return near.endswith(f"_{name.upper()}") or [one for one in known if is_slip(name, one)] == [near]
 
 
 def is_slip(name: str, near: str) -> bool:

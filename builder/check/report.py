@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from builder.check.findings import Finding, Span
 from builder.check.outcome import Outcome, place, shown_path
+from builder.check.rules.loading import RULES as LOADING
 from builder.check.sources import Sources
 from builder.util.shown import printable
 
@@ -19,25 +20,20 @@ def lines(outcome: Outcome, sources: Sources) -> Iterator[str]:
     """The whole report; nothing where nothing was found, mended or asked."""
     for finding in outcome.mended:
         yield f"{printable(place(finding))}: mended {_title(finding)}"
-    if outcome.mended:
+    if outcome.mended and outcome.report.findings:
         yield ""
     for model, found in outcome.by_model():
         for finding in found:
             yield from _finding(finding, sources)
-        if model in outcome.loadings:
-            yield f"{printable(model)}: {_loading(outcome, model)}"
+        loading = outcome.loadings.get(model)
+        if loading and loading.is_asked and not any(finding.rule in LOADING for finding in found):
+            said = f"refused it: {printable(loading.reason)}" if loading.reason else "loaded it"
+            yield f"{printable(model)}: the embedded server {said}"
         yield ""
+    if silent := [printable(name) for name, loading in outcome.loadings.items() if not loading.is_asked]:
+        yield f"the embedded server lacks the backends of {', '.join(silent)}"
     if outcome.report.findings:
         yield outcome.summary()
-
-
-def _loading(outcome: Outcome, model: str) -> str:
-    loading = outcome.loadings[model]
-    if not loading.is_asked:
-        return f"the embedded server was not asked: {printable(loading.reason)}"
-    if not loading.reason:
-        return "the embedded server loaded it"
-    return f"the embedded server refused it: {printable(loading.reason)}"
 
 
 def _finding(finding: Finding, sources: Sources) -> Iterator[str]:
@@ -58,7 +54,7 @@ def _title(finding: Finding) -> str:
 
 def _quoted(finding: Finding, span: Span, sources: Sources) -> Iterator[str]:
     """The line, and carets under what is wrong in it."""
-    text = sources.of(finding.path).line(span.line).replace("\t", " ")
+    text = sources.of(finding.path).line_at(span.start).replace("\t", " ")
     at = span.column - 1
     if not text.strip() or at > len(text):
         return

@@ -95,7 +95,7 @@ def _result(finding: Finding, sources: Sources) -> dict[str, Any]:
         "locations": [location],
         "properties": {"server": printable(finding.server), "mend": printable(finding.mend or finding.rule.mend)},
     }
-    return found | ({"fixes": [_fix(finding, sources)]} if finding.edits else {})
+    return found | ({"fixes": [_fix(finding, finding.span, sources)]} if finding.edits and finding.span else {})
 
 
 def _message(finding: Finding) -> str:
@@ -108,15 +108,15 @@ def _region(path: Path, span: Span, sources: Sources) -> dict[str, int]:
     region = {"startLine": span.line, "startColumn": span.column}
     if not text.text or span.end > len(text.text):
         return region
-    line, column = text.place(span.end)
+    line, column = text.place(span.end, span)
     return region | {"endLine": line, "endColumn": column}
 
 
-def _fix(finding: Finding, sources: Sources) -> dict[str, Any]:
+def _fix(finding: Finding, span: Span, sources: Sources) -> dict[str, Any]:
     text = sources.of(finding.path)
 
     def replaced(edit: Edit) -> dict[str, Any]:
-        (line, column), (last, end) = text.place(edit.start), text.place(edit.end)
+        (line, column), (last, end) = text.place(edit.start, span), text.place(edit.end, span)
         region = {"startLine": line, "startColumn": column, "endLine": last, "endColumn": end}
         return {"deletedRegion": region, "insertedContent": {"text": edit.text}}
 

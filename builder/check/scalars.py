@@ -23,10 +23,11 @@ class Field:
     descriptor: Any
 
 
-def string(source: Source, _: Field) -> str:
+def string(source: Source, field: Field) -> str | None:
     words = source.words
     if words.kind != STRING:
-        raise source.given_up(f"Expected string, got: {words.word}")
+        source.mismatch(f"Expected string, got: {words.word}", field.name)
+        return None
     first = words.word
     words.advance()
     if words.kind != STRING and "\\" not in first and source.is_clean:
@@ -36,10 +37,11 @@ def string(source: Source, _: Field) -> str:
 
 def _joined(source: Source, first: str) -> str:
     words, start = source.words, source.words.before - len(first)
-    value = unescaped(first)
+    parts = [unescaped(first)]
     while words.kind == STRING:
-        value += unescaped(words.word)
+        parts.append(unescaped(words.word))
         words.advance()
+    value = b"".join(parts)
     try:
         return value.decode()
     except UnicodeDecodeError:
@@ -50,7 +52,8 @@ def _joined(source: Source, first: str) -> str:
 def unsigned(source: Source, field: Field, most: int) -> int | None:
     words = source.words
     if words.kind != INTEGER:
-        raise source.given_up(f"Expected integer, got: {words.word}")
+        source.mismatch(f"Expected integer, got: {words.word}", field.name)
+        return None
     value = integer(words.word)
     if value is None or value > most:
         source.wrong("range", f"Integer out of range ({words.word})", words.start, words.word, field.name)
@@ -70,6 +73,9 @@ def truth(source: Source, field: Field) -> bool | None:
     if words.kind == INTEGER:
         value = unsigned(source, field, 1)
         return None if value is None else bool(value)
+    if words.kind != IDENTIFIER:
+        source.mismatch(f"Expected identifier, got: {words.word}", field.name, ("true", "false"))
+        return None
     start, name = words.start, source.identifier()
     if name not in TRUTHS:
         told = f'Invalid value for boolean field "{field.name}". Value: "{name}".'
@@ -81,10 +87,11 @@ def choice(source: Source, field: Field) -> int | None:
     words = source.words
     if words.kind == INTEGER or words.word == "-":
         return signed(source, field, 2**31 - 1)
-    if words.kind != IDENTIFIER:
-        raise source.given_up(f"Expected integer or identifier, got: {words.word}")
-    start, name = words.start, source.identifier()
     known = field.descriptor.enum_type.values_by_name
+    if words.kind != IDENTIFIER:
+        source.mismatch(f"Expected integer or identifier, got: {words.word}", field.name, tuple(known))
+        return None
+    start, name = words.start, source.identifier()
     if name not in known:
         told = f'Unknown enumeration value of "{name}" for field "{field.name}".'
         source.wrong("unknown-value", told, start, name, field.name, tuple(known))
@@ -92,14 +99,15 @@ def choice(source: Source, field: Field) -> int | None:
     return int(known[name].number)
 
 
-def real(source: Source, _: Field) -> float | None:
+def real(source: Source, field: Field) -> float | None:
     is_negative = source.took("-")
     words = source.words
     value = decimal(words.kind, words.word)
     if value is None:
         is_written = words.kind == INTEGER
         got = words.word.lower() if words.kind == IDENTIFIER else words.word
-        raise source.given_up(f"{'Expect a decimal number' if is_written else 'Expected double'}, got: {got}")
+        source.mismatch(f"{'Expect a decimal number' if is_written else 'Expected double'}, got: {got}", field.name)
+        return None
     words.advance()
     return -value if is_negative else value
 

@@ -4,38 +4,52 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 import stat
-from bisect import bisect_right
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from builder.check.findings import Edit, Finding
+from builder.check.findings import Edit, Finding, Span
 
 LARGEST_BYTES = 16 * 2**20
 """Of a text that is shown. A config of that size is no config that somebody reads."""
+LONGEST_DIFF = 20_000
+"""Characters between the first edit and the last."""
+
+
+HUNK = re.compile(r"@@ -(\d+)(.*) \+(\d+)(.*) @@")
 
 
 @dataclass(frozen=True)
 class Text:
-    """What is in a file, with the places of its lines."""
+    """What is in a file. It may be long, and much may be wrong with it: nothing here goes through all of it."""
 
     text: str
-    starts: tuple[int, ...]
-    """Of each line, in characters."""
 
-    def line(self, number: int) -> str:
-        """Without its end; empty where there is none. The first is 1."""
-        if not 1 <= number <= len(self.starts):
-            return ""
-        end = self.text.find("\n", self.starts[number - 1])
-        return self.text[self.starts[number - 1] : None if end < 0 else end].rstrip("\r")
+    def line_at(self, offset: int) -> str:
+        """The line that a character is in, without its end."""
+        end = self.text.find("\n", offset)
+        return self.text[self._start(offset) : None if end < 0 else end].rstrip("\r")
 
-    def place(self, offset: int) -> tuple[int, int]:
-        """Line and column of a character, both from 1."""
-        line = bisect_right(self.starts, offset)
-        return line, offset - self.starts[line - 1] + 1
+    def place(self, offset: int, known: Span) -> tuple[int, int]:
+        """Line and column of a character, both from 1, by one whose place is known."""
+        first, last = sorted((offset, known.start))
+        between = self.text.count("\n", first, last)
+        line = known.line + (between if offset >= known.start else -between)
+        return line, offset - self._start(offset) + 1
+
+    def around(self, first: int, last: int) -> tuple[int, int]:
+        """Where the lines of these characters begin and end, and those before and behind them."""
+        begin, end = self._start(max(0, self._start(first) - 1)), last
+        for _ in range(2):
+            found = self.text.find("\n", end)
+            end = len(self.text) if found < 0 else found + 1
+        return begin, end
+
+    def _start(self, offset: int) -> int:
+        return self.text.rfind("\n", 0, offset) + 1
 
 
 @dataclass
@@ -46,19 +60,29 @@ class Sources:
 
     def of(self, path: Path) -> Text:
         if path not in self._read:
-            text = _text(path)
-            self._read[path] = Text(text, (0, *(at + 1 for at, letter in enumerate(text) if letter == "\n")))
+            self._read[path] = Text(_text(path))
         return self._read[path]
 
     def diff(self, finding: Finding, name: str) -> str:
         """What its edits change, as a unified diff of a file of that name; empty where there are none."""
-        before = self.of(finding.path).text
-        if not finding.edits or not before:
+        text, edits = self.of(finding.path), finding.edits
+        if not edits or not text.text or finding.span is None:
             return ""
-        lines = difflib.unified_diff(
-            before.splitlines(), edited(before, finding.edits).splitlines(), name, name, lineterm="", n=1
-        )
-        return "\n".join(lines)
+        begin, end = text.around(min(each.start for each in edits), max(each.end for each in edits))
+        if end - begin > LONGEST_DIFF:
+            return ""
+        before = text.text[begin:end]
+        after = edited(before, [replace(each, start=each.start - begin, end=each.end - begin) for each in edits])
+        above = text.place(begin, finding.span)[0] - 1
+        lines = difflib.unified_diff(before.splitlines(), after.splitlines(), name, name, lineterm="", n=1)
+        return "\n".join(_moved(line, above) for line in lines)
+
+
+def _moved(line: str, above: int) -> str:
+    """A line of a diff of what stands below so many lines."""
+    if not (hunk := HUNK.fullmatch(line)):
+        return line
+    return f"@@ -{int(hunk[1]) + above}{hunk[2]} +{int(hunk[3]) + above}{hunk[4]} @@"
 
 
 def edited(text: str, edits: Iterable[Edit]) -> str:

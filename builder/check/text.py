@@ -131,62 +131,65 @@ class _Reader(Source):
         value = words.start
         if not field.is_repeated:
             place = places[field.name] = Place(start, value, value)
-            self._value(message, field, place.inner)
+            self._value(message, field, place)
             place.end = words.before
             return
-        whole = places.setdefault(field.name, Place(start, value, value))
+        whole = places.setdefault(field.name, Place(start, value, value, {}))
+        held, items = getattr(message, field.name), whole.inner or {}
         if self.took("["):
-            self._list(message, field, whole)
+            self._list(held, field, items)
         else:
-            self._item(message, field, whole, start)
+            self._item(held, field, items, start)
+        whole.inner = items
         if whole.start == start:
             whole.end = words.before
 
-    def _list(self, message: Any, field: Field, whole: Place) -> None:
+    def _list(self, held: Any, field: Field, items: dict[str | int, Place]) -> None:
         if self.took("]"):
             return
         while True:
-            self._item(message, field, whole, self.words.start)
+            self._item(held, field, items, self.words.start)
             if self.took("]"):
                 return
             self.must(",")
 
-    def _item(self, message: Any, field: Field, whole: Place, start: int) -> None:
-        words, container = self.words, getattr(message, field.name)
+    def _item(self, held: Any, field: Field, items: dict[str | int, Place], start: int) -> None:
+        words = self.words
         place = Place(start, words.start, words.start)
-        step: str | int = len(whole.inner) if field.is_map else len(container)
+        step: str | int = len(items)
         if field.is_map:
-            step = self._entry(container, place)
+            step = self._entry(held, place)
         elif field.take is None:
-            self._message(container.add(), place.inner)
+            place.inner = {}
+            self._message(held.add(), place.inner)
         else:
             value = field.take(self, field)
             if value is not None:
-                container.append(value)
+                held.append(value)
         place.end = words.before
-        whole.inner[step] = place
+        items[step] = place
 
-    def _value(self, message: Any, field: Field, inner: dict[str | int, Place]) -> None:
+    def _value(self, message: Any, field: Field, place: Place) -> None:
         if field.take is None:
             nested = getattr(message, field.name)
             nested.SetInParent()
-            self._message(nested, inner)
+            place.inner = {}
+            self._message(nested, place.inner)
             return
         value = field.take(self, field)
         if value is not None:
             setattr(message, field.name, value)
 
-    def _entry(self, container: Any, place: Place) -> str | int:
+    def _entry(self, held: Any, place: Place) -> str | int:
         """Its key. Of several with one key the last one holds."""
-        entry = container.GetEntryClass()()
-        self._message(entry, place.inner)
-        held = place.inner.get("value")
+        entry, inner = held.GetEntryClass()(), dict[str | int, Place]()
+        self._message(entry, inner)
         if hasattr(entry.value, "CopyFrom"):
-            container[entry.key].CopyFrom(entry.value)
+            held[entry.key].CopyFrom(entry.value)
         else:
-            container[entry.key] = entry.value
-        if held is not None:
-            place.inner = held.inner | place.inner
+            held[entry.key] = entry.value
+        value = inner.get("value")
+        place.inner = ((value and value.inner) or {}) | inner
         key: str | int = entry.key
         return key
 

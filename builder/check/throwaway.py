@@ -20,6 +20,7 @@ import urllib.error
 import urllib.request
 from typing import Any
 
+from builder.check import unwritten
 from builder.check.findings import DIED
 from builder.errors import LaunchError
 from builder.launchers import guard, sharing
@@ -33,7 +34,7 @@ ASK_S = 60.0
 """For what is answered at once by a server that lives."""
 UNLOAD_S = 5.0
 UNLOAD_POLL_S = 0.0005
-END_S = 5.0
+END_S = 2.0
 """For a gentle end; then it is killed."""
 KEPT = 256 * 1024
 """Bytes of its log: a model's code may print for ever."""
@@ -60,8 +61,10 @@ class Throwaway:
         self._seconds = seconds
         self._key, self._prefix = secrets.token_urlsafe(24), f"build-repo-{secrets.token_hex(6)}-"
         port = _free_port()
-        self._url = f"http://127.0.0.1:{port}/v2"
+        self.url = f"http://127.0.0.1:{port}/v2"
         command = [str(runtime.binary), *options, *_own(port), *_of_python(self._prefix)]
+        programs = unwritten.laid_out(runtime.folder / "python")
+        environment = runtime.environment | {"PATH": f"{programs}{os.pathsep}{runtime.environment['PATH']}"}
         with signals.held():  # until the guard has the folder to remove
             self._process = subprocess.Popen(
                 # Isolated and without site-packages, as for the embedded server.
@@ -69,8 +72,7 @@ class Throwaway:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
-                # What is looked at is not written to.
-                env=runtime.environment | {"PYTHONDONTWRITEBYTECODE": "1"},
+                env=environment,
                 start_new_session=True,  # Ctrl-C reaches this process alone, which then ends the server
             )
             self._tell_key()
@@ -86,17 +88,21 @@ class Throwaway:
         return self
 
     def __exit__(self, *_: object) -> None:
-        assert self._process.stdin is not None  # opened as pipes
-        assert self._process.stdout is not None
+        assert self._process.stdout is not None  # opened as a pipe
+        self._end()
+        self._process.stdout.close()
+
+    def _end(self) -> None:
+        """Have the guard end the server, if it must by force, and take away what it leaves."""
+        assert self._process.stdin is not None  # opened as a pipe
         with contextlib.suppress(OSError):
             self._process.stdin.close()
         try:
             self._process.wait(END_S + ASK_S)
         except subprocess.TimeoutExpired:
-            self._process.kill()  # the server goes with its guard
+            self._process.kill()  # the server is told to go with its guard
             self._process.wait()
         self._log.finish()
-        self._process.stdout.close()
 
     def _tell_key(self) -> None:
         """To the guard, by the pipe that nobody else can read."""
@@ -156,11 +162,7 @@ class Throwaway:
     def _gone(self, error: BaseException, seconds: float) -> Gone:
         """Over a model, for this reason; what is left of it is ended."""
         is_hung = isinstance(error, TimeoutError) or isinstance(getattr(error, "reason", None), TimeoutError)
-        if is_hung:
-            self._process.kill()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(END_S)
-        self._log.finish()
+        self._end()
         return Gone(f"{HUNG} {seconds:g} s" if is_hung else f"{DIED}: {self._last_words()}")
 
     def _last_words(self) -> str:
@@ -185,7 +187,7 @@ class Throwaway:
 
     def _ask(self, path: str, body: dict[str, Any] | None = None, seconds: float = ASK_S) -> bytes:
         data = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(self._url + path, data, http_headers(self._key))
+        request = urllib.request.Request(self.url + path, data, http_headers(self._key))
         with DIRECT.open(request, timeout=seconds) as response:
             answer: bytes = response.read()
         return answer
@@ -207,7 +209,7 @@ def _own(port: int) -> list[str]:
         "--allow-grpc=false",
         "--allow-metrics=false",
         "--model-load-retry-count=0",
-        f"--exit-timeout-secs={END_S / 2:.0f}",
+        "--exit-timeout-secs=1",
         "--log-info=true",  # it tells when a model is gone
     ]
 

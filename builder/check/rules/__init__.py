@@ -11,16 +11,25 @@ from typing import Protocol
 from builder.check.findings import Finding, Rule
 from builder.check.model import Context, Model
 from builder.check.rules import (
+    artifacts,
+    backend,
     batch_io,
     batching,
     caching,
     ensembles,
+    instances,
+    labels,
+    libraries,
     loading,
+    naming,
+    optimization,
     reading,
     repositories,
     sequences,
     states,
     steps,
+    tensors,
+    versions,
     warmup,
     warmup_files,
 )
@@ -36,6 +45,13 @@ class Family(Protocol):
 
 FAMILIES: dict[str, Family] = {
     "reading": reading,
+    "naming": naming,
+    "versions": versions,
+    "tensors": tensors,
+    "instances": instances,
+    "optimization": optimization,
+    "backend": backend,
+    "artifacts": artifacts,
     "batching": batching,
     "batch_io": batch_io,
     "sequences": sequences,
@@ -45,9 +61,13 @@ FAMILIES: dict[str, Family] = {
     "warmup_files": warmup_files,
     "ensembles": ensembles,
     "steps": steps,
+    "labels": labels,
+    "libraries": libraries,
     "loading": loading,
     "repositories": repositories,
 }
+OF_ANY = ("reading", "repositories")
+"""Families of which a model is judged, too, whose config cannot be read."""
 
 
 def table() -> Mapping[str, Rule]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from builder.check.findings import Finding, Level, Problem, Rule
 from builder.check.model import Context, Model
@@ -24,11 +25,11 @@ def _warning(code: int, name: str, summary: str, why: str, mend: str, source: st
 RULES: tuple[Rule, ...] = (
     _error(
         1,
-        "config-is-a-folder",
-        "What is named config.pbtxt is a folder.",
-        "Move the folder away, and write the config as a file.",
-        "core src/filesystem/implementations/local.h",
-        "The server reads its length as that of a file, and ends with all models that it serves.",
+        "config-is-no-file",
+        "What is named config.pbtxt is a folder, a named pipe or a socket.",
+        "Move it away, and write the config as a file.",
+        _SEEN,
+        "A folder ends the server with all models that it serves, and on a pipe it waits for ever.",
     ),
     _error(
         2,
@@ -59,10 +60,10 @@ RULES: tuple[Rule, ...] = (
     _error(
         11,
         "byte-order-mark",
-        "The file begins with a byte order mark.",
-        "Save it as UTF-8 without one.",
+        "The file begins with a byte order mark, or is not UTF-8 at all.",
+        "Save it as UTF-8 without a mark.",
         _TOKENS,
-        "Text configs are read byte for byte, and a mark is no name of a field.",
+        "The server skips no mark, and what it finds there is no name of a field.",
     ),
     _error(
         12,
@@ -75,7 +76,7 @@ RULES: tuple[Rule, ...] = (
         13,
         "string-is-not-utf-8",
         "A string in the config is no UTF-8.",
-        "The server loads it, and clients cannot be told of the config, nor can backends that read it as JSON.",
+        "The server loads it; in the JSON that HTTP clients and backends read, those bytes are missing.",
         "Save the file as UTF-8.",
     ),
     _error(
@@ -89,34 +90,15 @@ RULES: tuple[Rule, ...] = (
     _warning(
         15,
         "config-was-not-read",
-        "The config could not be read here.",
-        "Nothing is known of the model; a server that may not read it either refuses the model.",
-        "Give the server's user the right to read it.",
+        "The config could not be read here, or is larger than what is read, or is a device.",
+        "Nothing is known of the model; a server that may not read it either refuses it.",
+        "Make it a file that this user and the server's may read; keep data in files beside the model.",
     ),
-    _warning(
-        16,
-        "config-is-huge",
-        "The config is larger than what is read of one.",
-        "Nothing was judged of it; the server reads it anew whenever it looks at the repository.",
-        "Keep data in files beside the model.",
-    ),
-    _error(
-        18,
-        "config-is-a-pipe",
-        "What is named config.pbtxt is a named pipe.",
-        "Write the config as a file.",
-        _SEEN,
-        "The server waits for a writer, and with it every model that is to be loaded.",
-    ),
-    _warning(
-        19,
-        "config-is-no-file",
-        "What is named config.pbtxt is a device or a socket.",
-        "It was not opened, so that nothing is known of the model.",
-        "Write the config as a file.",
-    ),
+    _error(17, "wrong-kind", "A value is of another kind than its field takes.", "Write a value of that kind."),
 )
 _BY_CODE = {rule.code: rule for rule in RULES}
+_SURE = ("TMR011", "TMR017")
+"""A mark at the beginning means nothing, and a value of another kind is the same value when its quotes are right."""
 
 
 def check(model: Model, _: Context) -> Iterator[Finding]:
@@ -127,7 +109,6 @@ def check(model: Model, _: Context) -> Iterator[Finding]:
 
 
 def _finding(model: Model, problem: Problem) -> Finding:
-    rule = _BY_CODE[problem.code]
-    return Finding(
-        rule, model.name, model.config.file, problem.message, problem.span, problem.server, problem.mend, problem.edits
-    )
+    finding = Finding(_BY_CODE[problem.code], model.name, model.config.file, problem.message, problem.span)
+    is_safe = problem.code in _SURE and bool(problem.edits)
+    return replace(finding, server=problem.server, mend=problem.mend, edits=problem.edits, is_safe=is_safe)

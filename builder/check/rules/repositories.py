@@ -15,7 +15,7 @@ TWICE = Rule(
     Level.ERROR,
     "Several of the server's repositories have a model of this name.",
     "The server loads none of them, since it cannot tell which is meant.",
-    "Rename all but one, or keep them on different servers.",
+    "Rename all but one, keep them on different servers, or start the server with --model-namespacing=true.",
     MANAGER,
 )
 FAILED = Rule(
@@ -26,8 +26,7 @@ FAILED = Rule(
     "What that rule would have found is not told.",
     "Report it with the config: this is a fault of build-repo.",
 )
-UNREAD = Rule("TMR002", "config-unreadable", Level.ERROR, "A config cannot be read.", "It is refused.", "Mend it.")
-RULES = (TWICE, FAILED)
+RULES: tuple[Rule, ...] = (TWICE, FAILED)
 
 
 def check(model: Model, context: Context) -> Iterator[Finding]:

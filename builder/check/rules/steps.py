@@ -130,7 +130,7 @@ def _circles(model: Model, context: Context) -> Iterator[Finding]:
     if model.name in way:
         said = "circular dependency between ensembles: "
         yield model.finding(CIRCLE, f"the ensemble asks itself: {around}", *STEP, server=said)
-    else:
+    elif all(name in context.models and name not in context.unread for name in order.steps(model)):
         message = f"the ensemble leads to {way[0]!r}, which asks itself: {around}; the server ends of it"
         yield model.finding(LEADS_TO_CIRCLE, message, *STEP, server="the server ended")
 
