@@ -45,7 +45,7 @@ def _told_apart(paths: Sequence[Path]) -> tuple[list[Path], dict[Path, list[Path
         if reader.is_model(path):
             alone.setdefault(absolute.parent, {}).setdefault(absolute, path)
         else:
-            whole.setdefault(absolute, path)
+            whole.setdefault(absolute.resolve(), path)
     single = {parent: list(found.values()) for parent, found in alone.items() if parent not in whole}
     return list(whole.values()), single
 

@@ -67,7 +67,7 @@ def _judged(server: Server, options: CheckOptions) -> list[Finding]:
         needed = [name for name in order.steps(model) if name in refused]
         early_ones = frozenset(name for name in needed if refused[name])
         context = replace(alone, refused=frozenset(needed), unread=early_ones, circles=circles)
-        told[model.name] = _in_place(_looked_at(model, context))
+        told[model.name] = _in_place(looked_at(model, context))
         if are_refused(told[model.name]):
             refused[model.name] = early.are_early(told[model.name])
     return [finding for model in server.asked for finding in told[model.name]]
@@ -77,15 +77,18 @@ def _circles(context: Context) -> tuple[Mapping[str, tuple[str, ...]], Sequence[
     """As `order.circles`, of what the server can read; and what it cannot, of all that seemed to be in one."""
     models = context.models
     found = order.circles(models)
-    unread = [name for name in found if early.are_early(list(_looked_at(models[name], context)))]
+    unread = [name for name in found if early.are_early(list(looked_at(models[name], context)))]
     if unread:
         found = order.circles({name: model for name, model in models.items() if name not in set(unread)})
     return found, unread
 
 
-def _looked_at(model: Model, context: Context) -> Iterator[Finding]:
+def looked_at(
+    model: Model, context: Context, families: Mapping[str, rules.Family] = rules.FAMILIES
+) -> Iterator[Finding]:
+    """All that the families find; one that fails is a finding, and stops no other."""
     steps.fill(model, context)
-    for name, family in rules.FAMILIES.items():
+    for name, family in families.items():
         if model.config.is_readable or name in rules.OF_ANY:
             try:
                 yield from family.check(model, context)

@@ -29,13 +29,13 @@ MISNAMED = Rule(
     "Write the backend's own name.",
     BACKEND_MODEL,
 )
-UNKNOWN_BACKEND = Rule(
+NEARLY = Rule(
     "TMR109",
-    "backend-of-others",
+    "backend-nearly-known",
     Level.WARNING,
-    "The backend is none of NVIDIA's.",
-    "The server loads the model only where this backend has been installed.",
-    "Mind the spelling, or install the backend in the server's image.",
+    "The backend's name is nearly that of one of NVIDIA's.",
+    "The server looks for exactly this name, and loads the model only where such a backend has been installed.",
+    "Mind the spelling; ignore this where the backend is your own.",
     BACKEND_MODEL,
 )
 RUNTIME = Rule(
@@ -74,7 +74,7 @@ RUNTIME_ELSE = Rule(
     "Leave `runtime` out, or put the file into the model's folder.",
     BACKEND_MODEL,
 )
-RULES = (MISNAMED, UNKNOWN_BACKEND, RUNTIME, NO_AGENTS, AGENT, RUNTIME_ELSE)
+RULES = (MISNAMED, NEARLY, RUNTIME, NO_AGENTS, AGENT, RUNTIME_ELSE)
 
 
 def check(model: Model, context: Context) -> Iterator[Finding]:
@@ -97,7 +97,7 @@ def _library(model: Model) -> Iterator[Finding]:
         if not _has(model, runtime):
             yield model.finding(RUNTIME_ELSE, f"the backend {backend} has no {quoted(runtime)}", "runtime")
     elif backend not in BACKENDS and model.versions and not _has(model, runtime or f"libtriton_{backend}.so"):
-        yield _foreign(model, backend)
+        yield from _foreign(model, backend)
 
 
 def _escapes(model: Model, runtime: str) -> bool:
@@ -113,22 +113,20 @@ def _has(model: Model, library: str) -> bool:
     return any((folder / library).exists() for folder in folders)
 
 
-def _foreign(model: Model, backend: str) -> Finding:
+def _foreign(model: Model, backend: str) -> Iterator[Finding]:
     plain = backend.strip().lower().replace("-", "_")
     meant = MISNOMERS.get(plain) or (plain if plain in BACKENDS else plain.replace("_", ""))
     server = f"unable to find backend library for backend '{backend}'"
     if meant == "ensemble":
-        return model.finding(
-            MISNAMED, 'ensembles have no backend; they have `platform: "ensemble"`', "backend", server=server
-        )
-    if meant in BACKENDS:
+        message = 'ensembles have no backend; they have `platform: "ensemble"`'
+        yield model.finding(MISNAMED, message, "backend", server=server)
+    elif meant in BACKENDS:
         message = f"there is no backend {quoted(backend)}; its name is {quoted(meant)}"
-        return model.finding(MISNAMED, message, "backend", server=server, edits=replacing(model, "backend", meant))
-    likely = difflib.get_close_matches(plain, BACKENDS, 1, 0.75)
-    message = f"NVIDIA's images have no backend {quoted(backend)}"
-    return model.finding(
-        UNKNOWN_BACKEND, message + (f"; did you mean {quoted(likely[0])}?" if likely else ""), "backend", server=server
-    )
+        yield model.finding(MISNAMED, message, "backend", server=server, edits=replacing(model, "backend", meant))
+    elif likely := difflib.get_close_matches(plain, BACKENDS, 1, 0.8):
+        message = f"NVIDIA's images have no backend {quoted(backend)}; did you mean {quoted(likely[0])}?"
+        edits = replacing(model, "backend", likely[0])
+        yield model.finding(NEARLY, message, "backend", server=server, edits=edits)
 
 
 def _agents(model: Model) -> Iterator[Finding]:

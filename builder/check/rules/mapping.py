@@ -127,7 +127,7 @@ def _inputs(
         if one.name in step.input_map:
             end = flow.End(index, "input_map", one.name, step.input_map[one.name])
             yield from _agreement(model, asked, one, end, known, is_open)
-        elif step.input_map and not one.optional and not is_open:
+        elif step.input_map and not one.optional:
             said = f"input {one.name} in model {asked.name} is not mapped to any ensemble tensors"
             message = f"step {index} maps nothing to the input {one.name!r} of {asked.name!r}"
             yield model.finding(UNMAPPED, message, "ensemble_scheduling", "step", index, "input_map", server=said)

@@ -1,4 +1,4 @@
-"""What else a config may ask for: metrics, batching strategies, files by GPU, libraries of operations, accelerators."""
+"""What else a config may ask for: metrics, files by GPU, libraries of operations, accelerators."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ from typing import Any
 
 from builder.check.findings import Finding, Level, Rule
 from builder.check.model import Context, Model
-from builder.check.rules.naming import BACKEND_MODEL, BACKENDS, UTILS, quoted
+from builder.check.rules.naming import BACKENDS, UTILS, quoted
 
-STRATEGY = "TRITON_BATCH_STRATEGY_PATH"
 ACCELERATORS: Mapping[str, frozenset[str]] = {
     "gpu_execution_accelerator": frozenset({"tensorrt", "cuda", "gpu_io", "auto_mixed_precision"}),
     "cpu_execution_accelerator": frozenset({"openvino"}),
@@ -53,24 +52,6 @@ NO_BUCKETS = Rule(
     "Add `buckets`, their upper bounds in ascending order.",
     UTILS,
 )
-STRATEGY_OF_SEQUENCES = Rule(
-    "TMR341",
-    "strategy-with-sequences",
-    Level.ERROR,
-    "A model with sequence batching names a batching strategy of its own.",
-    "Strategies are the dynamic batcher's.",
-    f"Leave the parameter {STRATEGY} out.",
-    BACKEND_MODEL,
-)
-NO_STRATEGY = Rule(
-    "TMR342",
-    "strategy-without-path",
-    Level.ERROR,
-    "The path of a batching strategy is empty.",
-    "The server looks for a file where the parameter is given.",
-    f"Give the library's path, or leave the parameter {STRATEGY} out.",
-    BACKEND_MODEL,
-)
 FILES_BY_GPU = Rule(
     "TMR351",
     "files-by-gpu-without-effect",
@@ -108,7 +89,7 @@ ACCELERATOR = Rule(
     "onnxruntime_backend: src/onnxruntime.cc",
 )
 RULES = (
-    *(NO_METRIC, NO_FAMILY, NO_HISTOGRAM, NO_BUCKETS, STRATEGY_OF_SEQUENCES, NO_STRATEGY),
+    *(NO_METRIC, NO_FAMILY, NO_HISTOGRAM, NO_BUCKETS),
     *(FILES_BY_GPU, FILE_BY_GPU, OPERATIONS, ACCELERATOR),
 )
 
@@ -116,8 +97,6 @@ RULES = (
 def check(model: Model, context: Context) -> Iterator[Finding]:
     for place, control in enumerate(model.filled.model_metrics.metric_control):
         yield from _metric(model, place, control)
-    if STRATEGY in model.filled.parameters:
-        yield from _strategy(model)
     if model.filled.cc_model_filenames:
         yield from _files(model)
     backend = model.filled.backend
@@ -142,16 +121,6 @@ def _metric(model: Model, place: int, control: Any) -> Iterator[Finding]:
     elif not control.histogram_options.buckets:
         server = "histogram options must specify non-empty 'buckets'"
         yield model.finding(NO_BUCKETS, f"metric {place} has no buckets", *path, "histogram_options", server=server)
-
-
-def _strategy(model: Model) -> Iterator[Finding]:
-    path = ("parameters", STRATEGY)
-    if model.filled.HasField("sequence_batching"):
-        server = f"{STRATEGY} cannot be specified with sequence batcher"
-        yield model.finding(STRATEGY_OF_SEQUENCES, "sequences have no batching strategy", *path, server=server)
-    elif not model.filled.parameters[STRATEGY].string_value:
-        server = "Batching library path not found: "
-        yield model.finding(NO_STRATEGY, "the batching strategy has no path", *path, server=server)
 
 
 def _files(model: Model) -> Iterator[Finding]:

@@ -15,7 +15,7 @@ TWICE = Rule(
     Level.ERROR,
     "Several of the server's repositories have a model of this name.",
     "The server loads none of them, since it cannot tell which is meant.",
-    "Rename all but one, or keep them on different servers.",
+    "Rename all but one, keep them on different servers, or start the server with --model-namespacing=true.",
     MANAGER,
 )
 FAILED = Rule(
