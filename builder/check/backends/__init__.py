@@ -48,6 +48,7 @@ BACKENDS: dict[str, Backend] = {
     "tensorflow": others.TensorFlow(),
     "vllm": others.Vllm(),
     "tensorrtllm": others.TensorRtLlm(),
+    "fil": others.Fil(),
 }
 PLATFORMS = {
     "onnxruntime_onnx": "onnxruntime",
