@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
+import stat
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from builder.check import backends
@@ -37,7 +40,38 @@ SHADOWED = Rule(
     "Remove the file: the server brings it along.",
     "python_backend: README; server issues 3332, 4743",
 )
-RULES = (STATES, RAGGED, SHADOWED)
+LABELS = Rule(
+    "TMR944",
+    "labels-of-another-number",
+    Level.WARNING,
+    "A file of labels has another number of lines than its output has values.",
+    "The line of a value's index is its label: values beyond the last line have none.",
+    "Write one line for each value of the output, in their order.",
+    "core: src/label_provider.cc; server issues 2636, 5338",
+)
+QUEUE = Rule(
+    "TMR945",
+    "queue-timeout-slows-down",
+    Level.WARNING,
+    "A queue of the dynamic batcher has a timeout, in a release before 26.08.",
+    "Each batch that is put together miscounts the instances that wait, until hardly any gets work.",
+    "Serve with 26.08 or later, or let clients give up by themselves.",
+    "server issue 8870",
+)
+TEMPLATE = Rule(
+    "TMR946",
+    "backend-is-a-placeholder",
+    Level.ERROR,
+    "The backend's name is a placeholder of a template.",
+    "The server looks for a folder of exactly this name among its backends.",
+    "Fill in the template, as its own tool does, or write the backend's name.",
+    "core: src/backend_model.cc; tensorrtllm_backend issue 526",
+)
+RULES = (STATES, RAGGED, SHADOWED, LABELS, QUEUE, TEMPLATE)
+PLACEHOLDER = "${"
+FIRST_MENDED = "26.08"
+MOST_BYTES = 1024 * 1024
+"""Of a file of labels that is read; ImageNet's have 30 KB."""
 
 
 def check(model: Model, context: Context) -> Iterator[Finding]:
@@ -48,6 +82,14 @@ def check(model: Model, context: Context) -> Iterator[Finding]:
         yield from _ragged(model)
     elif backends.name_of(model) == "python":
         yield from _shadowed(model)
+    if PLACEHOLDER in filled.backend and not backends.place.is_foreign(model):
+        server = f"unable to find backend library for backend '{filled.backend}'"
+        yield model.finding(TEMPLATE, f"the backend is still {filled.backend}", "backend", server=server)
+    if filled.HasField("dynamic_batching") and context.target.is_before(FIRST_MENDED):
+        yield from _queue(model)
+    for index, output in enumerate(filled.output):
+        if output.label_filename:
+            yield from _labels(model, index, output)
 
 
 def _states(model: Model) -> Iterator[Finding]:
@@ -74,3 +116,35 @@ def _shadowed(model: Model) -> Iterator[Finding]:
     for version in model.served:
         if (copy := model.version_folders[version] / UTILS).exists():
             yield model.finding_at(SHADOWED, copy, f"version {version} brings its own {UTILS}")
+
+
+def _labels(model: Model, index: int, output: Any) -> Iterator[Finding]:
+    if not output.dims or min(output.dims) < 1:
+        return
+    values, lines = math.prod(output.dims), _lines(model.folder / output.label_filename)
+    if lines not in (None, values):
+        message = f"{output.label_filename} has {lines} lines, and the output {output.name!r} has {values} values"
+        yield model.finding(LABELS, message, "output", index, "label_filename")
+
+
+def _lines(path: Path) -> int | None:
+    """As the server counts them; None where it is no text file, or a large one."""
+    try:
+        about = path.stat()
+        if not stat.S_ISREG(about.st_mode) or about.st_size > MOST_BYTES:
+            return None
+        data = path.read_bytes()
+    except (OSError, ValueError):
+        return None
+    return data.count(b"\n") + (not data.endswith(b"\n") and bool(data))
+
+
+def _queue(model: Model) -> Iterator[Finding]:
+    batching = model.filled.dynamic_batching
+    if waits := batching.default_queue_policy.default_timeout_microseconds:
+        where = ("dynamic_batching", "default_queue_policy", "default_timeout_microseconds")
+        yield model.finding(QUEUE, f"requests wait for {waits} microseconds at most", *where)
+    for level, policy in batching.priority_queue_policy.items():
+        if waits := policy.default_timeout_microseconds:
+            message = f"requests of priority {level} wait for {waits} microseconds at most"
+            yield model.finding(QUEUE, message, "dynamic_batching", "priority_queue_policy", level)
