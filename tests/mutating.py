@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import collections
+import functools
 import json
 import random
 import re
@@ -51,7 +52,8 @@ class Judged:
     mutation: Mutation
     model: str
     strict: bool
-    config: str
+    configs: str
+    """Its own, and those of what came with it."""
     findings: tuple[Finding, ...]
     """That are refusals."""
     verdict: Verdict
@@ -133,6 +135,7 @@ def _shown(each: Judged) -> str:
     )
 
 
+@functools.cache
 def known() -> list[dict[str, str]]:
     """Patterns of the server's reasons, each with why check does not say the same."""
     found: list[dict[str, str]] = json.loads(KNOWN.read_text(encoding="utf-8"))["known"] if KNOWN.exists() else []
@@ -141,13 +144,17 @@ def known() -> list[dict[str, str]]:
 
 def explanation(each: Judged) -> str:
     """Why check misses it; nothing explains a false refusal."""
-    if each.is_false_refusal:
-        return ""
-    return next((one["why"] for one in known() if re.search(one["server"], each.verdict.reason)), "")
+    return "" if each.is_false_refusal else next((one["why"] for one in known() if _fits(each, one)), "")
 
 
 def is_left_out(each: Judged) -> bool:
-    return any(one.get("depends_on") and re.search(one["server"], each.verdict.reason) for one in known())
+    return any("depends_on" in one and _fits(each, one) for one in known())
+
+
+def _fits(each: Judged, one: dict[str, str]) -> bool:
+    if each.strict and "config" in one:  # then no backend fills anything in
+        return False
+    return bool(re.search(one["server"], each.verdict.reason) and re.search(one.get("config", ""), each.configs))
 
 
 def run(seed: int, count: int, folder: Path, backends: Path, only: str = "") -> Outcome:
@@ -184,9 +191,8 @@ def _judged(batch: Sequence[Mutation], repository: Path, backends: Path, strict:
             refusals[finding.model].append(finding)
     for verdict in judged(repository, list(owners), backends, strict, seconds=LOAD_S):
         name = verdict.model
-        text = (repository / name / "config.pbtxt").read_text(encoding="utf-8")
-        found = tuple(refusals[name])
-        yield Judged(owners[name], name, strict, text, found, verdict, not found)
+        found, texts = tuple(refusals[name]), "".join(part.text for part in owners[name].seed.values())
+        yield Judged(owners[name], name, strict, texts, found, verdict, not found)
     shutil.rmtree(repository)
 
 
