@@ -48,6 +48,7 @@ BACKENDS: dict[str, Backend] = {
     "tensorflow": others.TensorFlow(),
     "vllm": others.Vllm(),
     "tensorrtllm": others.TensorRtLlm(),
+    "fil": others.Fil(),
 }
 PLATFORMS = {
     "onnxruntime_onnx": "onnxruntime",
@@ -81,6 +82,8 @@ def fill(model: Model) -> None:
     """
     if (filler := FILL_IN.get(name_of(model))) is None or place.is_foreign(model):
         return
+    if filler is onnxruntime and model.filled.input and model.filled.output:
+        return  # it fills in nothing then, and the file need not be read for that
     artifact = next(place.artifacts(model, filler.DEFAULT_FILE, within=filler.WITHIN), None)
     try:
         found = filler.read(artifact.path) if artifact and not place.foreign(artifact.path) else None

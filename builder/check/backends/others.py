@@ -38,6 +38,14 @@ TEMPLATE = Rule(
 )
 RULES: tuple[Rule, ...] = (ENGINE, NO_MODEL, TEMPLATE)
 MOST_BYTES = 1024 * 1024
+TREES = {
+    "xgboost": "xgboost.model",
+    "xgboost_json": "xgboost.json",
+    "xgboost_ubj": "xgboost.ubj",
+    "lightgbm": "model.txt",
+    "treelite_checkpoint": "checkpoint.tl",
+}
+"""Of FIL's model_type: the file that is looked for (fil_backend: docs/model_config.md)."""
 SAVED_MODEL, GRAPH = "model.savedmodel", "model.graphdef"
 
 
@@ -111,3 +119,19 @@ class TensorRtLlm:
             text = value.string_value
             if text.startswith("${") and text.endswith("}"):
                 yield model.finding(TEMPLATE, f"{key} is still {text}", "parameters", key)
+
+
+class Fil:
+    """Trees in one file, whose default name depends on who wrote it."""
+
+    RULES: tuple[Rule, ...] = ()
+    DEFAULT_FILE: str = ""
+
+    def demands(self, model: Model, context: Context) -> Iterator[Finding]:
+        given = model.filled.parameters
+        kind = given["model_type"].string_value if "model_type" in given else "xgboost"
+        if kind in TREES:
+            yield from place.check(model, TREES[kind], server="")
+
+    def artifacts(self, model: Model, context: Context) -> Iterator[Finding]:
+        yield from ()

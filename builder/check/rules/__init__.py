@@ -24,6 +24,7 @@ from builder.check.rules import (
     naming,
     optimization,
     reading,
+    reported,
     repositories,
     sequences,
     states,
@@ -65,6 +66,7 @@ FAMILIES: dict[str, Family] = {
     "libraries": libraries,
     "loading": loading,
     "repositories": repositories,
+    "reported": reported,
 }
 OF_ANY = ("reading", "repositories")
 """Families of which a model is judged, too, whose config cannot be read."""
