@@ -1,7 +1,8 @@
 """False alarms: repositories of the shapes of NVIDIA's own examples and tutorials, which no release refuses.
 
-A case of tests/repositories/FINE has what tests/corpus.py says, "like" (whose shape it is) and "targets", where fewer
-releases than all have its backend.
+A case of tests/repositories/FINE has what tests/corpus.py says, "like" (whose shape it is), "targets", where fewer
+releases than all have its backend, and "stand_in": false, where the real Python backend must fill in what the config
+leaves out: it takes seconds, so that a stand-in loads the others.
 """
 
 from __future__ import annotations
@@ -23,11 +24,17 @@ CASES = [
 BACKENDS = (*stand_ins.NAMES, "fil", "identity", "repeat", "square", "stateful", "tensorrtllm", "vllm")
 
 
+Courts = dict[bool, corpus.Court]
+
+
 @pytest.fixture(scope="module")
-def court(tmp_path_factory: pytest.TempPathFactory) -> Iterator[corpus.Court]:
+def courts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Courts]:
+    """By whether a stand-in stands for the Python backend, too."""
     folder = tmp_path_factory.mktemp("fine")
-    with corpus.court(folder, stand_ins.backends(folder / "backends", BACKENDS)) as found:
-        yield found
+    quick = stand_ins.backends(folder / "stand-ins", [*BACKENDS, "python"])
+    real = stand_ins.backends(folder / "backends", BACKENDS)
+    with corpus.court(folder / "quick", quick) as one, corpus.court(folder / "real", real) as other:
+        yield {True: one, False: other}
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.folder.name)
@@ -39,6 +46,7 @@ def test_nothing_of_it_is_refused(case: corpus.Case) -> None:
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.folder.name)
-def test_the_server_loads_it(case: corpus.Case, court: corpus.Court) -> None:
+def test_the_server_loads_it(case: corpus.Case, courts: Courts) -> None:
     assert case.server or case.told.get("why_not")
+    court = courts[case.told.get("stand_in", True)]
     assert not [verdict for verdict in court.verdicts(case).values() if verdict.reason]

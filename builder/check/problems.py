@@ -44,7 +44,7 @@ def told(faults: Iterable[Fault], text: str) -> tuple[Problem, ...]:
 def noted(odd_strings: Iterable[tuple[int, int]], text: str) -> tuple[Problem, ...]:
     """Of values that are no UTF-8."""
     lines = Lines(text)
-    message = "the bytes of this string are no UTF-8, so that clients cannot be told of it"
+    message = "this string has bytes that are no UTF-8, which are missing in what clients and backends are told"
     return tuple(Problem("TMR013", message, lines.span(*place)) for place in odd_strings)
 
 

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from builder.check import backends
 from builder.check import config as configs
 from builder.check import listing as listings
 from builder.check.fill import filled
@@ -80,7 +81,7 @@ def model_of(
     versions = _versions(folder, found)
     # Where there must be a config and is none, the server fills in nothing.
     is_refused = strict and not config.exists
-    return Model(
+    model = Model(
         name=name,
         folder=folder,
         config=config,
@@ -89,6 +90,9 @@ def model_of(
         version_folders=versions,
         listing=found,
     )
+    if config.is_readable and not strict:
+        backends.fill(model)
+    return model
 
 
 def _name(folder: Path) -> str:

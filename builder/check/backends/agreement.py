@@ -120,7 +120,22 @@ def weights(model: Model, found: Network, artifact: Artifact) -> Iterator[Findin
         yield model.finding_at(WEIGHTS, artifact.path, f"{artifact.path.name} needs a file beside it: {why}")
 
 
-def unknown(model: Model, field: str, tensors: Sequence[Tensor]) -> Iterator[Finding]:
+def inputs(model: Model, found: Network, expected: int, given: Iterable[str]) -> Iterator[Finding]:
+    """Names of inputs in the config and in the artifact; `expected`: how many the backend makes of the config's."""
+    takes = len(found.inputs)
+    # The backend counts before it looks at names.
+    counted = f"configuration expects {expected} inputs, model provides {takes}" if expected != takes else ""
+    strangers = list(unknown(model, "input", (*found.inputs, *found.defaults), counted))
+    yield from strangers
+    known = set(given)
+    absent = [tensor.name for tensor in found.inputs if not known & set(tensor.names)]
+    if counted and (absent or not strangers):
+        names = ", ".join(absent) or f"{takes} in all"
+        message = f"the artifact takes inputs that the config does not give: {names}"
+        yield model.finding(COUNT, message, "input", server=counted)
+
+
+def unknown(model: Model, field: str, tensors: Sequence[Tensor], counted: str = "") -> Iterator[Finding]:
     """Those of the config's inputs or outputs that the artifact does not have."""
     rule = UNKNOWN_INPUT if field == "input" else UNKNOWN_OUTPUT
     listed = sorted(tensor.name for tensor in tensors)
@@ -128,20 +143,8 @@ def unknown(model: Model, field: str, tensors: Sequence[Tensor]) -> Iterator[Fin
         if named(tuple(tensors), given.name) is None:
             server = f"unexpected inference {field} '{given.name}', allowed {field}s are: {', '.join(listed)}"
             message = f"the artifact has no {field} {given.name!r}; it has {', '.join(listed) or 'none'}"
-            yield model.finding(rule, message, field, place, "name", server=server, mend=_nearest(given.name, listed))
-
-
-def missing(model: Model, tensors: Sequence[Tensor], expected: int, given: Iterable[str]) -> Iterator[Finding]:
-    """Inputs that the artifact takes and the config does not give; `expected`: how many the backend makes of it."""
-    known = set(given)
-    absent = [tensor.name for tensor in tensors if not known & set(tensor.names)]
-    if expected == len(tensors):
-        return
-    server = f"configuration expects {expected} inputs, model provides {len(tensors)}"
-    takes = ", ".join(absent) or f"{len(tensors)} of them"
-    yield model.finding(
-        COUNT, f"the artifact takes inputs that the config does not give: {takes}", "input", server=server
-    )
+            mend = _nearest(given.name, listed)
+            yield model.finding(rule, message, field, place, "name", server=counted or server, mend=mend)
 
 
 def expected_inputs(filled: Any, optional: bool = False) -> int:
@@ -155,8 +158,10 @@ def expected_inputs(filled: Any, optional: bool = False) -> int:
 
 
 def given_names(filled: Any) -> set[str]:
+    """Of the inputs that every request has."""
     sequence = filled.sequence_batching
-    names = {each.name for each in (*filled.input, *sequence.control_input)}
+    names = {each.name for each in filled.input if not each.optional}
+    names |= {each.name for each in sequence.control_input}
     names |= {each.input_name for each in sequence.state}
     return names | {name for each in filled.batch_input for name in each.target_name}
 

@@ -136,8 +136,7 @@ def _tensors(model: Model, context: Context, found: Network) -> Iterator[Finding
         yield model.finding(agreement.AUTOFILL, message, "max_batch_size", server=server)
         return
     expected = agreement.expected_inputs(filled, optional=True)
-    yield from agreement.unknown(model, "input", (*found.inputs, *found.defaults))
-    yield from agreement.missing(model, found.inputs, expected, agreement.given_names(filled))
+    yield from agreement.inputs(model, found, expected, agreement.given_names(filled))
     yield from agreement.unknown(model, "output", found.outputs)
     for field, tensors in (("input", (*found.inputs, *found.defaults)), ("output", found.outputs)):
         for index, one in enumerate(getattr(filled, field)):

@@ -113,15 +113,14 @@ def _add(filled: Any, field: str, tensors: tuple[Tensor, ...]) -> None:
 
 def _tensors(model: Model, found: Network) -> Iterator[Finding]:
     filled = model.filled
-    yield from agreement.unknown(model, "input", found.inputs)
-    yield from agreement.missing(model, found.inputs, len(filled.input), (each.name for each in filled.input))
+    yield from agreement.inputs(model, found, len(filled.input), (each.name for each in filled.input))
     yield from agreement.unknown(model, "output", found.outputs)
     reshaped = filled.parameters["RESHAPE_IO_LAYERS"].string_value if "RESHAPE_IO_LAYERS" in filled.parameters else ""
     for field, tensors in (("input", found.inputs), ("output", found.outputs)):
         for index, one in enumerate(getattr(filled, field)):
             if tensor := named(tensors, one.name):
                 yield from _types(model, field, index, tensor)
-                if reshaped.lower() != "yes":
+                if reshaped.lower() != "yes" and getattr(model.config.message, field):
                     yield from _dims(model, field, index, tensor)
 
 

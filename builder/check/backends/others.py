@@ -48,7 +48,7 @@ class Dali:
     DEFAULT_FILE: str = "model.dali"
 
     def demands(self, model: Model, context: Context) -> Iterator[Finding]:
-        yield from place.check(model, self.DEFAULT_FILE, "dali.py", server="DALI Backend error: ")
+        yield from place.check(model, self.DEFAULT_FILE, instead=("dali.py",), server="DALI Backend error: ")
 
     def artifacts(self, model: Model, context: Context) -> Iterator[Finding]:
         for artifact in place.artifacts(model, self.DEFAULT_FILE):

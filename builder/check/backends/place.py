@@ -96,11 +96,19 @@ def artifacts(model: Model, *defaults: str, within: str = "") -> Iterator[Artifa
 
 
 def check(
-    model: Model, *defaults: str, within: str = "", server: str = "unable to find '", other: str = ""
+    model: Model,
+    *defaults: str,
+    within: str = "",
+    server: str = "unable to find '",
+    other: str = "",
+    instead: tuple[str, ...] = (),
 ) -> Iterator[Finding]:
-    """MISSING and NO_FILE, of each version that is served; what the server says of each."""
+    """MISSING and NO_FILE, of each version that is served; what the server says of each.
+
+    `instead`: names that are looked for as well, whatever the config names.
+    """
     for version in _served(model):
-        folder, wanted = model.version_folders[version], names(model, *defaults)
+        folder, wanted = model.version_folders[version], (*names(model, *defaults), *instead)
         kinds = {name: _kind(_inner(folder / name, within)) for name in wanted}
         if not any(kinds.values()):
             yield model.finding_at(MISSING, folder, f"version {version} has no {' or '.join(wanted)}", server)

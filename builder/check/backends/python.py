@@ -92,7 +92,8 @@ NO_EXECUTE = Rule(
 )
 RULES: tuple[Rule, ...] = (NAME, NO_CLASS, SYNTAX, ENVIRONMENT, ELSEWHERE, AUTO_COMPLETE, INITIALIZE, NO_EXECUTE)
 DIRECTORY = "$$TRITON_MODEL_DIRECTORY"
-MOST_BYTES = 4 * 1024 * 1024
+MOST_BYTES = 1024 * 1024
+"""Of a file that is read; one of more is not judged."""
 DYNAMIC = re.compile(rb"import \*|\bexec\(|globals\(|__getattr__|sys\.modules|setattr\(|vars\(")
 """What may bind a name that is nowhere written."""
 NEWER = re.compile(r"\s*type\s+\w|\s*(class|def|async def)\s+\w+\s*\[")

@@ -83,7 +83,8 @@ def demands(model: Model, context: Context) -> Iterator[Finding]:
     yield from _types(model)
     for field in ("input", "output"):
         if not getattr(model.filled, field):
-            yield model.finding(NO_TENSORS, f"there is no {field}")
+            server = f"model configuration must contain at least one {field}, none were specified."
+            yield model.finding(NO_TENSORS, f"there is no {field}", server=server)
     if model.filled.platform == AOTI:
         yield from torch_names.of_package(model)
         return

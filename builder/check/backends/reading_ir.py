@@ -14,12 +14,16 @@ DATA_TYPES = {
     "i64": "INT64", "u8": "UINT8", "u16": "UINT16", "u32": "UINT32", "u64": "UINT64",
 }  # fmt: skip
 """The XML's names, in lower case -> Triton's."""
+MOST_BYTES = 64 * 1024 * 1024
+"""Of XML that is read; a file of more is not judged."""
 
 
 def network(path: Path) -> Network | None:
     """None for what tells nothing. Raises DamagedError, OSError."""
     from xml.etree import ElementTree
 
+    if path.stat().st_size > MOST_BYTES:
+        return None
     try:
         net = ElementTree.parse(path).getroot()
     except (ElementTree.ParseError, ValueError, LookupError) as error:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import mmap
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from builder.check.backends.network import ANY, DamagedError, Network, Tensor
@@ -12,7 +11,7 @@ from builder.util.wire import MESSAGE, VARINT, Data, Field, fields, varint
 
 # Numbers of fields: of ModelProto, GraphProto, ValueInfoProto, TypeProto, its Tensor, TensorShapeProto, TensorProto.
 GRAPH = 7
-NODE, INITIALIZER, INPUT, OUTPUT = 1, 5, 11, 12
+INITIALIZER, INPUT, OUTPUT = 5, 11, 12
 NAME, TYPE = 1, 2
 KINDS = {4: "a sequence", 5: "a map", 8: "a sparse tensor", 9: "an optional value", 7: "an opaque value"}
 TENSOR_TYPE = 1
@@ -30,16 +29,8 @@ OLD = 4
 IR_VERSION = 1
 ORT = b"ORTM"
 """ONNX Runtime's own format has this behind its first four bytes."""
-
-
-@dataclass
-class _Graph:
-    inputs: list[Tensor] = field(default_factory=list)
-    outputs: list[Tensor] = field(default_factory=list)
-    weights: set[str] = field(default_factory=set)
-    external: dict[str, int] = field(default_factory=dict)
-    """File -> how many bytes are read of it."""
-    nodes: int = 0
+MOST_PARTS = 1_000_000
+"""That are looked at; a file of more is not judged."""
 
 
 def network(path: Path) -> Network | None:
@@ -47,103 +38,121 @@ def network(path: Path) -> Network | None:
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         if data[4:8] == ORT:
             return None
+        reader = _Reader(data)
         try:
-            version, graph = _model(data)
+            reader.read()
+        except OverflowError:
+            return None
         except (ValueError, UnicodeDecodeError) as error:
             raise DamagedError(f"it is no ONNX model, or is cut short: {error}") from None
-    return _network(version, graph, path)
+    return _network(reader, path)
 
 
-def _network(version: int, graph: _Graph, path: Path) -> Network:
+def _network(graph: _Reader, path: Path) -> Network:
     listed = [tensor for tensor in graph.inputs if tensor.name in graph.weights]
     return Network(
         inputs=tuple(tensor for tensor in graph.inputs if tensor.name not in graph.weights),
         outputs=tuple(graph.outputs),
-        defaults=tuple(listed) if version >= OLD else (),
+        defaults=tuple(listed) if graph.version >= OLD else (),
         missing=tuple(_absent(graph.external, path.parent)),
     )
 
 
-def _model(data: Data) -> tuple[int, _Graph]:
-    version, graph = 0, _Graph()
-    for part in fields(data, 0, len(data)):
-        if (part.number, part.wire) == (GRAPH, MESSAGE):
-            _read_graph(data, part, graph)
-        elif (part.number, part.wire) == (IR_VERSION, VARINT):
-            version = varint(data, part.value, part.end)[0]
-    if not graph.outputs:
-        raise ValueError("it has no graph with outputs")
-    return version, graph
+class _Reader:
+    """What is found in one file, by methods for each kind of message in it."""
+
+    def __init__(self, data: Data) -> None:
+        self._data, self._left = data, MOST_PARTS
+        self.version = 0
+        self.inputs: list[Tensor] = []
+        self.outputs: list[Tensor] = []
+        self.weights: set[str] = set()
+        self.external: dict[str, int] = {}
+        """File -> how many bytes are read of it."""
+
+    def read(self) -> None:
+        """Raises ValueError for what is no ONNX, OverflowError for what is too long."""
+        for part in self._parts(0, len(self._data)):
+            if (part.number, part.wire) == (GRAPH, MESSAGE):
+                self._read_graph(part)
+            elif (part.number, part.wire) == (IR_VERSION, VARINT):
+                self.version = self._number(part)
+        if not self.outputs:
+            raise ValueError("it has no graph with outputs")
+
+    def _parts(self, start: int, end: int) -> Iterator[Field]:
+        for part in fields(self._data, start, end):
+            self._left -= 1
+            if self._left < 0:
+                raise OverflowError
+            yield part
+
+    def _of(self, place: Field) -> Iterator[Field]:
+        return self._parts(place.value, place.end)
+
+    def _number(self, part: Field) -> int:
+        return varint(self._data, part.value, part.end)[0]
+
+    def _text(self, part: Field) -> str:
+        return self._data[part.value : part.end].decode()
+
+    def _read_graph(self, place: Field) -> None:
+        for part in self._of(place):
+            if part.wire != MESSAGE:
+                continue
+            if part.number in (INPUT, OUTPUT):
+                (self.inputs if part.number == INPUT else self.outputs).append(self._tensor(part))
+            elif part.number == INITIALIZER:
+                self._read_weight(part)
+
+    def _read_weight(self, place: Field) -> None:
+        entries: dict[str, str] = {}
+        is_external = False
+        for part in self._of(place):
+            if part.number == TENSOR_NAME:
+                self.weights.add(self._text(part))
+            elif part.number == EXTERNAL_DATA and part.wire == MESSAGE:
+                pair = {inner.number: self._text(inner) for inner in self._of(part)}
+                entries[pair.get(1, "")] = pair.get(2, "")
+            elif part.number == LOCATION and part.wire == VARINT:
+                is_external = self._number(part) == EXTERNAL
+        if is_external and (name := entries.get("location", "")):
+            end = _whole(entries.get("offset", "")) + _whole(entries.get("length", ""))
+            self.external[name] = max(self.external.get(name, 0), end)
+
+    def _tensor(self, place: Field) -> Tensor:
+        name, found = "", Tensor(("",))
+        for part in self._of(place):
+            if part.number == NAME:
+                name = self._text(part)
+            elif part.number == TYPE and part.wire == MESSAGE:
+                found = self._typed(part)
+        return Tensor((name,), found.data_type, found.shape, found.kind)
+
+    def _typed(self, place: Field) -> Tensor:
+        for part in self._of(place):
+            if part.number in KINDS:
+                return Tensor(("",), kind=KINDS[part.number])
+            if part.number == TENSOR_TYPE and part.wire == MESSAGE:
+                return self._sized(part)
+        return Tensor(("",))
+
+    def _sized(self, place: Field) -> Tensor:
+        data_type, shape = None, None
+        for part in self._of(place):
+            if part.number == ELEMENT and part.wire == VARINT:
+                data_type = DATA_TYPES.get(self._number(part))
+            elif part.number == SHAPE and part.wire == MESSAGE:
+                shape = tuple(self._size(inner) for inner in self._of(part) if inner.wire == MESSAGE)
+        return Tensor(("",), data_type, shape)
+
+    def _size(self, place: Field) -> int:
+        part = next((part for part in self._of(place) if (part.number, part.wire) == (SIZE, VARINT)), None)
+        size = self._number(part) if part else ANY
+        return size if 0 <= size < 1 << 63 else ANY
 
 
-def _read_graph(data: Data, place: Field, graph: _Graph) -> None:
-    for part in fields(data, place.value, place.end):
-        if part.wire != MESSAGE:
-            continue
-        if part.number in (INPUT, OUTPUT):
-            (graph.inputs if part.number == INPUT else graph.outputs).append(_tensor(data, part))
-        elif part.number == INITIALIZER:
-            _read_weight(data, part, graph)
-
-
-def _read_weight(data: Data, place: Field, graph: _Graph) -> None:
-    entries: dict[str, str] = {}
-    is_external = False
-    for part in fields(data, place.value, place.end):
-        if part.number == TENSOR_NAME:
-            graph.weights.add(_text(data, part))
-        elif part.number == EXTERNAL_DATA and part.wire == MESSAGE:
-            pair = {inner.number: _text(data, inner) for inner in fields(data, part.value, part.end)}
-            entries[pair.get(1, "")] = pair.get(2, "")
-        elif part.number == LOCATION and part.wire == VARINT:
-            is_external = varint(data, part.value, part.end)[0] == EXTERNAL
-    if is_external and (name := entries.get("location", "")):
-        end = _number(entries.get("offset", "")) + _number(entries.get("length", ""))
-        graph.external[name] = max(graph.external.get(name, 0), end)
-
-
-def _tensor(data: Data, place: Field) -> Tensor:
-    name, found = "", Tensor(("",))
-    for part in fields(data, place.value, place.end):
-        if part.number == NAME:
-            name = _text(data, part)
-        elif part.number == TYPE and part.wire == MESSAGE:
-            found = _typed(data, part)
-    return Tensor((name,), found.data_type, found.shape, found.kind)
-
-
-def _typed(data: Data, place: Field) -> Tensor:
-    for part in fields(data, place.value, place.end):
-        if part.number in KINDS:
-            return Tensor(("",), kind=KINDS[part.number])
-        if part.number == TENSOR_TYPE and part.wire == MESSAGE:
-            return _sized(data, part)
-    return Tensor(("",))
-
-
-def _sized(data: Data, place: Field) -> Tensor:
-    data_type, shape = None, None
-    for part in fields(data, place.value, place.end):
-        if part.number == ELEMENT and part.wire == VARINT:
-            data_type = DATA_TYPES.get(varint(data, part.value, part.end)[0])
-        elif part.number == SHAPE and part.wire == MESSAGE:
-            shape = tuple(_sizes(data, part))
-    return Tensor(("",), data_type, shape)
-
-
-def _sizes(data: Data, place: Field) -> Iterator[int]:
-    for part in fields(data, place.value, place.end):
-        if part.number == 1 and part.wire == MESSAGE:
-            inner = next((i for i in fields(data, part.value, part.end) if (i.number, i.wire) == (SIZE, VARINT)), None)
-            size = varint(data, inner.value, inner.end)[0] if inner else ANY
-            yield size if 0 <= size < 1 << 63 else ANY
-
-
-def _text(data: Data, part: Field) -> str:
-    return data[part.value : part.end].decode()
-
-
-def _number(text: str) -> int:
+def _whole(text: str) -> int:
     return int(text) if text.isdecimal() else 0
 
 

@@ -12,8 +12,8 @@ from pathlib import Path
 from builder.check.backends.network import DamagedError
 
 CLASS = re.compile(rb"c(__torch__[^\n]*)\n([^\n]+)\n")
-MOST_BYTES = 16 * 1024 * 1024
-"""Of a part that is read; a code file of more is nobody's."""
+MOST_BYTES = 2 * 1024 * 1024
+"""Of a part that is read; a file with more is not judged."""
 
 
 @dataclass(frozen=True)

@@ -86,14 +86,14 @@ def _inputs(model: Model, found: Forward) -> Iterator[Finding]:
 
 def _by_order(model: Model, names: Sequence[str], arguments: Sequence[str]) -> Iterator[Finding]:
     strangers = [name for name in names if name not in arguments]
-    for place, (name, argument) in enumerate(zip(names, arguments, strict=True)):
-        if name in arguments and name != argument:
-            message = f"input {name!r} is given to {argument}, since {strangers[0]!r} is no argument of forward()"
-            yield model.finding(MISORDERED, message, "input", place, "name")
-    if len(names) > 1:
-        message = (
-            f"{', '.join(strangers)} are no arguments of forward({', '.join(arguments)}), which takes them in order"
-        )
+    pairs = enumerate(zip(names, arguments, strict=True))
+    wrong = [(place, name, given) for place, (name, given) in pairs if name in arguments and name != given]
+    for place, name, given in wrong:
+        message = f"input {name!r} is given to {given}, since {strangers[0]!r} is no argument of forward()"
+        yield model.finding(MISORDERED, message, "input", place, "name")
+    if len(names) > 1 and not wrong:
+        takes = f"forward({', '.join(arguments)}), which takes the inputs in order"
+        message = f"not all of {', '.join(names)} are arguments of {takes}"
         yield model.finding(BY_ORDER, message, "input", names.index(strangers[0]), "name")
 
 
@@ -103,7 +103,8 @@ def _indices(model: Model, field: str, indices: Sequence[int], places: int | Non
         yield model.finding(INDEX, f"several {field}s have the index {twice[0]}", field)
     beyond = [index for index in indices if places is not None and index >= places]
     if beyond and not twice:
-        message = f"forward() has {places} {field}s, and the config names one with the index {beyond[0]}"
+        does = "takes" if field == "input" else "gives"
+        message = f"forward() {does} {places}, and the config has an {field} with the index {beyond[0]}, counted from 0"
         yield model.finding(INDEX, message, field, indices.index(beyond[0]), "name")
 
 

@@ -76,7 +76,7 @@ RULES: tuple[Rule, ...] = (
         13,
         "string-is-not-utf-8",
         "A string in the config is no UTF-8.",
-        "The server loads it, and clients cannot be told of the config, nor can backends that read it as JSON.",
+        "The server loads it; in the JSON that HTTP clients and backends read, those bytes are missing.",
         "Save the file as UTF-8.",
     ),
     _error(

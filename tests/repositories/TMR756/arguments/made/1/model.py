@@ -1,0 +1,6 @@
+class TritonPythonModel:
+    def __init__(self, args):
+        pass
+
+    def execute(self, requests):
+        return []
