@@ -55,11 +55,7 @@ class Case:
         return self._by_model((each.model, each.rule.code) for each in report.findings)
 
     def _by_model(self, codes: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
-        found: dict[str, set[str]] = {}
-        for model, code in codes:
-            if self.counts(code):
-                found.setdefault(model, set()).add(code)
-        return {model: sorted(each) for model, each in found.items()}
+        return _gathered((model, code) for model, code in codes if self.counts(code))
 
     def counts(self, code: str) -> bool:
         return self.code.startswith(OF_BACKENDS) or not code.startswith(OF_BACKENDS)
@@ -100,6 +96,18 @@ def cases(folder: Path = FOLDER) -> list[Case]:
     """All of them; an unreadable one is an error of whoever wrote it."""
     found = sorted(folder.glob(f"TMR*/*/{TOLD}"))
     return [Case(file.parent, json.loads(file.read_text(encoding="utf-8"))) for file in found]
+
+
+def by_model(findings: Iterable[Finding]) -> dict[str, list[str]]:
+    """The codes of each, each once, however many fields have it."""
+    return _gathered((finding.model, finding.rule.code) for finding in findings)
+
+
+def _gathered(codes: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
+    found: dict[str, set[str]] = {}
+    for model, code in codes:
+        found.setdefault(model, set()).add(code)
+    return {model: sorted(each) for model, each in found.items()}
 
 
 class Court:
