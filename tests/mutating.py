@@ -184,7 +184,7 @@ def _judged(batch: Sequence[Mutation], repository: Path, backends: Path, strict:
         for ending in mutation.seed:
             owners[f"m{number}{ending}"] = mutation
         write(mutation, repository, f"m{number}")
-    report = check_repository([repository], CheckOptions(EMBEDDED, strict))
+    report = check_repository([repository], CheckOptions(EMBEDDED, strict, gpus=0))
     refusals: dict[str, list[Finding]] = collections.defaultdict(list)
     for finding in report.findings:
         if finding.is_refusal and not finding.rule.code.startswith(OF_BACKENDS):

@@ -23,7 +23,7 @@ class Listing:
     broken: Path | None = None
     """A link in it that leads nowhere, which is as far as the server looks."""
     closed: Path | None = None
-    """A folder that cannot be read."""
+    """A folder that cannot be read here, which says nothing of the server's user; then there is no verdict on it."""
 
 
 def listing_of(folder: Path) -> Listing:
@@ -53,6 +53,8 @@ def _is_folder(entry: os.DirEntry[str]) -> bool | None:
         return entry.is_dir()
     try:
         return stat.S_ISDIR(entry.stat().st_mode)
+    except PermissionError:
+        return False  # The server's user may be another.
     except OSError:
         return None
 

@@ -69,6 +69,8 @@ def _label_file(model: Model, place: int, name: str) -> Iterator[Finding]:
     path = ("output", place, "label_filename")
     try:
         mode = file.stat().st_mode
+    except PermissionError:
+        return
     except (OSError, ValueError):
         message = f"the labels {quoted(name)} are not there"
         yield model.finding(NO_LABELS, message, *path, server="failed to open text file for read")

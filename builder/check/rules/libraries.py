@@ -74,7 +74,16 @@ RUNTIME_ELSE = Rule(
     "Leave `runtime` out, or put the file into the model's folder.",
     BACKEND_MODEL,
 )
-RULES = (MISNAMED, NEARLY, RUNTIME, NO_AGENTS, AGENT, RUNTIME_ELSE)
+UNNAMED_AGENT = Rule(
+    "TMR114",
+    "agent-without-name",
+    Level.ERROR,
+    "A repository agent has no name.",
+    "The server finds an agent's library by its name.",
+    "Add `name`, such as checksum, or leave the agent out.",
+    MANAGER,
+)
+RULES = (MISNAMED, NEARLY, RUNTIME, NO_AGENTS, AGENT, RUNTIME_ELSE, UNNAMED_AGENT)
 
 
 def check(model: Model, context: Context) -> Iterator[Finding]:
@@ -134,7 +143,10 @@ def _agents(model: Model) -> Iterator[Finding]:
     if not agents:
         yield model.finding(NO_AGENTS, "no agent is named", "model_repository_agents", server=DIED)
     for place, agent in enumerate(agents):
-        if agent.name != "checksum":
+        path = ("model_repository_agents", "agents", place)
+        server = f"unable to find 'libtritonrepoagent_{agent.name}.so'"
+        if not agent.name:
+            yield model.finding(UNNAMED_AGENT, f"agent {place} has no name", *path, server=server)
+        elif agent.name != "checksum":
             message = f"NVIDIA's images have no repository agent {quoted(agent.name)}"
-            server = f"unable to find 'libtritonrepoagent_{agent.name}.so'"
-            yield model.finding(AGENT, message, "model_repository_agents", "agents", place, "name", server=server)
+            yield model.finding(AGENT, message, *path, "name", server=server)

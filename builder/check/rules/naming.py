@@ -29,15 +29,6 @@ BACKENDS = frozenset(
     }
 )
 """NVIDIA's, in one image or another."""
-FOLDER_CLOSED = Rule(
-    "TMR101",
-    "folder-not-readable",
-    Level.ERROR,
-    "The model's folder, or the first folder in it, cannot be read.",
-    "The server lists both before anything else, whatever the config says.",
-    "Give the server's user the right to read and to enter the folder.",
-    "core: src/filesystem/implementations/local.h",
-)
 LINK_TO_NOWHERE = Rule(
     "TMR102",
     "link-to-nowhere",
@@ -92,7 +83,7 @@ ENSEMBLE_BACKEND = Rule(
     "Leave `backend` out.",
     UTILS,
 )
-RULES = (FOLDER_CLOSED, LINK_TO_NOWHERE, NAME, NO_BACKEND, PLATFORM, PAIR, ENSEMBLE_BACKEND)
+RULES = (LINK_TO_NOWHERE, NAME, NO_BACKEND, PLATFORM, PAIR, ENSEMBLE_BACKEND)
 
 
 def check(model: Model, context: Context) -> Iterator[Finding]:
@@ -120,9 +111,7 @@ def is_undecided(model: Model) -> bool:
 
 
 def _folder(model: Model) -> Iterator[Finding]:
-    if closed := model.listing.closed:
-        yield model.finding_at(FOLDER_CLOSED, closed, f"{closed.name} cannot be read", "failed to open directory")
-    elif broken := model.listing.broken or _broken_artifact(model):
+    if broken := model.listing.broken or _broken_artifact(model):
         yield model.finding_at(LINK_TO_NOWHERE, broken, f"{broken.name} leads nowhere", "failed to stat file")
 
 

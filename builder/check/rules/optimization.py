@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from builder.check.findings import Finding, Level, Rule
+from builder.check.findings import DIED, Finding, Level, Rule
 from builder.check.model import Context, Model
 from builder.check.rules.naming import BACKENDS, UTILS, quoted
 
@@ -13,6 +14,8 @@ ACCELERATORS: Mapping[str, frozenset[str]] = {
     "gpu_execution_accelerator": frozenset({"tensorrt", "cuda", "gpu_io", "auto_mixed_precision"}),
     "cpu_execution_accelerator": frozenset({"openvino"}),
 }
+LABEL = re.compile(r"(?!_)[a-zA-Z0-9_]*")
+"""Of a tag; the server writes a `_` in front, and labels with two are Prometheus' own."""
 OF_OPERATIONS = frozenset({"tensorflow", "onnxruntime"})
 """Backends that load libraries of operations."""
 
@@ -52,6 +55,15 @@ NO_BUCKETS = Rule(
     "Add `buckets`, their upper bounds in ascending order.",
     UTILS,
 )
+TAG = Rule(
+    "TMR335",
+    "metric-tag-is-no-label",
+    Level.ERROR,
+    "The key of a metric tag has a character that no label of Prometheus may have, or begins with `_`.",
+    "The server ends when it makes a label of it, with metrics off, too, and with it every other model.",
+    "Write the key in ASCII letters, digits and `_`, which must not come first.",
+    "core: src/metric_model_reporter.cc",
+)
 FILES_BY_GPU = Rule(
     "TMR351",
     "files-by-gpu-without-effect",
@@ -59,15 +71,6 @@ FILES_BY_GPU = Rule(
     "`cc_model_filenames` is given to a backend that does not read it.",
     "Plans alone are made for one kind of GPU; all others load default_model_filename.",
     "Leave `cc_model_filenames` out.",
-    "tensorrt_backend: src/tensorrt_model.cc",
-)
-FILE_BY_GPU = Rule(
-    "TMR352",
-    "file-by-gpu-not-there",
-    Level.WARNING,
-    "A file that `cc_model_filenames` names is not in a version that is served.",
-    "The server refuses the model on GPUs of this kind.",
-    "Put the file there, or take it out of `cc_model_filenames`.",
     "tensorrt_backend: src/tensorrt_model.cc",
 )
 OPERATIONS = Rule(
@@ -89,17 +92,21 @@ ACCELERATOR = Rule(
     "onnxruntime_backend: src/onnxruntime.cc",
 )
 RULES = (
-    *(NO_METRIC, NO_FAMILY, NO_HISTOGRAM, NO_BUCKETS),
-    *(FILES_BY_GPU, FILE_BY_GPU, OPERATIONS, ACCELERATOR),
+    *(NO_METRIC, NO_FAMILY, NO_HISTOGRAM, NO_BUCKETS, TAG),
+    *(FILES_BY_GPU, OPERATIONS, ACCELERATOR),
 )
 
 
 def check(model: Model, context: Context) -> Iterator[Finding]:
     for place, control in enumerate(model.filled.model_metrics.metric_control):
         yield from _metric(model, place, control)
-    if model.filled.cc_model_filenames:
-        yield from _files(model)
+    for key in model.filled.metric_tags:
+        if not LABEL.fullmatch(key):
+            message = f"the tag {quoted(key)} cannot be a label"
+            yield model.finding(TAG, message, "metric_tags", key, server=DIED)
     backend = model.filled.backend
+    if model.filled.cc_model_filenames and backend in BACKENDS - {"tensorrt"}:
+        yield model.finding(FILES_BY_GPU, f"the backend {backend} does not look at it", "cc_model_filenames")
     if model.filled.model_operations.op_library_filename and backend in BACKENDS - OF_OPERATIONS:
         message = f"the backend {backend} loads no libraries of operations"
         yield model.finding(OPERATIONS, message, "model_operations")
@@ -121,20 +128,6 @@ def _metric(model: Model, place: int, control: Any) -> Iterator[Finding]:
     elif not control.histogram_options.buckets:
         server = "histogram options must specify non-empty 'buckets'"
         yield model.finding(NO_BUCKETS, f"metric {place} has no buckets", *path, "histogram_options", server=server)
-
-
-def _files(model: Model) -> Iterator[Finding]:
-    backend = model.filled.backend
-    if backend != "tensorrt":
-        if backend in BACKENDS:
-            yield model.finding(FILES_BY_GPU, f"the backend {backend} does not look at it", "cc_model_filenames")
-        return
-    for key, name in sorted(model.filled.cc_model_filenames.items()):
-        for number in model.served:
-            folder = model.version_folders.get(number)
-            if folder and not (folder / name.lstrip("/")).exists():
-                message = f"{quoted(name)}, which is for GPUs of {quoted(key)}, is not in version {number}"
-                yield model.finding(FILE_BY_GPU, message, "cc_model_filenames", key)
 
 
 def _accelerators(model: Model) -> Iterator[Finding]:

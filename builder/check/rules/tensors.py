@@ -142,13 +142,25 @@ UNKNOWN_TYPE = Rule(
     "Write one of the names, such as TYPE_FP32.",
     UTILS,
 )
+BATCH_SIZE = Rule(
+    "TMR219",
+    "negative-batch-size",
+    Level.ERROR,
+    "max_batch_size is negative.",
+    "It is the largest batch that the model takes, and 0 says that its tensors have no batch axis at all.",
+    "Write 0, or the largest batch.",
+    UTILS,
+)
 RULES = (
     *(NO_NAME, NO_TYPE, NO_DIMS, EMPTY_RESHAPE, DIM, RESHAPE_DIM, RESHAPE_SIZE, RESHAPE_ANY, FORMAT, SHAPE_TENSOR),
-    *(LAYOUT, LAYOUT_DIMS, NAME_TWICE, UNKNOWN_TYPE),
+    *(LAYOUT, LAYOUT_DIMS, NAME_TWICE, UNKNOWN_TYPE, BATCH_SIZE),
 )
 
 
 def check(model: Model, context: Context) -> Iterator[Finding]:
+    if (size := model.config.message.max_batch_size) < 0:
+        server = f"'max_batch_size' must be non-negative value for {model.filled.name}"
+        yield model.finding(BATCH_SIZE, f"max_batch_size is {size}", "max_batch_size", server=server)
     is_completed = _Completed(model, context)
     for field in ("input", "output"):
         names: set[str] = set()
@@ -181,7 +193,7 @@ def _mentions(file: Path, word: bytes) -> bool:
         # A pipe would never end, and what is that large is no code that somebody wrote.
         status = file.stat()
         return stat.S_ISREG(status.st_mode) and status.st_size < 2**22 and word in file.read_bytes()
-    except OSError:
+    except (OSError, ValueError):
         return False
 
 
