@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from builder.check.config import parse
-from builder.check.findings import Finding, Level, Span
+from builder.check.findings import Finding, Level
 from builder.check.model import Context, Model
 from builder.check.rules import batch_io, batching, caching, sequences, states, warmup, warmup_files
 from builder.check.target import EMBEDDED
@@ -110,20 +109,11 @@ def test_each_fault_is_told(tmp_path: Path) -> None:
 def test_a_cache_is_disabled_where_it_is_enabled(tmp_path: Path) -> None:
     text = IO + "sequence_batching { }\nresponse_cache { enable: true }"
     model = _model(tmp_path, text)
-    start = text.index("enable")
-    span = Span(start, start + len("enable: true"), 6, 18)
-    model.config = replace(model.config, spans={("response_cache", "enable"): span})
     (finding,) = _found(model)
     (edit,) = finding.edits
     mended = text[: edit.start] + edit.text + text[edit.end :]
     assert _codes(_model(tmp_path, mended)) == []
     assert not finding.is_safe  # what is wrong may be the scheduler
-
-
-def test_a_field_that_is_nowhere_in_the_text_is_not_edited(tmp_path: Path) -> None:
-    model = _model(tmp_path, IO + "sequence_batching { } response_cache { enable: true }")
-    model.config = replace(model.config, spans={("response_cache",): Span(0, 9, 1, 1)})
-    assert [finding.edits for finding in _found(model)] == [()]
 
 
 def test_an_ensemble_makes_no_requests_of_its_own(tmp_path: Path) -> None:

@@ -15,8 +15,8 @@ BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 2, 8: 4, 9: 8, 10: 2, 11: 4, 12:
 OTHER_BYTES = 4
 """Of one of any other type: a STRING's length."""
 LENGTH_BYTES = 4
-COUNTABLE = 2**63
-"""From here on, the server's numbers run over."""
+BEYOND_MEMORY = 2**47
+"""Bytes that no machine has, and no program can ask for."""
 
 
 def elements(dims: Iterable[int]) -> int:
@@ -26,12 +26,22 @@ def elements(dims: Iterable[int]) -> int:
         if dim == ANY:
             return ANY
         count = count * dim if number else dim
-    return count
+    return _wrapped(count)
 
 
 def byte_size(data_type: int, dims: Iterable[int]) -> int:
-    """Of dims that are not variable."""
-    return elements(dims) * BYTES.get(data_type, OTHER_BYTES)
+    """Of dims that are not variable; it is negative where the number of elements is."""
+    return _wrapped(elements(dims) * BYTES.get(data_type, OTHER_BYTES))
+
+
+def unsigned(count: int) -> int:
+    """What the server takes a negative number of bytes for."""
+    return count % 2**64
+
+
+def _wrapped(count: int) -> int:
+    """As a number of 64 bits, which runs over."""
+    return (count + 2**63) % 2**64 - 2**63
 
 
 def type_name(data_type: int) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 from builder.check.data_files import NOT_OPENED, DataFile, look
 from builder.check.findings import DIED, Finding, Level, Rule
 from builder.check.model import Context, Model
-from builder.check.tensors import ANY, COUNTABLE, STRING, byte_size, shape, type_name
+from builder.check.tensors import ANY, BEYOND_MEMORY, STRING, byte_size, shape, type_name, unsigned
 
 SOURCE = "core: src/sequence_batch_scheduler/sequence_batch_scheduler.cc"
 STATE_SOURCE = "core: src/sequence_state.cc"
@@ -147,6 +147,15 @@ GROWABLE = Rule(
     "Set use_same_buffer_for_input_output: true and KIND_GPU, or leave use_growable_memory out.",
     STATE_SOURCE,
 )
+ENORMOUS = Rule(
+    "TMR476",
+    "initial-state-too-large",
+    Level.ERROR,
+    "An initial state is larger than any machine's memory, or of a negative size.",
+    "The server asks for the memory, gets none, and ends.",
+    "Give the initial_state smaller dims, and the state too.",
+    SOURCE,
+)
 RULES = (
     SEVERAL,
     DATA_TYPE,
@@ -163,6 +172,7 @@ RULES = (
     NO_TENSOR,
     SAME_TENSOR,
     GROWABLE,
+    ENORMOUS,
 )
 FOLDER = "initial_state"
 CPU = 2
@@ -241,6 +251,11 @@ def _data(model: Model, state: Any, given: Any, path: Path) -> Iterator[Finding]
         words = f"initial_state setting expects state'{state.input_name}' to have state_data set"
         message = f"the initial state of {state.input_name!r} has neither zero_data nor data_file"
         yield model.finding(NO_DATA, message, *path, server=words)
+    elif kind == "zero_data" and ANY not in given.dims:
+        due = unsigned(byte_size(given.data_type, given.dims))
+        if due >= BEYOND_MEMORY:
+            message = f"the initial state of {state.input_name!r} has {due} bytes"
+            yield model.finding(ENORMOUS, message, *path, "dims", server=DIED)
     elif kind == "data_file":
         yield from _file(model, given, look(model.folder, FOLDER, given.data_file), (*path, kind))
 
@@ -260,8 +275,8 @@ def _file(model: Model, given: Any, file: DataFile, path: Path) -> Iterator[Find
 
 
 def _size(model: Model, given: Any, file: DataFile, path: Path) -> Iterator[Finding]:
-    due = byte_size(given.data_type, given.dims)
-    if file.size < due < COUNTABLE:
+    due = unsigned(byte_size(given.data_type, given.dims))
+    if file.size < due:
         message = f"{FOLDER}/{given.data_file} has {file.size} bytes of {due}"
         words = f"initial_state setting expects {due} bytes, but the data provided from {given.data_file}only has"
         yield model.finding(SHORT_FILE, message, *path, server=words)

@@ -7,7 +7,17 @@ from typing import Any
 
 from builder.check.findings import DIED, Finding, Level, Rule
 from builder.check.model import Context, Model
-from builder.check.tensors import ANY, COUNTABLE, INVALID, STRING, byte_size, elements, protocol_name, shape, type_name
+from builder.check.tensors import (
+    ANY,
+    BEYOND_MEMORY,
+    INVALID,
+    STRING,
+    byte_size,
+    protocol_name,
+    shape,
+    type_name,
+    unsigned,
+)
 
 SOURCE = "core: src/backend_model_instance.cc"
 REQUEST_SOURCE = "core: src/infer_request.cc"
@@ -134,7 +144,6 @@ RULES = (
     STRING_ID,
 )
 HERE, FILE = "model_warmup", "input_data_file"
-BEYOND_MEMORY = 2**47
 FIRST_TO_LOOK = "24.11"
 """No earlier server looks at the ID of a sample's request."""
 CORRELATION_ID = 3
@@ -246,16 +255,16 @@ def _differs(own: Any, given: Any) -> bool:
 
 def _is_negative(given: Any) -> bool:
     """Whether the server looks for as many bytes in a file, before it looks at the shape."""
-    is_file = given.WhichOneof("input_data_type") == FILE
-    return is_file and given.data_type != STRING and elements(given.dims) < 0 and ANY not in given.dims
+    is_file = given.WhichOneof("input_data_type") == FILE and given.data_type != STRING
+    return is_file and ANY not in given.dims and byte_size(given.data_type, given.dims) < 0
 
 
 def _size(model: Model, name: str, given: Any, own: Any, path: Path) -> Iterator[Finding]:
     due, is_file = byte_size(given.data_type, given.dims), given.WhichOneof("input_data_type") == FILE
-    if elements(given.dims) < 0 and given.data_type != STRING and (own or is_file) and due > -COUNTABLE:
-        words = f"warmup setting expects {due % 2**64} bytes" if is_file else f"byte size mismatch for input '{name}'"
+    if due < 0 and given.data_type != STRING and (own or is_file):
+        words = f"warmup setting expects {unsigned(due)} bytes" if is_file else f"byte size mismatch for input '{name}'"
         message = f"the warm-up input {name!r} is {shape(given.dims)}"
         yield model.finding(NEGATIVE, message, *path, "dims", server=words)
-    elif BEYOND_MEMORY <= due < COUNTABLE and not is_file:
+    elif due >= BEYOND_MEMORY and not is_file:
         message = f"the warm-up input {name!r} has {due} bytes"
         yield model.finding(ENORMOUS, message, *path, "dims", server=DIED)

@@ -10,7 +10,7 @@ from builder.check.data_files import NOT_OPENED, DataFile, look
 from builder.check.findings import DIED, Finding, Level, Rule
 from builder.check.model import Context, Model
 from builder.check.rules.warmup import FILE, HERE, SOURCE, Path, declared, samples
-from builder.check.tensors import ANY, COUNTABLE, STRING, byte_size, elements, string_lengths
+from builder.check.tensors import ANY, STRING, byte_size, elements, string_lengths
 
 NO_FILE = Rule(
     "TMR508",
@@ -89,7 +89,7 @@ def _file(model: Model, name: str, given: Any, file: DataFile, path: Path) -> It
 def _content(model: Model, name: str, given: Any, file: DataFile, path: Path) -> Iterator[Finding]:
     if given.data_type != STRING:
         due = byte_size(given.data_type, given.dims)
-        if file.size < due < COUNTABLE:
+        if file.size < due:
             message = f"{FOLDER}/{given.input_data_file} has {file.size} bytes of {due}"
             words = f"warmup setting expects {due} bytes, but the data provided from {given.input_data_file}only has"
             yield model.finding(SHORT_FILE, message, *path, server=words)
