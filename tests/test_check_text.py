@@ -273,6 +273,8 @@ def test_every_field_has_a_place() -> None:
         ("instance_group { kind: 'KIND_CPU' }", "instance_group { kind: KIND_CPU }"),
         ("name: resnet", 'name: "resnet"'),
         ("max_batch_size: '8'", "max_batch_size: 8"),
+        ("name: “x”", 'name: "x"'),
+        ("max_batch_size = 8", "max_batch_size : 8"),
         ("parallel: 8", ""),
         ("input { data_type: TYPE_INT6 }", ""),  # INT64, INT16, INT8
         ("max_batch_size: '8.5'", ""),
@@ -283,6 +285,15 @@ def test_a_sure_slip_has_a_mend(text: str, mended: str) -> None:
     (problem,) = parse(text, X).problems
     assert (fix.fixed(text, problem.edits) if problem.edits else "") == mended
     assert not mended or parse(mended, X).is_readable
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"), [("shape: 1", "dims"), ("dtype: 1", "data_type"), ("lable_filename: 1", "")]
+)
+def test_a_field_is_known_by_the_names_of_others(given: str, meant: str) -> None:
+    (problem,) = parse(f"input {{ {given} }}", X).problems
+    assert problem.mend == (f"write {meant}" if meant else "")
+    assert not problem.edits
 
 
 # Whatever stands there

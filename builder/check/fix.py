@@ -14,8 +14,9 @@ from builder.check import config, files
 from builder.check.findings import Edit, Finding
 from builder.errors import RepositoryError
 from builder.repository import lock
-from builder.repository.layout import CONFIG, ROLE
+from builder.repository.layout import CONFIG, PARTS, ROLE, SERVED_ROLES
 
+ROLES = SERVED_ROLES | PARTS
 NEWER_NS = 1_000_000_000
 """Triton ignores a model in which nothing is newer than it was; filesystems may count in seconds."""
 
@@ -99,7 +100,7 @@ def _require_foreign(path: Path, text: str) -> None:
         recorded = path.absolute().parent.name in lock.read(_repository(path))
     except RepositoryError as error:
         raise _Left(str(error)) from None
-    if recorded or (read.is_readable and ROLE in read.message.parameters):
+    if recorded or (ROLE in read.message.parameters and read.message.parameters[ROLE].string_value in ROLES):
         raise _Left("build-repo wrote it; build the model again")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 import unicodedata
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 from builder.check.faults import Fault
 from builder.check.findings import Edit, Problem
@@ -14,6 +14,18 @@ from builder.check.places import Lines
 LONG = 60
 """Characters of a value that messages show."""
 _NEAR = 0.6
+OTHERS_WORDS = {
+    "shape": "dims",
+    "dim": "dims",
+    "dtype": "data_type",
+    "type": "data_type",
+    "batch_size": "max_batch_size",
+    "max_batch": "max_batch_size",
+    "instances": "instance_group",
+    "filename": "default_model_filename",
+    "optimisation": "optimization",
+}
+"""What fields are called elsewhere."""
 MOST_WORDS = 500
 """Characters of the server's words, which may repeat a whole file."""
 ALIKE = {
@@ -184,8 +196,19 @@ def _foreign(fault: Fault, text: str, char: str) -> _Said:
     name = unicodedata.name(char, "a character without a name")
     message = f"{char!r} (U+{ord(char):04X}, {name}) stands outside of strings and comments"
     if char in ALIKE:
-        return "TMR010", message, (Edit(fault.start, fault.end, ALIKE[char]),), ""
+        return "TMR010", message, tuple(_plain(text, fault.start)), ""
     return "TMR010", message, (), ""
+
+
+def _plain(text: str, start: int) -> Iterator[Edit]:
+    """The character as it should be; of a quote, the next one on the line, too."""
+    right = ALIKE[text[start]]
+    yield Edit(start, start + 1, right)
+    if right in ("'", '"'):
+        line = text[start + 1 :].partition("\n")[0]
+        closing = next((at for at, char in enumerate(line) if ALIKE.get(char) == right), None)
+        if closing is not None:
+            yield Edit(start + 1 + closing, start + 2 + closing, right)
 
 
 _KINDS: dict[str, Callable[[Fault, str], _Said]] = {
@@ -206,6 +229,8 @@ def nearest(name: str, known: Iterable[str]) -> str:
     if len(name) > LONG:
         return ""
     names = list(known)
+    if OTHERS_WORDS.get(name.lower()) in names:
+        return OTHERS_WORDS[name.lower()]
     ending = [one for one in names if one.endswith(f"_{name.upper()}")]
     return ending[0] if len(ending) == 1 else next(iter(difflib.get_close_matches(name, names, 1, _NEAR)), "")
 
