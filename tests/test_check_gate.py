@@ -11,6 +11,7 @@ from test_cli import build_repo
 
 from builder.build.loadable import require_loadable as require_staged
 from builder.check.gate import require_loadable, targets_of
+from builder.check.run import CheckOptions, check_repository
 from builder.check.target import EMBEDDED, NEWEST, Target
 from builder.errors import CheckError
 from builder.repository import layout
@@ -108,3 +109,11 @@ def test_an_ensemble_is_judged_with_all_that_it_asks(tmp_path: Path) -> None:
     require_staged(tmp_path / "one", [step], network, ensemble, {})
     with pytest.raises(CheckError, match="before"):
         require_staged(tmp_path / "two", [], network, ensemble, {})
+
+
+def test_all_that_is_built_may_be_served(repository: Path) -> None:
+    """As it lies there, and as the embedded server is given it: with links to what is large."""
+    for target in (EMBEDDED, NEWEST, Target("26.04")):
+        require_loadable(repository, (target,))
+    report = check_repository([repository], CheckOptions(NEWEST, cores=64))
+    assert [(one.model, one.rule.code, one.message) for one in report.findings] == []

@@ -80,4 +80,12 @@ def _verdicts(
             folders = [copies.enter_context(runtime.adapted(repository)) for repository in repositories]
             for verdict in judged(folders, list(models), strict=options.strict):
                 progress(f"{verdict.model}: loading")
-                yield models[verdict.model], verdict
+                yield models[verdict.model], _named(verdict, dict(zip(folders, repositories, strict=True)))
+
+
+def _named(verdict: Verdict, places: Mapping[Path, Path]) -> Verdict:
+    """With the paths that the user knows, in place of the copies'."""
+    reason = verdict.reason
+    for copy, original in places.items():
+        reason = reason.replace(str(copy), str(original))
+    return replace(verdict, reason=reason)
