@@ -37,17 +37,19 @@ class Forward:
 def forward(path: Path) -> Forward | None:
     """None for what tells nothing. Raises DamagedError, OSError."""
     try:
-        with zipfile.ZipFile(path) as archive:
-            inner = {name.partition("/")[2]: name for name in archive.namelist()}
-            _require_torchscript(inner)
-            module, name = _top(_part(archive, inner["data.pkl"]))
-            code = _part(archive, inner[f"code/{module.replace('.', '/')}.py"])
-    except DamagedError:
-        raise
+        archive = zipfile.ZipFile(path)
     except zipfile.BadZipFile as error:
         raise DamagedError(f"it is no archive of PyTorch: {error}") from None
-    except (KeyError, ValueError, NotImplementedError, RuntimeError, EOFError, zipfile.LargeZipFile):
+    except (ValueError, NotImplementedError, EOFError):
         return None
+    with archive:
+        inner = {name.partition("/")[2]: name for name in archive.namelist()}
+        _require_torchscript(inner)
+        try:
+            module, name = _top(_part(archive, inner["data.pkl"]))
+            code = _part(archive, inner[f"code/{module.replace('.', '/')}.py"])
+        except Exception:  # whatever damage makes of an archive, which PyTorch may read all the same
+            return None
     return _forward(code, name)
 
 
