@@ -9,8 +9,9 @@ are several) and "paths" (of what is checked, if not all).
 from __future__ import annotations
 
 import json
+import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,8 @@ from builder.check.target import EMBEDDED, Target
 
 FOLDER = Path(__file__).parent / "repositories"
 TOLD = "case.json"
+OF_BACKENDS = ("TMR7", "TMR8")
+"""Codes of what backends demand: the stand-ins for them demand nothing, so that others' cases have empty artifacts."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +47,21 @@ class Case:
 
     @property
     def finds(self) -> dict[str, list[str]]:
-        return {model: sorted(set(codes)) for model, codes in self.told["finds"].items() if codes}
+        """Of each model that has any, the codes, each once, however many fields have it."""
+        return self._by_model((model, code) for model, codes in self.told["finds"].items() for code in codes)
+
+    def found(self, report: Report) -> dict[str, list[str]]:
+        """The same, as check finds them."""
+        return self._by_model((each.model, each.rule.code) for each in report.findings)
+
+    def _by_model(self, codes: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
+        return _gathered((model, code) for model, code in codes if self.counts(code))
+
+    def counts(self, code: str) -> bool:
+        return self.code.startswith(OF_BACKENDS) or not code.startswith(OF_BACKENDS)
+
+    def refusals(self, report: Report, model: str) -> list[Finding]:
+        return [one for one in report.findings if one.model == model and one.is_refusal and self.counts(one.rule.code)]
 
     @property
     def server(self) -> dict[str, str]:
@@ -81,12 +98,16 @@ def cases(folder: Path = FOLDER) -> list[Case]:
     return [Case(file.parent, json.loads(file.read_text(encoding="utf-8"))) for file in found]
 
 
-def by_model(findings: Sequence[Finding]) -> dict[str, list[str]]:
-    """The codes of each, as in `Case.finds`: each code once, however many fields have it."""
+def by_model(findings: Iterable[Finding]) -> dict[str, list[str]]:
+    """The codes of each, each once, however many fields have it."""
+    return _gathered((finding.model, finding.rule.code) for finding in findings)
+
+
+def _gathered(codes: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
     found: dict[str, set[str]] = {}
-    for finding in findings:
-        found.setdefault(finding.model, set()).add(finding.rule.code)
-    return {model: sorted(codes) for model, codes in found.items()}
+    for model, code in codes:
+        found.setdefault(model, set()).add(code)
+    return {model: sorted(each) for model, each in found.items()}
 
 
 class Court:
@@ -103,6 +124,8 @@ class Court:
         key = (case.options.strict, case.arguments, len(given))
         one, live = self._judges.get(key) or self._judges.setdefault(key, self._started(*key))
         for repository, place in zip(given, live, strict=True):
+            for entry in [*repository.rglob("*")]:
+                os.utime(entry, follow_symlinks=False)  # what is older than the last of its name would not be loaded
             for entry in repository.iterdir():
                 entry.rename(place / entry.name)
         found = {model: one.verdict(model) for model in case.server}

@@ -25,16 +25,16 @@ def court(tmp_path_factory: pytest.TempPathFactory) -> Iterator[corpus.Court]:
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_a_case_is_told_as_the_server_tells_it(case: corpus.Case, court: corpus.Court, tmp_path: Path) -> None:
     report = case.report(case.copied(tmp_path / "case"))
-    assert corpus.by_model(report.findings) == case.finds, [finding.message for finding in report.findings]
+    assert case.found(report) == case.finds, [finding.message for finding in report.findings]
     if case.options.target != EMBEDDED:
         return  # the server at hand is another one
     for model, verdict in court.verdicts(case).items():
-        assert report.refuses(model) == bool(verdict.reason), verdict
+        said = [finding.server for finding in case.refusals(report, model)]
+        assert bool(said) == bool(verdict.reason), verdict
         if verdict.is_crash and case.may_crash:
             continue
         assert case.server[model] in verdict.reason, verdict
         if verdict.reason:
-            said = [finding.server for finding in report.findings if finding.model == model and finding.is_refusal]
             assert any(words and words in verdict.reason for words in said), (verdict, said)
 
 

@@ -45,6 +45,8 @@ FAILED = re.compile(r"\] \"failed to load '.*' version ")
 UNLOADED = re.compile(r"\] \"successfully unloaded ")
 UNTOLD = re.compile(r"\s*\d+# |[IW]\d{4} |.*CudaDriverHelper|\s*$")
 """Lines of places in memory, and of what is no error."""
+UNLOADED_BEFORE = "unloaded"
+"""The index's reason for versions that were there, and are not any more."""
 NOT_READY = "it is not ready"
 HUNG = "the server did not come back within"
 
@@ -137,8 +139,7 @@ class Throwaway:
             if reason := self._refusal(f"/repository/models/{model}/load", {}, seconds):
                 return reason
             # After a load that failed, the next one may be answered as if it had not.
-            reason = self._refusal(f"/models/{model}/ready")
-            return self.indexed(model) or NOT_READY if reason else ""
+            return self.indexed(model) if self._refusal(f"/models/{model}/ready") else ""
         except NO_ANSWER as error:
             raise self._gone(error, seconds) from None
 
@@ -172,8 +173,8 @@ class Throwaway:
     def indexed(self, model: str) -> str:
         """Why it, or a version of it, is not ready, as the index tells it; empty: all are."""
         told = json.loads((self._ask("/repository/index", {}) or b"[]").decode(errors="surrogateescape"))
-        found = [each for each in told if each["name"] == model and each.get("state")]
-        failed = [each.get("reason") or NOT_READY for each in found if each["state"] != READY]
+        found = [each for each in told if each["name"] == model and each.get("reason") != UNLOADED_BEFORE]
+        failed = [each.get("reason") or NOT_READY for each in found if each.get("state") != READY]
         return "; ".join(failed) if found else NOT_READY
 
     def _refusal(self, path: str, body: dict[str, Any] | None = None, seconds: float = ASK_S) -> str:
