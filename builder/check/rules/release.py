@@ -62,6 +62,7 @@ def _places(spans: Mapping[PathOf, object], path: tuple[str, ...]) -> Iterator[P
             yield path
         return
     star, place = path.index("*"), 0
+    found: PathOf
     while (*path[:star], place) in spans:
         if (found := (*path[:star], place, *path[star + 1 :])) in spans:
             yield found
