@@ -39,7 +39,17 @@ UNBATCHED = Rule(
     "Set max_batch_size to 0 and write the batch axis into dims, or serve with a later release.",
     "pytorch_backend pull request 198",
 )
-RULES = (FIELD, GONE, UNBATCHED)
+SHELL_NAME = Rule(
+    "TMR954",
+    "name-for-a-shell",
+    Level.WARNING,
+    "The name of a Python model has a character that means something to a shell.",
+    "From 25.08 on the Python backend refuses such names; before, it handed them to a shell.",
+    "Rename the folder, with letters, digits, `_`, `-` and `.`.",
+    "python_backend pull requests 404, 414; server: qa/L0_backend_python",
+)
+RULES = (FIELD, GONE, UNBATCHED, SHELL_NAME)
+TO_SHELLS = frozenset(";|&$`<>()[]{}\\\"'*?~#!")
 
 
 def check(model: Model, context: Context) -> Iterator[Finding]:
@@ -50,6 +60,9 @@ def check(model: Model, context: Context) -> Iterator[Finding]:
     for gap in target.gaps():
         if backends.name_of(model) == gap.backend and not backends.place.is_foreign(model):
             yield _gone(model, gap, target)
+    if not TO_SHELLS.isdisjoint(model.name) and backends.name_of(model) == "python":
+        message = f"the name {model.name!r} has a character that means something to a shell"
+        yield model.finding_at(SHELL_NAME, model.folder, message)
     if model.filled.platform == AOTI and model.filled.max_batch_size > 0 and _is_unbatched(target):
         message = f"{target.release} does not put requests together for AOTInductor packages"
         yield model.finding(UNBATCHED, message, "max_batch_size")
