@@ -9,7 +9,7 @@ import os
 from typing import Any
 
 from builder.check.listing import Listing
-from builder.check.target import Target
+from builder.check.target import FIRST_WITH_AOTI, Target
 
 TENSORFLOW = {"model.savedmodel": "tensorflow_savedmodel", "model.graphdef": "tensorflow_graphdef"}
 BEFORE_PYTORCH = (
@@ -22,7 +22,6 @@ LIBTORCH = ("pytorch", "pytorch_libtorch", "model.pt", True)
 PYTHON = ("python", "", "model.py", False)
 PYTORCH = frozenset({"pytorch_libtorch", "libtorch", "torch_aoti"})
 IDLE_MICROSECONDS = 1_000_000
-FIRST_WITH_AOTI = "26.03"
 TWO_ON_CPU = frozenset({"tensorflow", "onnxruntime"})
 """Backends that have two instances on a CPU unless the config says how many."""
 

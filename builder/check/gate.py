@@ -10,12 +10,11 @@ from pathlib import Path
 from builder.check.findings import Finding
 from builder.check.outcome import place
 from builder.check.run import CheckOptions, check_repository
-from builder.check.target import EMBEDDED, NEWEST, Target
+from builder.check.target import EMBEDDED, NEWEST, Target, of_server
 from builder.errors import CheckError, UnusableError
 from builder.launchers import runtime
 from builder.launchers.wanted import wanted
 from builder.machine.cores import granted_cores
-from builder.triton import advisories, releases
 from builder.util.shown import printable
 
 MOST = 20
@@ -29,10 +28,7 @@ def targets_of(triton: str | None) -> tuple[Target, ...]:
     """What a server of that version may be; not known: the embedded one, or the newest."""
     if triton is None:
         return NEWEST, EMBEDDED
-    version = ".".join(releases.numbers(triton, 2))
-    if version == ".".join(releases.numbers(advisories.EMBEDDED, 2)):
-        return (EMBEDDED,)
-    return tuple(Target(one.tag) for one in releases.RELEASES if one.triton == version) or (NEWEST,)
+    return of_server(triton) or (NEWEST,)
 
 
 def require_loadable(repository: Path, targets: Sequence[Target], read: Path | None = None) -> None:

@@ -30,7 +30,12 @@ Paths = Annotated[
 ]
 Strict = Annotated[bool, typer.Option("--strict", help="Judge for a server that fills nothing in by itself.")]
 ForTarget = Annotated[
-    str, typer.Option("--target", help="Release of Triton to judge for, such as 24.10.", metavar="RELEASE")
+    str,
+    typer.Option(
+        "--target",
+        help="Triton to judge for: a release such as 24.10, a server's version, newest or embedded.",
+        metavar="RELEASE",
+    ),
 ]
 Sarif = Annotated[
     Path | None, typer.Option(help="Also write SARIF 2.1.0, for code hosts; - is standard output.", metavar="FILE")

@@ -34,15 +34,7 @@ CLOSERS = {
     "gateway": "the gateway",
     "absent": "not served here",
 }
-# Releases, and the server's version in them, where a source tells; those of `images` are known, too.
-SERVERS = {
-    "24.09": "2.50",
-    "24.12": "2.53",
-    "25.06": "2.59",
-    "25.07": "2.59.1",
-    "26.05": "2.69",
-    "26.06": "2.70",
-} | {release.tag: release.triton for release in releases.RELEASES}
+SERVERS = releases.SERVERS
 
 
 @dataclass(frozen=True)

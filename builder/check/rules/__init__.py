@@ -24,6 +24,7 @@ from builder.check.rules import (
     naming,
     optimization,
     reading,
+    release,
     reported,
     repositories,
     sequences,
@@ -46,6 +47,7 @@ class Family(Protocol):
 
 FAMILIES: dict[str, Family] = {
     "reading": reading,
+    "release": release,
     "naming": naming,
     "versions": versions,
     "tensors": tensors,

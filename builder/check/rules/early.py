@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from builder.check.findings import Finding
 
-BLOCKS = ((1, 99), (101, 107), (111, 112), (114, 114), (219, 219), (331, 334), (601, 615), (691, 691))
+BLOCKS = ((1, 99), (101, 107), (111, 112), (114, 114), (219, 219), (331, 334), (601, 615), (691, 691), (951, 951))
 """Of codes."""
 
 

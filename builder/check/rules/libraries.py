@@ -20,6 +20,8 @@ MISNOMERS = {
     "onnx": "onnxruntime",
 }
 """What is written for a backend, and is a platform's or a format's name."""
+SHORT = 4
+"""Characters; of fewer, too many are nearly another."""
 
 MISNAMED = Rule(
     "TMR108",
@@ -133,10 +135,17 @@ def _foreign(model: Model, backend: str) -> Iterator[Finding]:
     elif meant in BACKENDS:
         message = f"there is no backend {quoted(backend)}; its name is {quoted(meant)}"
         yield model.finding(MISNAMED, message, "backend", server=server, edits=replacing(model, "backend", meant))
-    elif likely := difflib.get_close_matches(plain, BACKENDS, 1, 0.8):
-        message = f"NVIDIA's images have no backend {quoted(backend)}; did you mean {quoted(likely[0])}?"
-        edits = replacing(model, "backend", likely[0])
+    elif likely := _nearest(plain):
+        message = f"NVIDIA's images have no backend {quoted(backend)}; did you mean {quoted(likely)}?"
+        edits = replacing(model, "backend", likely)
         yield model.finding(NEARLY, message, "backend", server=server, edits=edits)
+
+
+def _nearest(name: str) -> str:
+    """A backend that is misspelt so; a short name, or one that goes on before or behind a backend's, is one's own."""
+    likely = next(iter(difflib.get_close_matches(name, BACKENDS, 1, 0.8)), "")
+    is_own = len(name) < SHORT or likely in name or len(name) > len(likely) + 1
+    return "" if is_own else likely
 
 
 def _agents(model: Model) -> Iterator[Finding]:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from builder.check.findings import Edit, Finding, Level, Rule
 from builder.check.model import Context, Model
+from builder.check.target import FIRST_WITH_AOTI
 
 UTILS = "core: src/model_config_utils.cc"
 MANAGER = "core: src/model_repository_manager/model_repository_manager.cc"
@@ -157,7 +158,7 @@ def _choice(model: Model, context: Context) -> Iterator[Finding]:
 
 
 def _is_pair(backend: str, platform: str, context: Context) -> bool:
-    if not context.target.is_before("26.03") and FORMER.get(platform) == backend:
+    if not context.target.is_before(FIRST_WITH_AOTI) and FORMER.get(platform) == backend:
         return True
     return PLATFORMS.get(platform) == backend
 
@@ -195,10 +196,11 @@ def _looked(model: Model) -> str:
 
 def _unknown_platform(model: Model, platform: str, name: str) -> Finding:
     likely = difflib.get_close_matches(platform.strip().lower(), PLATFORMS, 1, 0.7)
-    meant = "pytorch_libtorch" if platform in FORMER else (likely or [""])[0]
+    meant = "pytorch_libtorch" if platform == "libtorch" else (likely or [""])[0]
+    known = f" before {FIRST_WITH_AOTI}" if platform in FORMER else ""
     return model.finding(
         PLATFORM,
-        f"there is no platform {quoted(platform)}" + (f"; did you mean {quoted(meant)}?" if meant else ""),
+        f"there is no platform {quoted(platform)}{known}" + (f"; did you mean {quoted(meant)}?" if meant else ""),
         "platform",
         server=f"unexpected platform type '{platform}' for {name}",
         edits=replacing(model, "platform", meant) if meant else (),

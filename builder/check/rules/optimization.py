@@ -98,7 +98,8 @@ RULES = (
 
 
 def check(model: Model, context: Context) -> Iterator[Finding]:
-    for place, control in enumerate(model.filled.model_metrics.metric_control):
+    metrics = model.filled.model_metrics.metric_control if context.target.knows("model_metrics") else ()
+    for place, control in enumerate(metrics):
         yield from _metric(model, place, control)
     for key in model.filled.metric_tags:
         if not LABEL.fullmatch(key):

@@ -12,6 +12,7 @@ from builder.check import backends
 from builder.check.files import is_there
 from builder.check.findings import Finding, Level, Rule
 from builder.check.model import Context, Model
+from builder.triton import releases
 
 UTILS = "triton_python_backend_utils.py"
 STATES = Rule(
@@ -70,7 +71,6 @@ TEMPLATE = Rule(
 )
 RULES = (STATES, RAGGED, SHADOWED, LABELS, QUEUE, TEMPLATE)
 PLACEHOLDER = "${"
-FIRST_MENDED = "26.08"
 MOST_BYTES = 1024 * 1024
 """Of a file of labels that is read; ImageNet's have 30 KB."""
 
@@ -86,7 +86,7 @@ def check(model: Model, context: Context) -> Iterator[Finding]:
     if PLACEHOLDER in filled.backend and not backends.place.is_foreign(model):
         server = f"unable to find backend library for backend '{filled.backend}'"
         yield model.finding(TEMPLATE, f"the backend is still {filled.backend}", "backend", server=server)
-    if filled.HasField("dynamic_batching") and context.target.is_before(FIRST_MENDED):
+    if filled.HasField("dynamic_batching") and context.target.is_before(releases.SOUND_BATCHER):
         yield from _queue(model)
     for index, output in enumerate(filled.output):
         if output.label_filename:

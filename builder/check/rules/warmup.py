@@ -125,9 +125,9 @@ STRING_ID = Rule(
     "warmup-with-string-ids",
     Level.WARNING,
     "A model whose sequences have strings for IDs has a warm-up sample.",
-    "A sample's request has a number for an ID, and newer servers refuse it as they would a client's.",
+    "A sample's request has a number for an ID, and from 25.01 on servers refuse it, and the model with it.",
     "Leave the sample out, or use numbers for correlation IDs.",
-    REQUEST_SOURCE,
+    f"{REQUEST_SOURCE}; server issue 8110",
 )
 RULES = (
     VARIABLE,
@@ -144,7 +144,7 @@ RULES = (
     STRING_ID,
 )
 HERE, FILE = "model_warmup", "input_data_file"
-FIRST_TO_LOOK = "24.11"
+FIRST_TO_LOOK = "25.01"
 """No earlier server looks at the ID of a sample's request."""
 CORRELATION_ID = 3
 Path = tuple[str | int, ...]
@@ -158,7 +158,7 @@ def check(model: Model, context: Context) -> Iterator[Finding]:
             continue
         yield from _batch(model, sample, index)
         if not context.target.is_before(FIRST_TO_LOOK) and _has_string_id(model):
-            yield model.finding(STRING_ID, f"the sample {sample.name!r} has a number for an ID", HERE, index)
+            yield _string_id(model, sample, index)
         yield from _names(model, sample, index)
         for name in sorted(sample.inputs):
             path = (HERE, index, "inputs", name)
@@ -178,6 +178,11 @@ def samples(model: Model) -> Iterator[tuple[int, Any]]:
 def declared(model: Model, name: str) -> Any:
     """The model's input of that name, or None: the first one, as the server has it."""
     return next((given for given in model.filled.input if given.name == name), None)
+
+
+def _string_id(model: Model, sample: Any, index: int) -> Finding:
+    server = f"data-type is 'UINT64', but model '{model.filled.name}' expects 'BYTES'"
+    return model.finding(STRING_ID, f"the sample {sample.name!r} has a number for an ID", HERE, index, server=server)
 
 
 def _batch(model: Model, sample: Any, index: int) -> Iterator[Finding]:
