@@ -15,6 +15,9 @@ from builder.check.rules import (
     backend,
     batch_io,
     batching,
+    beyond_names,
+    beyond_packages,
+    beyond_serving,
     caching,
     ensembles,
     instances,
@@ -67,6 +70,9 @@ FAMILIES: dict[str, Family] = {
     "loading": loading,
     "repositories": repositories,
     "reported": reported,
+    "beyond_serving": beyond_serving,
+    "beyond_names": beyond_names,
+    "beyond_packages": beyond_packages,
 }
 OF_ANY = ("reading", "repositories")
 """Families of which a model is judged, too, whose config cannot be read."""
