@@ -44,14 +44,17 @@ LARGER = ("vllm", "tensorrtllm")
 def check(model: Model, context: Context) -> Iterator[Finding]:
     if model.filled.backend != "python" or _says_for_itself(model) or backends.place.is_foreign(model):
         return
-    if any(other.filled.backend in LARGER for other in context.models.values()):
+    missing = [found for found in python.imports(model) if not _is_there(model, found[1], context)]
+    if missing and any(other.filled.backend in LARGER for other in context.models.values()):
         return
-    for path, name, line in python.imports(model):
-        if name in sys.stdlib_module_names or name in BROUGHT or name in FORMER:
-            continue
-        if _is_beside(model, name) or (context.target == EMBEDDED and _is_here(name)):
-            continue
+    for path, name, line in missing:
         yield model.finding_at(PACKAGE, path, f"line {line} imports {quoted(name)}")
+
+
+def _is_there(model: Model, name: str, context: Context) -> bool:
+    if name in sys.stdlib_module_names or name in BROUGHT or name in FORMER:
+        return True
+    return _is_beside(model, name) or (context.target == EMBEDDED and _is_here(name))
 
 
 def _says_for_itself(model: Model) -> bool:
