@@ -13,6 +13,12 @@ from builder.check.rules import table
 from builder.check.target import EMBEDDED
 
 CASES = corpus.cases()
+NOT_WRITTEN = {
+    "TMR699",  # a fault of a rule itself: tests/test_check_ensembles.py makes one
+    "TMR990",  # of servers that were asked: tests/test_check_loading.py
+    "TMR991",
+}
+"""Codes that no repository has by itself."""
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +47,7 @@ def test_a_case_is_told_as_the_server_tells_it(case: corpus.Case, court: corpus.
 def test_every_rule_has_a_case_and_every_case_a_rule() -> None:
     assert {case.code for case in CASES} <= set(table())
     found = {code for case in CASES for codes in case.finds.values() for code in codes if code == case.code}
-    assert set(table()) <= found
+    assert set(table()) == found | NOT_WRITTEN
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)

@@ -18,6 +18,7 @@ import pytest
 from waiting import until
 
 from builder.check.load import judge, judged
+from builder.launchers.runtime import adapted
 
 TENSORS = """
 input [ { name: "x" data_type: TYPE_FP32 dims: [ 3 ] } ]
@@ -156,4 +157,5 @@ def test_what_is_built_loads(repository: Path) -> None:
 def test_all_that_is_built_loads(repository: Path) -> None:
     """Dozens of workers that import PyTorch, one after the other."""
     names = sorted(path.parent.name for path in repository.glob("*/config.pbtxt"))
-    assert reasons(repository, *names, seconds=300) == dict.fromkeys(names, "")
+    with adapted(repository) as models:
+        assert reasons(models, *names, seconds=300) == dict.fromkeys(names, "")
