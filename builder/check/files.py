@@ -49,6 +49,25 @@ def content(path: Path, most: int) -> bytes:
         os.close(descriptor)
 
 
+# Path.exists and is_dir raise for a name that is too long, or in a folder that may not be looked into.
+def is_there(path: Path) -> bool:
+    """Whether something has the name; what this user may not see, the server may."""
+    try:
+        path.stat()
+    except PermissionError:
+        return True
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+def is_folder(path: Path) -> bool:
+    try:
+        return stat.S_ISDIR(path.stat().st_mode)
+    except (OSError, ValueError):
+        return False
+
+
 def _require_file(told: os.stat_result) -> None:
     if stat.S_ISREG(told.st_mode):
         return

@@ -10,6 +10,7 @@ from pathlib import Path
 from builder.check import backends
 from builder.check import config as configs
 from builder.check import listing as listings
+from builder.check.files import is_there
 from builder.check.fill import filled
 from builder.check.listing import Listing
 from builder.check.model import Model
@@ -102,7 +103,7 @@ def _name(folder: Path) -> str:
 
 def _config_file(folder: Path, config_name: str) -> Path:
     named = folder / NAMED_CONFIGS / f"{config_name}.pbtxt"
-    return named if config_name and named.exists() else folder / CONFIG
+    return named if config_name and is_there(named) else folder / CONFIG
 
 
 def _versions(folder: Path, found: Listing) -> dict[int, Path]:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from builder.check.files import is_folder, is_there
 from builder.check.findings import Finding, Level, Rule
 from builder.check.model import Model
 from builder.util import first_bytes
@@ -77,7 +78,7 @@ def is_foreign(model: Model) -> bool:
         return True
     library = f"libtriton_{filled.backend}.so"
     folders = [model.folder, *(model.version_folders[version] for version in _served(model))]
-    return any((folder / library).exists() for folder in folders)
+    return any(is_there(folder / library) for folder in folders)
 
 
 def names(model: Model, *defaults: str) -> tuple[str, ...]:
@@ -148,7 +149,7 @@ def _served(model: Model) -> tuple[int, ...]:
 
 
 def _inner(path: Path, within: str) -> Path:
-    return path / within if within and path.is_dir() else path
+    return path / within if within and is_folder(path) else path
 
 
 def _kind(path: Path) -> int:

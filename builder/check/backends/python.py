@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from builder.check.backends import parameters, place
+from builder.check.files import is_there
 from builder.check.findings import Finding, Level, Rule
 from builder.check.model import Context, Model
 
@@ -157,7 +158,7 @@ def _environment(model: Model) -> Iterator[Finding]:
         return
     given = model.filled.parameters["EXECUTION_ENV_PATH"].string_value
     path = Path(given.replace(DIRECTORY, str(model.folder)))
-    if not given or "://" in given or "\0" in given or path.exists():
+    if not given or "://" in given or "\0" in given or is_there(path):
         return
     is_own = DIRECTORY in given
     server = "Failed to get the canonical path for" if is_own else ""

@@ -6,6 +6,7 @@ import difflib
 import os
 from collections.abc import Iterator
 
+from builder.check.files import is_there
 from builder.check.findings import DIED, Finding, Level, Rule
 from builder.check.model import Context, Model
 from builder.check.rules.naming import BACKEND_MODEL, BACKENDS, MANAGER, PLATFORMS, quoted, replacing
@@ -119,7 +120,7 @@ def _has(model: Model, library: str) -> bool:
         model.folder,
         *(model.version_folders[number] for number in model.served if number in model.version_folders),
     ]
-    return any((folder / library).exists() for folder in folders)
+    return any(is_there(folder / library) for folder in folders)
 
 
 def _foreign(model: Model, backend: str) -> Iterator[Finding]:

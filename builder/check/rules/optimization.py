@@ -131,6 +131,8 @@ def _metric(model: Model, place: int, control: Any) -> Iterator[Finding]:
 
 
 def _accelerators(model: Model) -> Iterator[Finding]:
+    if model.filled.backend == "onnxruntime":
+        return  # which refuses it, as its own rule says
     given = model.config.message.optimization.execution_accelerators
     for field, known in ACCELERATORS.items():
         for place, accelerator in enumerate(getattr(given, field)):

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from builder.check import backends
+from builder.check.files import is_there
 from builder.check.findings import Finding, Level, Rule
 from builder.check.model import Context, Model
 
@@ -114,7 +115,7 @@ def _ragged(model: Model) -> Iterator[Finding]:
 
 def _shadowed(model: Model) -> Iterator[Finding]:
     for version in model.served:
-        if (copy := model.version_folders[version] / UTILS).exists():
+        if is_there(copy := model.version_folders[version] / UTILS):
             yield model.finding_at(SHADOWED, copy, f"version {version} brings its own {UTILS}")
 
 
