@@ -8,7 +8,7 @@ import re
 import sys
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from builder.check.backends import parameters, place
@@ -97,6 +97,8 @@ MOST_BYTES = 1024 * 1024
 """Of a file that is read; one of more is not judged."""
 DYNAMIC = re.compile(rb"import \*|\bexec\(|globals\(|__getattr__|sys\.modules|setattr\(|vars\(")
 """What may bind a name that is nowhere written."""
+ELSEWHERE_TOO = re.compile(rb"\bsys\.(path|meta_path|modules)\b|\bsite\b|subprocess|\bpip\b")
+"""What may bring packages that are not there yet."""
 NEWER = re.compile(r"\s*type\s+\w|\s*(class|def|async def)\s+\w+\s*\[")
 """Lines that a newer Python than this one may read."""
 STATIC = ("staticmethod", "classmethod")
@@ -116,6 +118,8 @@ class _Code:
     faults: tuple[tuple[Rule, str, str], ...] = ()
     completes: bool = False
     """Whether it has auto_complete_config, or may have."""
+    imports: tuple[tuple[str, int], ...] = ()
+    """Packages that it cannot do without, as far as that is sure, with the lines."""
 
 
 def demands(model: Model, context: Context) -> Iterator[Finding]:
@@ -140,6 +144,13 @@ def artifacts(model: Model, context: Context) -> Iterator[Finding]:
 def completes(model: Model) -> bool:
     """Whether the code may fill in inputs, outputs and max_batch_size, which nobody can tell without running it."""
     return any(_code(artifact.path).completes for artifact in place.artifacts(model, DEFAULT_FILE))
+
+
+def imports(model: Model) -> Iterator[tuple[Path, str, int]]:
+    """What its files import whatever happens: the file, the package and the line."""
+    for artifact in place.artifacts(model, DEFAULT_FILE):
+        for name, line in _code(artifact.path).imports:
+            yield artifact.path, name, line
 
 
 def _environment(model: Model) -> Iterator[Finding]:
@@ -179,7 +190,18 @@ def _read(data: bytes) -> _Code:
         return _Code(((SYNTAX, str(error), "null bytes"),)) if b"\0" in data else _Code(completes=True)
     except (RecursionError, MemoryError):
         return _Code(completes=True)
-    return _of(tree, data)
+    return replace(_of(tree, data), imports=tuple(_imports(tree, data)))
+
+
+def _imports(tree: ast.Module, data: bytes) -> Iterator[tuple[str, int]]:
+    """Those that stand in no `try` and no `if`; none where the file looks for packages elsewhere by itself."""
+    if ELSEWHERE_TOO.search(data):
+        return
+    for node in tree.body:
+        if isinstance(node, ast.Import):
+            yield from ((alias.name.partition(".")[0], node.lineno) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            yield node.module.partition(".")[0], node.lineno
 
 
 def _of(tree: ast.Module, data: bytes) -> _Code:

@@ -15,6 +15,10 @@ from builder.check.rules import (
     backend,
     batch_io,
     batching,
+    beyond_control,
+    beyond_names,
+    beyond_packages,
+    beyond_serving,
     caching,
     ensembles,
     instances,
@@ -69,8 +73,12 @@ FAMILIES: dict[str, Family] = {
     "loading": loading,
     "repositories": repositories,
     "reported": reported,
+    "beyond_serving": beyond_serving,
+    "beyond_names": beyond_names,
+    "beyond_packages": beyond_packages,
+    "beyond_control": beyond_control,
 }
-OF_ANY = ("reading", "repositories")
+OF_ANY = ("reading", "repositories", "beyond_control")
 """Families of which a model is judged, too, whose config cannot be read."""
 
 

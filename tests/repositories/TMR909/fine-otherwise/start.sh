@@ -1,0 +1,2 @@
+# not --model-control-mode=explicit
+tritonserver --model-control-mode=none

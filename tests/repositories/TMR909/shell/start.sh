@@ -1,0 +1,3 @@
+#!/bin/sh
+exec tritonserver --model-repository . \
+  --model-control-mode explicit
