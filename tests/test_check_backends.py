@@ -208,6 +208,16 @@ def test_what_is_no_file_is_not_opened(tmp_path: Path, filename: str) -> None:
     assert codes - {"TMR712"} == {"TMR702"}
 
 
+def test_an_artifact_of_another_name_is_named(tmp_path: Path) -> None:
+    model = made(tmp_path / "m", "onnxruntime", lambda path: path.parent, "model.onnx")
+    said = []
+    for name in ("b.onnx", "a\n.txt", "c", "d"):
+        (model.folder / "1" / name).touch()
+        said.append(found(model.folder)[0].message.removeprefix("version 1 has no model.onnx; it has "))
+    assert said[0] == "'b.onnx'"
+    assert said[2:] == [r"'a\n.txt', 'b.onnx', 'c'", r"'a\n.txt', 'b.onnx', 'c', ..."]
+
+
 @pytest.mark.parametrize("where", ["1/libtriton_onnxruntime.so", "libtriton_onnxruntime.so"])
 def test_a_library_of_its_own_decides(tmp_path: Path, where: str) -> None:
     model = made(tmp_path / "m", "onnxruntime", lambda path: path.parent, "model.onnx")

@@ -102,12 +102,23 @@ def test_folders_of_models_in_several_repositories_are_no_two_of_one_name(tmp_pa
     assert _codes(_check(here.parent, there.parent)) == [("net", "TMR691")]
 
 
-@pytest.mark.parametrize("made", ["nowhere", "empty", "file"])
+UNUSABLE = {"nowhere": "no such folder", "empty": "nothing in it", "file": "it is no folder, and no config.pbtxt"}
+
+
+@pytest.mark.parametrize("made", UNUSABLE)
 def test_what_is_no_repository_is_unusable(made: str, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "file").write_text("")
-    with pytest.raises(UnusableError, match=made):
+    with pytest.raises(UnusableError, match=f"/{made}: .*{UNUSABLE[made]}"):
         _check(tmp_path / made)
+
+
+@pytest.mark.parametrize(("asked", "said"), [("deteKtor", "; did you mean 'detector'?"), ("far", "")])
+def test_a_step_that_is_misspelt_is_told_what_is_likely_meant(asked: str, said: str, tmp_path: Path) -> None:
+    _write(tmp_path, "detektors", _ensemble(asked))
+    _write(tmp_path, "detector", NET)
+    (finding,) = _check(tmp_path).findings
+    assert finding.message == f"step 0 asks the model {asked!r}, which is in no repository{said}"
 
 
 class _Failing:

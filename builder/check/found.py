@@ -54,7 +54,8 @@ def _folder(path: Path) -> Path:
     """Where it is; a link has the name, and the neighbours, that it has itself. Raises UnusableError."""
     try:
         if not path.is_dir():
-            raise UnusableError(f"{path}: there is no such folder; name a model repository, or the folder of a model")
+            wrong = "it is no folder, and no config.pbtxt" if path.exists() else "there is no such folder"
+            raise UnusableError(f"{path}: {wrong}; name a model repository, or the folder of a model")
         if not any(path.iterdir()):
             raise UnusableError(f"{path}: there is nothing in it; name a model repository, or the folder of a model")
         return path.resolve() if path.name in ("", "..") else path.parent.resolve() / path.name

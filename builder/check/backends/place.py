@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import stat
 from collections.abc import Iterator
@@ -60,6 +61,7 @@ NO_PLAN = Rule(
 )
 RULES: tuple[Rule, ...] = (MISSING, NO_FILE, DAMAGED, CAPABILITY, NO_PLAN)
 HEAD_BYTES = 64
+SHOWN = 3
 CAPABILITIES = re.compile(r"[1-9][0-9]*\.[0-9]")
 
 
@@ -112,7 +114,8 @@ def check(
         folder, wanted = model.version_folders[version], (*names(model, *defaults), *instead)
         kinds = {name: _kind(_inner(folder / name, within)) for name in wanted}
         if not any(kinds.values()):
-            yield model.finding_at(MISSING, folder, f"version {version} has no {' or '.join(wanted)}", server)
+            message = f"version {version} has no {' or '.join(wanted)}{_instead(folder)}"
+            yield model.finding_at(MISSING, folder, message, server)
             continue
         for name, kind in kinds.items():
             if kind not in (0, stat.S_IFREG):
@@ -158,6 +161,17 @@ def _kind(path: Path) -> int:
         return stat.S_IFMT(path.stat().st_mode)
     except (OSError, ValueError):
         return 0
+
+
+def _instead(folder: Path) -> str:
+    """What it has: often it is the artifact, under another name."""
+    try:
+        with os.scandir(folder) as entries:
+            files = sorted((entry.name for entry in entries if entry.is_file()), key=os.fsencode)
+    except OSError:
+        return ""
+    more = ", ..." if len(files) > SHOWN else ""
+    return f"; it has {', '.join(map(repr, files[:SHOWN]))}{more}" if files else ""
 
 
 def _said(kind: int) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterator
 from typing import Any
 
@@ -142,7 +143,7 @@ def _unusable(model: Model, context: Context, index: int, name: str) -> Iterator
         message = f"step {index} asks the model {name!r}, which the server refuses"
         yield model.finding(REFUSED, message, *STEP, index, "model_name", server=_refused(model, context, name))
     elif name not in context.models and not _is_elsewhere(model, name):
-        message = f"step {index} asks the model {name!r}, which is in no repository"
+        message = f"step {index} asks the model {name!r}, which is in no repository{_meant(name, model, context)}"
         said = f"ensemble {model.name} contains models that are not available or ambiguous: "
         yield model.finding(MISSING, message, *STEP, index, "model_name", server=said)
 
@@ -152,6 +153,11 @@ def _refused(model: Model, context: Context, name: str) -> str:
     if name in context.unread:
         return f"ensemble {model.name} contains models that are not available or ambiguous: "
     return f"ensemble '{model.name}' depends on '{name}' which "
+
+
+def _meant(name: str, model: Model, context: Context) -> str:
+    near = difflib.get_close_matches(name, context.models.keys() - {model.name}, 1, 0.7)
+    return f"; did you mean {near[0]!r}?" if near else ""
 
 
 def _is_elsewhere(model: Model, name: str) -> bool:
