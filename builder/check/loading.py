@@ -78,8 +78,9 @@ def _verdicts(
         repositories = list(dict.fromkeys(model.folder.parent for model in server.models.values()))
         with ExitStack() as copies:
             folders = [copies.enter_context(runtime.adapted(repository)) for repository in repositories]
-            for verdict in judged(folders, list(models), strict=options.strict):
-                progress(f"{verdict.model}: loading")
+            progress(f"{next(iter(models), '')}: loading")
+            for number, verdict in enumerate(judged(folders, list(models), strict=options.strict), 1):
+                progress("".join(f"{name}: loading" for name in list(models)[number : number + 1]))
                 yield models[verdict.model], _named(verdict, dict(zip(folders, repositories, strict=True)))
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 
 from builder.check import backends
 from builder.check.backends.pytorch import AOTI
-from builder.check.findings import Finding, Level, Rule
+from builder.check.findings import DIED, Finding, Level, Rule
 from builder.check.model import Context, Model
 from builder.check.places import PathOf
 from builder.check.target import FIRST_TO_BATCH_AOTI, FIRST_WITH_AOTI, Field, Gap, Target
@@ -48,7 +48,18 @@ SHELL_NAME = Rule(
     "Rename the folder, with letters, digits, `_`, `-` and `.`.",
     "python_backend pull requests 404, 414; server: qa/L0_backend_python",
 )
-RULES = (FIELD, GONE, UNBATCHED, SHELL_NAME)
+BLANK_NAME = Rule(
+    "TMR955",
+    "blank-for-a-shell",
+    Level.ERROR,
+    "The name of a Python model has a blank.",
+    "The Python backend hands the model's path to a shell, which takes it for two, and the server ends over it.",
+    "Rename the folder, with letters, digits, `_`, `-` and `.`.",
+    "seen of the 24.10 server; python_backend pull request 404",
+)
+RULES = (FIELD, GONE, UNBATCHED, SHELL_NAME, BLANK_NAME)
+QUOTED = "25.08"
+"""Release from which no shell reads the path."""
 TO_SHELLS = frozenset(";|&$`<>()[]{}\\\"'*?~#!")
 
 
@@ -60,6 +71,9 @@ def check(model: Model, context: Context) -> Iterator[Finding]:
     for gap in target.gaps():
         if backends.name_of(model) == gap.backend and not backends.place.is_foreign(model):
             yield _gone(model, gap, target)
+    if target.is_before(QUOTED) and any(map(str.isspace, model.name)) and backends.name_of(model) == "python":
+        message = f"the name {model.name!r} has a blank, at which a shell cuts the model's path"
+        yield model.finding_at(BLANK_NAME, model.folder, message, server=DIED)
     if not TO_SHELLS.isdisjoint(model.name) and backends.name_of(model) == "python":
         message = f"the name {model.name!r} has a character that means something to a shell"
         yield model.finding_at(SHELL_NAME, model.folder, message)
