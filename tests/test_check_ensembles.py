@@ -149,3 +149,28 @@ def test_the_version_that_a_step_forgot_is_written(tmp_path: Path) -> None:
     assert '      model_name: "net"\n      model_version: -1\n' in mended
     finding.path.write_text(mended)
     assert _check(tmp_path / "models").findings == ()
+
+
+def test_a_model_whose_reading_fails_is_told_and_ends_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from builder.check import backends
+
+    def fail(model: Model) -> None:
+        if model.name == "bad":
+            raise LookupError("what a reader did not foresee")
+
+    monkeypatch.setattr(backends, "fill", fail)
+    for name in ("bad", "net"):
+        _write(tmp_path, name, NET)
+    _write(tmp_path, "all", _ensemble("bad"))
+    report = _check(tmp_path)
+    assert ("bad", "TMR699") in _codes(report)
+    assert not report.refuses("net")
+
+
+def test_sizes_of_more_digits_than_python_reads_end_nothing(tmp_path: Path) -> None:
+    version = _write(tmp_path, "net", 'backend: "openvino"') / "1"
+    version.mkdir(exist_ok=True)
+    many = "9" * 5000
+    layers = f'<layer id="0" type="Parameter" name="x"><data shape="{many}" element_type="f32"/></layer>'
+    (version / "model.xml").write_text(f"<net><layers>{layers}</layers></net>")
+    assert "TMR699" not in [code for _, code in _codes(_check(tmp_path))]

@@ -239,3 +239,14 @@ def test_a_diff_is_of_the_lines_around(tmp_path: Path) -> None:
         ]
     far = (Edit(0, 4, "LINE"), Edit(len(text) - 9, len(text) - 5, "LINE"))
     assert Sources().diff(Finding(WRONG, "a", tmp_path / "config.pbtxt", "it", at(text, "line"), edits=far), "x") == ""
+
+
+def test_a_diff_has_the_lines_that_patch_counts(tmp_path: Path) -> None:
+    text = "a: 1 # \u2028 \x0c \x85 \r\nline: 1\r\n"
+    (tmp_path / "config.pbtxt").write_text(text, newline="")
+    span = at(text, "line")
+    edits = (Edit(span.start, span.start + 4, "LINE"),)
+    found = Finding(WRONG, "a", tmp_path / "config.pbtxt", "it is wrong", span, edits=edits)
+    diff = Sources().diff(found, "evil\nname").split("\n")
+    assert diff[:3] == ["--- evil\\nname", "+++ evil\\nname", "@@ -1,2 +1,2 @@"]
+    assert diff[4:] == ["-line: 1\r", "+LINE: 1\r"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import io
 import os
 import shutil
 import tempfile
@@ -34,7 +35,7 @@ def fixed(text: str, edits: Iterable[Edit]) -> str:
 
 def diff(text: str, edits: Iterable[Edit], name: str = CONFIG) -> str:
     """What they change, as a unified diff; empty where that is nothing."""
-    before, after = text.splitlines(keepends=True), fixed(text, edits).splitlines(keepends=True)
+    before, after = (list(io.StringIO(each, newline="\n")) for each in (text, fixed(text, edits)))
     lines = difflib.unified_diff(before, after, name, name, n=1)
     return "".join(line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n" for line in lines)
 

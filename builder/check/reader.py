@@ -12,12 +12,14 @@ from builder.check import config as configs
 from builder.check import listing as listings
 from builder.check.files import is_there
 from builder.check.fill import filled
+from builder.check.findings import Problem
 from builder.check.listing import Listing
 from builder.check.model import Model
 from builder.check.target import EMBEDDED, Target
 
 CONFIG = "config.pbtxt"
 NAMED_CONFIGS = "configs"
+NOT_JUDGED = "TMR699"
 VERSION = re.compile(r"[1-9][0-9]{0,17}")
 
 
@@ -75,7 +77,20 @@ def _has_artifact(version: Path) -> bool:
 def model_of(
     folder: Path, target: Target = EMBEDDED, strict: bool = False, config_name: str = "", gpus: int | None = None
 ) -> Model:
-    """Of a folder, whatever is in it."""
+    """Of a folder, whatever is in it; where reading it fails, the config counts as unread, and ends no other's."""
+    try:
+        return _read(folder, target, strict, config_name, gpus)
+    except Exception as error:
+        return _failed(folder, error)
+
+
+def _failed(folder: Path, error: Exception) -> Model:
+    problem = Problem(NOT_JUDGED, f"{type(error).__name__}: {error}")
+    config = configs.Config(folder / CONFIG, "", configs.schema().ModelConfig(), problems=(problem,))
+    return Model(_name(folder), folder, config, config.message, ())
+
+
+def _read(folder: Path, target: Target, strict: bool, config_name: str, gpus: int | None) -> Model:
     name = _name(folder)
     found = listings.listing_of(folder)
     config = configs.read(_config_file(folder, config_name))

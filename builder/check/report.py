@@ -45,7 +45,8 @@ def _finding(finding: Finding, sources: Sources) -> Iterator[str]:
     if finding.span:
         yield from _quoted(finding, finding.span, sources)
     diff = sources.diff(finding, str(shown_path(finding.path)))
-    yield from (f"    {printable(line)}" for line in diff.splitlines())
+    lines = (line.rstrip("\r") for line in diff.split("\n") if line)
+    yield from (f"    {printable(line)}" for line in lines)
 
 
 def _title(finding: Finding) -> str:

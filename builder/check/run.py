@@ -87,7 +87,10 @@ def looked_at(
     model: Model, context: Context, families: Mapping[str, rules.Family] = rules.FAMILIES
 ) -> Iterator[Finding]:
     """All that the families find; one that fails is a finding, and stops no other."""
-    steps.fill(model, context)
+    try:
+        steps.fill(model, context)
+    except Exception as error:
+        yield repositories.failed(model, error)
     for name, family in families.items():
         if model.config.is_readable or name in rules.OF_ANY:
             try:

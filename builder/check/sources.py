@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from builder.check.findings import Edit, Finding, Span
+from builder.util.shown import printable
 
 LARGEST_BYTES = 16 * 2**20
 """Of a text that is shown. A config of that size is no config that somebody reads."""
@@ -74,8 +75,14 @@ class Sources:
         before = text.text[begin:end]
         after = edited(before, [replace(each, start=each.start - begin, end=each.end - begin) for each in edits])
         above = text.place(begin, finding.span)[0] - 1
-        lines = difflib.unified_diff(before.splitlines(), after.splitlines(), name, name, lineterm="", n=1)
+        shown = printable(name)
+        lines = difflib.unified_diff(_lines(before), _lines(after), shown, shown, lineterm="", n=1)
         return "\n".join(_moved(line, above) for line in lines)
+
+
+def _lines(text: str) -> list[str]:
+    """As `patch` counts them: what else Python takes for a line's end is a part of it."""
+    return text.removesuffix("\n").split("\n")
 
 
 def _moved(line: str, above: int) -> str:

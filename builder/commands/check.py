@@ -94,7 +94,14 @@ def _folders(paths: list[Path] | None) -> list[Path]:
     from builder.repository.layout import CONFIG
     from builder.util.hints import DEFAULT_REPOSITORY
 
-    return [path.parent if path.name == CONFIG and path.is_file() else path for path in paths or [DEFAULT_REPOSITORY]]
+    return [path.parent if path.name == CONFIG and _is_config(path) else path for path in paths or [DEFAULT_REPOSITORY]]
+
+
+def _is_config(path: Path) -> bool:
+    """What is no file, such as a link that leads nowhere, is one too, and a finding of its model."""
+    import os
+
+    return os.path.lexists(path) and not path.is_dir()
 
 
 def _outcome(paths: list[Path], options: CheckOptions, fix: bool, load: bool) -> Outcome:

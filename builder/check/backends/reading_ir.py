@@ -14,6 +14,8 @@ DATA_TYPES = {
     "i64": "INT64", "u8": "UINT8", "u16": "UINT16", "u32": "UINT32", "u64": "UINT64",
 }  # fmt: skip
 """The XML's names, in lower case -> Triton's."""
+MOST_DIGITS = 20
+"""Python reads no more than some thousands, and no size has so many."""
 MOST_BYTES = 64 * 1024 * 1024
 """Of XML that is read; a file of more is not judged."""
 
@@ -86,8 +88,9 @@ def _sizes(shape: str | None) -> tuple[int, ...] | None:
 
 
 def _size(text: str | None) -> int:
-    """What is no number is any size."""
-    return int(text) if text and text.strip().isdecimal() else ANY
+    """What is no number, or too long for one, is any size."""
+    digits = (text or "").strip()
+    return int(digits) if digits.isdecimal() and len(digits) < MOST_DIGITS else ANY
 
 
 def _absent(path: Path, layers: Iterable[Any]) -> Iterator[str]:

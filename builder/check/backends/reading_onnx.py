@@ -29,6 +29,8 @@ OLD = 4
 IR_VERSION = 1
 ORT = b"ORTM"
 """ONNX Runtime's own format has this behind its first four bytes."""
+MOST_DIGITS = 20
+"""Python reads no more than some thousands, and no size has so many."""
 MOST_PARTS = 1_000_000
 """That are looked at; a file of more is not judged."""
 
@@ -153,7 +155,7 @@ class _Reader:
 
 
 def _whole(text: str) -> int:
-    return int(text) if text.isdecimal() else 0
+    return int(text) if text.isdecimal() and len(text) < MOST_DIGITS else 0
 
 
 def _absent(external: dict[str, int], folder: Path) -> Iterator[str]:

@@ -105,7 +105,8 @@ def check(model: Model, _: Context) -> Iterator[Finding]:
     """Of a config that could not be read, too."""
     config = model.config
     for problem in (*config.problems, *config.notes):
-        yield _finding(model, problem)
+        if problem.code in _BY_CODE:
+            yield _finding(model, problem)
 
 
 def _finding(model: Model, problem: Problem) -> Finding:

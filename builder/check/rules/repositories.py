@@ -34,8 +34,15 @@ def check(model: Model, context: Context) -> Iterator[Finding]:
         where = " and ".join(str(folder) for folder in folders)
         message = f"the model {model.name!r} is in {len(folders)} repositories: {where}"
         yield model.finding_at(TWICE, model.folder, message, "not unique across all model repositories")
+    for problem in model.config.problems:
+        if problem.code == FAILED.code:
+            yield _failed(model, problem.message)
 
 
 def failed(model: Model, error: Exception) -> Finding:
-    said = f"{type(error).__name__}: {error}"[:300]
+    return _failed(model, f"{type(error).__name__}: {error}")
+
+
+def _failed(model: Model, error: str) -> Finding:
+    said = error[:300]
     return model.finding_at(FAILED, model.folder, f"a rule failed with {said!r}; this is a fault of build-repo")

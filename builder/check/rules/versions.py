@@ -136,12 +136,14 @@ def _choice(model: Model) -> str:
 
 
 def _specific(model: Model) -> Iterator[Finding]:
-    named = list(model.filled.version_policy.specific.versions)
-    for number in dict.fromkeys(named):
+    places: dict[int, list[int]] = {}
+    for place, number in enumerate(model.filled.version_policy.specific.versions):
+        places.setdefault(number, []).append(place)
+    for number, found in places.items():
         if number in model.versions:
             continue
-        path = ("version_policy", "specific", "versions", named.index(number))
-        if named.count(number) > 1:
+        path = ("version_policy", "specific", "versions", found[0])
+        if len(found) > 1:
             yield model.finding(TWICE, f"version {number} is named twice and is not there", *path)
         else:
             yield model.finding(NOT_THERE, f"version {number} is not there", *path)
