@@ -67,6 +67,16 @@ def test_people_read_place_reason_and_mend(outcome: Outcome, tmp_path: Path) -> 
     assert lines[-1] == "1 error, 2 warnings in 2 of 3 models, judged for Triton 24.10"
 
 
+def test_one_fault_a_thousand_times_is_no_flood() -> None:
+    found = tuple(Finding(WRONG, "a", Path("nowhere"), f"fault {number}") for number in range(1000))
+    outcome = Outcome(Report(("a",), found), CheckOptions(Target("24.10")))
+    lines = list(report.lines(outcome, Sources()))
+    assert sum("[no-such-size] fault" in line for line in lines) == report.MOST
+    assert f"and {1000 - report.MOST} more of TMR201; --json has them all" in lines
+    assert lines[-1].startswith("1000 errors")
+    assert len(as_json.record(outcome, Sources())["findings"]) == 1000
+
+
 def test_long_lines_are_cut_around_the_place(tmp_path: Path) -> None:
     text = "x" * 5000 + "HERE" + "y" * 5000
     (tmp_path / "config.pbtxt").write_text(text)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 
 from builder.check.findings import Finding, Span
 from builder.check.outcome import Outcome, place, shown_path
@@ -10,6 +11,8 @@ from builder.check.rules.loading import RULES as LOADING
 from builder.check.sources import Sources
 from builder.util.shown import printable
 
+MOST = 20
+"""Findings of one rule in one model that are shown."""
 WIDEST = 100
 """Characters of a source line that are shown around a place."""
 BEFORE = 60
@@ -23,8 +26,7 @@ def lines(outcome: Outcome, sources: Sources) -> Iterator[str]:
     if outcome.mended and outcome.report.findings:
         yield ""
     for model, found in outcome.by_model():
-        for finding in found:
-            yield from _finding(finding, sources)
+        yield from _model(found, sources)
         loading = outcome.loadings.get(model)
         if loading and loading.is_asked and not any(finding.rule in LOADING for finding in found):
             said = f"refused it: {printable(loading.reason)}" if loading.reason else "loaded it"
@@ -34,6 +36,18 @@ def lines(outcome: Outcome, sources: Sources) -> Iterator[str]:
         yield f"the embedded server lacks the backends of {', '.join(silent)}"
     if outcome.report.findings:
         yield outcome.summary()
+
+
+def _model(found: Sequence[Finding], sources: Sources) -> Iterator[str]:
+    """One fault may be in a list thousands of times."""
+    told: Counter[str] = Counter()
+    for finding in found:
+        told[finding.rule.code] += 1
+        if told[finding.rule.code] <= MOST:
+            yield from _finding(finding, sources)
+    for code, count in told.items():
+        if count > MOST:
+            yield f"and {count - MOST} more of {code}; --json has them all"
 
 
 def _finding(finding: Finding, sources: Sources) -> Iterator[str]:
