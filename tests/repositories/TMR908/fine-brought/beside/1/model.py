@@ -2,7 +2,7 @@ import json
 import os.path
 
 import numpy as np
-import helper
+import beside_it
 from . import other
 
 
