@@ -18,7 +18,7 @@ SERVER = ("nvidia-pytriton", "tritonclient[grpc]", "numpy", "jinja2", "typer", "
 # What these declare and `serve` does without: PyTriton's own Python, telemetry.
 ALONE = ("nvidia-pytriton", "openvino")
 # Below site-packages: what no server needs. Stubs and the library of other Pythons, GPU and NPU plugins, readers of
-# formats that are not published, headers, tests.
+# formats that are not published, compilers, headers, tests.
 PRUNED = (
     "nvidia_pytriton.libs/libpython3-*",
     "openvino/libs/libopenvino_intel_gpu_plugin.so",
@@ -32,6 +32,9 @@ PRUNED = (
     "onnxruntime/tools",
     "*/tests",
     "numpy/*/tests",
+    "numpy/f2py",
+    "numpy/distutils",
+    "numpy/core/include",
 )
 KEPT_FRONTEND = "openvino/libs/libopenvino_ir_frontend.so.*"
 
