@@ -162,10 +162,13 @@ def _fill(folder: Path, labels: Sequence[str] | None, files: Mapping[str, bytes]
         (version / file).write_bytes(content)
 
 
+CODE = "class TritonPythonModel:\n    def execute(self, requests):\n        return []\n"
+
+
 def _step(folder: Path, name: str, recipe: str) -> staging.StagedStep:
     role, taken, given = STEPS[name.partition("_")[0]]
     (folder / "1").mkdir(parents=True)
-    (folder / "1" / "model.py").write_text("class TritonPythonModel:\n    pass  # preprocesses\n")
+    (folder / "1" / "model.py").write_text(CODE)
     (folder / layout.WARMUP_FOLDER).mkdir()
     (folder / layout.WARMUP_FOLDER / "photo").write_bytes(b"photo")
     text = _text(
