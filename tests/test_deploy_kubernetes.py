@@ -631,7 +631,7 @@ def test_the_command_writes_files_that_are_built(made: Callable[[str], Path], tm
 
 
 def test_the_command_says_what_is_wrong(made: Callable[[str], Path], tmp_path: Path) -> None:
-    good = ["--image", IMAGE, "-r", made("onnx"), "-o", tmp_path / "out", "--repository-baked", "--no-check"]
+    good = ["--image", IMAGE, "-r", made("onnx"), "-o", tmp_path / "out", "--repository-baked"]
     for arguments, code, words in (
         (["--image", "triton", *good[2:]], 19, "no tag"),
         ([*good, "--repository-claim", "c"], 19, "one of them"),

@@ -131,7 +131,7 @@ def judged(kind: str, path: Path, text: str | bytes) -> str:
         refusal = str(error)
     else:
         return ""
-    places = re.compile(rf"{re.escape(str(path))}:\d+: |and \d+ more$")
+    places = re.compile(rf"{re.escape(str(path))}(:\d+: | is UTF-(16|32); save it as UTF-8$)|and \d+ more$")
     assert not [line for line in refusal.split("\n") if not places.match(line)], refusal
     return refusal
 
