@@ -134,8 +134,8 @@ def bare_export(folder: Path, network: str, format_name: str, precision: str) ->
     import torchvision
 
     from builder.exporters import EXPORTERS
-    from builder.tasks.classification.samples import ImageCalibration
     from builder.tasks.classification.study import as_classifier
+    from builder.tasks.images.samples import ImageCalibration
     from builder.triton.signature import NETWORK_INPUT, NETWORK_OUTPUT, Signature, TensorSpec
     from builder.types import ExportRequest, Target
 

@@ -12,7 +12,7 @@ from builder.data.labels import SETS
 from builder.data.recipe import PreprocessRecipe
 from builder.errors import ManifestError
 from builder.manifest.models import load_manifest
-from builder.tasks.classification.labels import resolve_labels
+from builder.tasks.images.labels import resolve_labels
 from builder.types import Network
 
 RECIPE = PreprocessRecipe(channels=1, resize=(28, 28))

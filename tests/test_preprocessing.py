@@ -54,7 +54,7 @@ def as_torchvision(recipe: PreprocessRecipe) -> PreprocessRecipe:
     return recipe.model_copy(update={"orientation": "stored", "background": "stored", "frames": "first"})
 
 
-@pytest.fixture(params=STEPS)
+@pytest.fixture(params=[name for name, step in STEPS.items() if step.ROLE == "preprocess"])
 def preprocessor(request: pytest.FixtureRequest) -> Any:
     return STEPS[request.param]
 
@@ -65,7 +65,8 @@ def assert_equal(preprocessor: Any, data: bytes, recipe: PreprocessRecipe) -> No
 
 def is_equal(preprocessor: Any, data: bytes, recipe: PreprocessRecipe) -> bool:
     """To the last bit. Where CI is set, pytest would draw the difference of two long strings for minutes."""
-    served, expected = preprocessor.function(recipe)(data), reference(data, recipe)
+    given, expected = preprocessor.function(recipe)(data), reference(data, recipe)
+    served = given[0] if isinstance(given, tuple) else given  # and where the picture lies in it
     return served.dtype == expected.dtype == np.float32 and bool(served.tobytes() == expected.tobytes())
 
 

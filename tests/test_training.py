@@ -35,7 +35,7 @@ from builder.manifest.models import load_manifest
 from builder.networks import torchvision
 from builder.networks.alexnet_gray import alexnet_gray
 from builder.networks.card import Card
-from builder.tasks.classification.preprocessing import resolve_recipe
+from builder.tasks.images.preprocessing import resolve_recipe
 from builder.training import augment, data, datasets, loop, trainable
 from builder.training.data import Batches, Examples, LabelledImages, as_mode, stratified
 from builder.training.epochs import is_better

@@ -32,6 +32,10 @@ ACTIVATION = "activation"
 """Of a classifier: what makes probabilities of its scores."""
 MAX_IMAGE_BYTES = "max_image_bytes"
 """Of an ensemble, the recipe's: so that clients send nothing that would be refused."""
+CLASS_NAMES = "labels"
+"""Of an ensemble whose answers are numbers of classes: their names, a JSON list. A classifier's are Triton's own."""
+ENCODE = "encode"
+"""Of a segmenter: png where its masks are files, none where they are tensors."""
 UNSAID = {TASK: "classification", ACTIVATION: "softmax"}
 """What configs mean that do not say it, since they were published before there was anything else."""
 

@@ -22,7 +22,14 @@ if TYPE_CHECKING:
 
 HEIGHT, WIDTH = 6, 7
 # Larger than the images, either way round: nothing is resized, and nothing cut off.
-UNSIZED = {"resize": None, "crop": (8, 8), "max_bytes": 1 << 20, "max_pixels": 1 << 20}
+UNSIZED = {
+    "resize": None,
+    "crop": (8, 8),
+    "letterbox": None,
+    "antialias": True,
+    "max_bytes": 1 << 20,
+    "max_pixels": 1 << 20,
+}
 SHOWN: dict[int, Callable[[Any], Any]] = {
     1: lambda stored: stored,
     2: lambda stored: stored[:, ::-1],

@@ -7,7 +7,7 @@ import struct
 from collections.abc import Mapping
 from importlib.metadata import version as package_version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 
@@ -16,33 +16,50 @@ from builder.repository import layout
 from builder.repository.staging import StagedStep
 from builder.steps import Step
 from builder.triton import model_config
-from builder.triton.signature import Signature
+from builder.triton.signature import TensorSpec, raw_bytes
 from builder.triton.warmup import WarmUp, WarmUpInput
+
+if TYPE_CHECKING:
+    import torch
 
 # A step is shared, so its batches must be as large as those of any model that it may feed.
 MAX_BATCH_SIZE = 1024
-WARMUP_FILE = "photo"
+WARMUP = WARMUP_FILE = "photo"
 
 
-def stage_step(folder: Path, step: Step, settings: BaseModel, warmup: bytes, threads: int) -> StagedStep:
-    """The step with these settings. `warmup` is one element of its first input, which is STRING.
+def stage_step(
+    folder: Path, step: Step, settings: BaseModel, warmup: bytes | Mapping[str, bytes | torch.Tensor], threads: int
+) -> StagedStep:
+    """The step with these settings. `warmup` is one element of each of its inputs, or of its only one.
 
     `threads` is how many it works on at the same time.
     """
     source = step.MODEL_FILE.read_bytes()
-    values = _values(step, settings, threads)
+    inputs = step.signature(settings).inputs
+    given = warmup if isinstance(warmup, Mapping) else {inputs[0].name: warmup}
+    contents = {tensor.name: _content(given[tensor.name]) for tensor in inputs}
+    values = _values(step, settings, given, threads)
     text = model_config.render("step", name=step.ROLE, **values)
-    name = f"{step.ROLE}_{hashlib.sha256(text.encode() + source + warmup).hexdigest()[:8]}"
+    name = f"{step.ROLE}_{hashlib.sha256(text.encode() + source + b''.join(contents.values())).hexdigest()[:8]}"
     (folder / "1").mkdir(parents=True)
     (folder / "1" / "model.py").write_bytes(source)
     (folder / layout.WARMUP_FOLDER).mkdir()
-    # Triton's form of one string: its length in four bytes, then the string.
-    (folder / layout.WARMUP_FOLDER / WARMUP_FILE).write_bytes(struct.pack("<I", len(warmup)) + warmup)
+    for tensor in inputs:
+        (folder / layout.WARMUP_FOLDER / _file(tensor)).write_bytes(contents[tensor.name])
     (folder / layout.CONFIG).write_text(model_config.render("step", name=name, **values), encoding="utf-8")
     return StagedStep(name, folder, step.ROLE)
 
 
-def _values(step: Step, settings: BaseModel, threads: int) -> dict[str, Any]:
+def _content(value: bytes | torch.Tensor) -> bytes:
+    """Triton's form of one string is its length in four bytes, then the string; of a tensor, its numbers."""
+    return struct.pack("<I", len(value)) + value if isinstance(value, bytes) else raw_bytes(value)
+
+
+def _file(tensor: TensorSpec) -> str:
+    return WARMUP_FILE if tensor.data_type == "STRING" else tensor.name.lower()
+
+
+def _values(step: Step, settings: BaseModel, given: Mapping[str, bytes | torch.Tensor], threads: int) -> dict[str, Any]:
     signature = step.signature(settings)
     return {
         "max_batch_size": MAX_BATCH_SIZE,
@@ -50,14 +67,15 @@ def _values(step: Step, settings: BaseModel, threads: int) -> dict[str, Any]:
         "outputs": signature.outputs,
         "labels": {},
         "queue": model_config.QueuePolicy(),
-        "warmups": [WarmUp(WARMUP_FILE, (_warmup(signature),), threads)],
+        "warmups": [WarmUp(WARMUP, tuple(_warmup(tensor, given) for tensor in signature.inputs), threads)],
         "parameters": _parameters(step, settings, threads),
     }
 
 
-def _warmup(signature: Signature) -> WarmUpInput:
-    first = signature.inputs[0]
-    return WarmUpInput(first.name, first.data_type, first.shape, WARMUP_FILE)
+def _warmup(tensor: TensorSpec, given: Mapping[str, bytes | torch.Tensor]) -> WarmUpInput:
+    value = given[tensor.name]
+    shape = tensor.shape if isinstance(value, bytes) else tuple(value.shape)
+    return WarmUpInput(tensor.name, tensor.data_type, shape, _file(tensor))
 
 
 def _parameters(step: Step, settings: BaseModel, threads: int) -> Mapping[str, str]:

@@ -13,6 +13,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    StrictBool,
     StrictFloat,
     StrictInt,
     ValidationError,
@@ -21,12 +22,15 @@ from pydantic import (
 )
 from pydantic.json_schema import SkipJsonSchema
 
-from builder.data.recipe import decoding, scale
+from builder.data.recipe import decoding, placing, scale
+from builder.data.recipe.letterbox import Letterbox
 
 if TYPE_CHECKING:
     import torch
     from PIL import Image
 
+ROUNDING = 2e-6
+"""Of a pixel from 0 to 1."""
 Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"]
 
 
@@ -38,7 +42,14 @@ def _as_pair(value: Any) -> Any:
     return (value, value) if isinstance(value, int | float) else value
 
 
+def _as_letterbox(value: Any) -> Any:
+    return {"size": value} if isinstance(value, int | list | tuple) and not isinstance(value, bool) else value
+
+
 Side = Annotated[StrictInt, Field(ge=1, le=16384)]
+Boxed = Annotated[
+    Letterbox, BeforeValidator(_as_letterbox, json_schema_input_type=Side | tuple[Side, Side] | Letterbox)
+]
 Resize = Annotated[
     tuple[Side] | tuple[Side, Side],
     BeforeValidator(_as_tuple, json_schema_input_type=Side | tuple[Side] | tuple[Side, Side]),
@@ -67,8 +78,14 @@ class RecipeOverrides(BaseModel):
     resize: Resize | None = Field(None, description="Shorter side in pixels, or [height, width]. null: no resizing.")
     crop: Crop | None = Field(None, description="Centre crop: side, or [height, width]. null: no cropping.")
     interpolation: Interpolation | Unsaid = Field(None, description="Filter of the resizing.")
-    antialias: Literal[True] | Unsaid = Field(
-        None, description="torchvision always antialiases Pillow images, so only true is possible."
+    letterbox: Boxed | None = Field(
+        None,
+        description="In place of resize and crop: the whole picture on a canvas of this size, undistorted. null: none.",
+    )
+    antialias: StrictBool | Unsaid = Field(
+        None,
+        description="true: as Pillow resizes, and torchvision its images (default). false: between the four nearest "
+        "pixels alone, as torchvision's detectors and OpenCV's INTER_LINEAR do; with bilinear.",
     )
     mean: tuple[Mean, ...] | Unsaid = Field(None, description="Subtracted, one number a channel, of 0..1.")
     std: tuple[Std, ...] | Unsaid = Field(None, description="Divided by, one number a channel, of 0..1.")
@@ -133,8 +150,9 @@ class RecipeOverrides(BaseModel):
 class PreprocessRecipe(BaseModel):
     """Encoded image -> float32 [channels, height, width], as torchvision's transforms do it.
 
-    Decode, turn upright, compose on the background, convert to RGB or grayscale, resize, centre crop, scale to 0..1,
-    put the channels in order, normalise. One that was written before a key was there means the key's default.
+    Decode, turn upright, compose on the background, convert to RGB or grayscale, resize, centre crop
+    (or lay on a canvas), scale to 0..1, put the channels in order, normalise. One that was written before a key was
+    there means the key's default.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
@@ -142,8 +160,9 @@ class PreprocessRecipe(BaseModel):
     channels: Literal[1, 3]
     resize: Resize | None = None
     crop: Crop | None = None
+    letterbox: Boxed | None = None
     interpolation: Interpolation = "bilinear"
-    antialias: Literal[True] = True
+    antialias: StrictBool = True
     mean: PerChannel = ()
     std: PerChannel = ()
     orientation: Orientation = "exif"
@@ -155,7 +174,11 @@ class PreprocessRecipe(BaseModel):
 
     @model_validator(mode="after")
     def _complete(self) -> PreprocessRecipe:
-        if self.crop is None and (self.resize is None or len(self.resize) == 1):
+        if self.letterbox is not None and (self.crop is not None or self.resize is not None):
+            raise ValueError("letterbox takes the place of resize and crop; say resize: null and crop: null with it")
+        if not self.antialias and self.interpolation != "bilinear":
+            raise ValueError(f"antialias: false is for interpolation: bilinear, not {self.interpolation}")
+        if self.letterbox is None and self.crop is None and (self.resize is None or len(self.resize) == 1):
             raise ValueError("the tensor's size would depend on the image; give crop: SIDE, or resize: [HEIGHT, WIDTH]")
         for name, neutral in (("mean", 0.0), ("std", 1.0)):
             values = getattr(self, name) or (neutral,) * self.channels
@@ -170,6 +193,8 @@ class PreprocessRecipe(BaseModel):
     @property
     def shape(self) -> tuple[int, int, int]:
         """[C, H, W] of the tensor that a network gets."""
+        if self.letterbox is not None:
+            return (self.channels, *self.letterbox.size)
         if self.crop is not None:
             return (self.channels, *self.crop)
         assert self.resize is not None  # _complete holds it, and that there are two
@@ -210,14 +235,34 @@ class PreprocessRecipe(BaseModel):
         """torchvision's transform of this recipe: Pillow image -> float32 [C, H, W]."""
         from torchvision import transforms
 
-        steps: list[Any] = []
+        composed: Callable[[Image.Image], torch.Tensor] = transforms.Compose([*self._sizing(), *self.normalisation()])
+        if self.antialias and self.letterbox is None:
+            return composed
+        return placing.reference(self)
+
+    def agrees(self, served: Any, expected: Any) -> bool:
+        """Whether two float32 arrays are one picture: to the last bit, where Pillow resizes it."""
+        if served.shape != expected.shape:
+            return False
+        if self.antialias:
+            return bool((served == expected).all())
+        # Multiplied and added in another order than PyTorch's kernels do it.
+        return bool(abs(served - expected).max() <= ROUNDING / min(self.std))
+
+    def _sizing(self) -> list[Callable[[Any], Any]]:
+        from torchvision import transforms
+
+        steps: list[Callable[[Any], Any]] = []
         if self.resize is not None:
             interpolation = transforms.InterpolationMode(self.interpolation)
             steps.append(transforms.Resize(list(self.resize), interpolation, antialias=True))
         if self.crop is not None:
             steps.append(transforms.CenterCrop(list(self.crop)))
-        composed: Callable[[Image.Image], torch.Tensor] = transforms.Compose([*steps, *self.normalisation()])
-        return composed
+        return steps
+
+    def placement(self, width: int, height: int) -> placing.Placement:
+        """Where a picture of this size lies in what the network gets."""
+        return placing.placement(self, width, height)
 
     def normalisation(self) -> list[Callable[[Any], Any]]:
         """The last of the transforms: Pillow image of the network's size -> float32 [C, H, W]."""

@@ -23,7 +23,16 @@ FloatArray = np.ndarray[Any, np.dtype[np.float32]]
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF", "JPEG2000")
 
 # What a recipe means that was written before these keys were there.
-DEFAULTS = {"orientation": "exif", "background": "white", "channel_order": "rgb", "frames": "single"}
+DEFAULTS = {
+    "orientation": "exif",
+    "background": "white",
+    "channel_order": "rgb",
+    "frames": "single",
+    "letterbox": None,
+    "antialias": True,
+}
+# The output that tells where the picture lies in the tensor, for steps behind the network.
+PLACEMENT = "PLACEMENT"
 COLOURS = {"white": (255, 255, 255), "black": (0, 0, 0)}
 
 # By EXIF's orientation, which says where the first row and column belong.
@@ -62,19 +71,74 @@ class Preprocess:
         self._background = COLOURS.get(background) if isinstance(background, str) else tuple(background)
         """None: transparency is ignored."""
         self._order = slice(None, None, -1 if recipe["channel_order"] == "bgr" else 1)
+        self._border = _border(recipe)
 
     @property
     def shape(self) -> tuple[int, ...]:
         """[C, H, W] of the tensor."""
-        return (self._recipe["channels"], *(self._recipe["crop"] or self._recipe["resize"]))
+        box = self._recipe["letterbox"]
+        return (self._recipe["channels"], *(box["size"] if box else self._recipe["crop"] or self._recipe["resize"]))
 
     def __call__(self, data: bytes) -> FloatArray:
-        pixels = np.asarray(self.crop(self.resize(self.decode(data))))
+        return self.of(self.decode(data))
+
+    def placed(self, data: bytes) -> tuple[FloatArray, "np.ndarray[Any, np.dtype[np.int32]]"]:
+        """The tensor, and where the picture lies in it: int32 [6], its own height and width, and then its top, left,
+        height and width in the tensor, which may reach beyond it."""
+        image = self.decode(data)
+        return self.of(image), np.array(self._placement(image), np.int32)
+
+    def of(self, image: Image.Image) -> FloatArray:
+        """Pillow image in the recipe's mode -> float32 [C, H, W]. Raises ImageError."""
+        if self._recipe["letterbox"] or not self._recipe["antialias"]:
+            return self._on_canvas(image)
+        pixels = np.asarray(self.crop(self.resize(image)))
         planes = pixels.reshape(*pixels.shape[:2], -1)[..., self._order]
         tensor = np.empty(self.shape, np.float32)
         for channel, table in enumerate(self._tables):
             np.take(table, planes[..., channel], out=tensor[channel], mode="clip")
         return tensor
+
+    def _on_canvas(self, image: Image.Image) -> FloatArray:
+        *_, top, left, height, width = self._placement(image)
+        self._check_pixels((width, height), "the resized image")
+        _, rows, columns = self.shape
+        first_row, first_column = max(0, top), max(0, left)
+        last_row, last_column = min(rows, top + height), min(columns, left + width)
+        part = slice(first_row - top, last_row - top), slice(first_column - left, last_column - left)
+        tensor = np.empty(self.shape, np.float32)
+        tensor[...] = self._border[:, None, None]
+        tensor[:, first_row:last_row, first_column:last_column] = self._resized(image, height, width, part)
+        return tensor
+
+    def _resized(self, image: Image.Image, height: int, width: int, part: tuple[slice, slice]) -> FloatArray:
+        """The part of the resized picture that is wanted, normalised, channels first."""
+        is_whole = image.size == (width, height)
+        if is_whole or self._recipe["antialias"]:
+            pixels = np.asarray(image if is_whole else image.resize((width, height), self._resample))
+            planes = pixels.reshape(height, width, -1)[part][..., self._order]
+            return np.stack([np.take(table, planes[..., c], mode="clip") for c, table in enumerate(self._tables)])
+        pixels = np.asarray(image)
+        planes = pixels.reshape(*pixels.shape[:2], -1)[..., self._order]
+        blended = _blended(planes, (height, width), part)
+        mean, std = (np.asarray(self._recipe[key], np.float32)[:, None, None] for key in ("mean", "std"))
+        normalised: FloatArray = (blended - mean) / std
+        return normalised
+
+    def _placement(self, image: Image.Image) -> tuple[int, int, int, int, int, int]:
+        """Height and width of the picture; top, left, height and width of it on the canvas."""
+        box, crop = self._recipe["letterbox"], self._recipe["crop"]
+        if box:
+            width, height = _fitted(image.size, box)
+            if box["place"] == "corner":
+                return image.height, image.width, 0, 0, height, width
+            top, left = (box["size"][0] - height) // 2, (box["size"][1] - width) // 2
+            return image.height, image.width, top, left, height, width
+        width, height = image.size if self._recipe["resize"] is None else _resized(image.size, self._recipe["resize"])
+        if crop is None:
+            return image.height, image.width, 0, 0, height, width
+        top, left = (_offset(side, wanted) for side, wanted in zip((height, width), crop, strict=True))
+        return image.height, image.width, top, left, height, width
 
     def decode(self, data: bytes) -> Image.Image:
         """Encoded bytes -> Pillow image in the recipe's mode. Raises ImageError."""
@@ -196,6 +260,61 @@ def _value_tables(recipe: dict[str, Any]) -> list[FloatArray]:
     return [(values - mean[c]) / std[c] for c in range(recipe["channels"])]
 
 
+def _border(recipe: dict[str, Any]) -> FloatArray:
+    """float32 [C], normalised: what is around the picture on its canvas."""
+    mean, std = np.asarray(recipe["mean"], np.float32), np.asarray(recipe["std"], np.float32)
+    fill = (recipe["letterbox"] or {"fill": (0, 0, 0)})["fill"]
+    if fill == "mean":
+        return np.zeros_like(mean)
+    levels = np.asarray(fill, np.float64) / 255
+    if recipe["channels"] == 1:
+        levels = levels @ np.array([[0.299], [0.587], [0.114]])
+    ordered = levels[::-1] if recipe["channel_order"] == "bgr" else levels
+    border: FloatArray = (ordered.astype(np.float32) - mean) / std
+    return border
+
+
+def _blended(planes: Any, size: tuple[int, int], part: tuple[slice, slice]) -> FloatArray:
+    """uint8 [H, W, C] -> float32 [C, h, w], from 0 to 1: between the four nearest pixels, as PyTorch interpolates."""
+    (above, below, down), (before, behind, right) = (
+        _neighbours(planes.shape[axis], size[axis], part[axis]) for axis in (0, 1)
+    )
+    top = _mixed(planes[above], before, behind, right)
+    bottom = _mixed(planes[below], before, behind, right)
+    mixed: FloatArray = top + (bottom - top) * down[:, None, None]
+    return mixed.transpose(2, 0, 1)
+
+
+def _mixed(rows: Any, before: Any, behind: Any, right: FloatArray) -> FloatArray:
+    scale = np.float32(255)
+    left, other = rows[:, before] / scale, rows[:, behind] / scale
+    mixed: FloatArray = left + (other - left) * right[:, None]
+    return mixed
+
+
+def _neighbours(length: int, wanted: int, part: slice) -> tuple[Any, Any, FloatArray]:
+    """Of each pixel wanted: the two that it lies between, and how far it is from the first."""
+    at = (np.arange(part.start, part.stop, dtype=np.float32) + np.float32(0.5)) * np.float32(length / wanted)
+    at = np.maximum(at - np.float32(0.5), np.float32(0))
+    first = np.minimum(at.astype(np.int64), length - 1)
+    return first, np.minimum(first + 1, length - 1), (at - first).astype(np.float32)
+
+
+def _fitted(size: tuple[int, int], box: dict[str, Any]) -> tuple[int, int]:
+    """(width, height) of a picture on its canvas."""
+    width, height = size
+    if box["shortest"] is not None:
+        scale = min(box["shortest"] / min(size), box["longest"] / max(size))
+        return max(1, int(width * scale)), max(1, int(height * scale))
+    scale = min(box["size"][0] / height, box["size"][1] / width)
+    return max(1, round(width * scale)), max(1, round(height * scale))
+
+
+def _offset(side: int, wanted: int) -> int:
+    """Where a side begins in what is cut out of it, which is laid on black first if it is smaller."""
+    return max(0, wanted - side) // 2 - round((max(wanted, side) - wanted) / 2)
+
+
 def _resized(size: tuple[int, int], target: tuple[int, ...]) -> tuple[int, int]:
     """(width, height) after resizing: `target` is the shorter side, or [height, width]."""
     if len(target) == 2:
@@ -224,6 +343,7 @@ class TritonPythonModel:
         parameters = {key: value["string_value"] for key, value in config["parameters"].items()}
         self._input = config["input"][0]["name"]
         self._output = config["output"][0]["name"]
+        self._is_placed = any(output["name"] == PLACEMENT for output in config["output"])
         self._preprocess = Preprocess(json.loads(parameters["recipe"]))
         # Pillow lets go of the interpreter lock while it decodes and resizes.
         self._pool = ThreadPoolExecutor(int(parameters["threads"]))
@@ -235,21 +355,23 @@ class TritonPythonModel:
         results = self._pool.map(self._attempt, [data for batch in batches for data in batch])
         return [self._response([next(results) for _ in batch]) for batch in batches]
 
-    def _attempt(self, data: bytes) -> FloatArray | ImageError:
+    def _attempt(self, data: bytes) -> "tuple[Any, ...] | ImageError":
         try:
-            return self._preprocess(data)
+            return self._preprocess.placed(data) if self._is_placed else (self._preprocess(data),)
         except ImageError as error:
             return error
 
-    def _response(self, results: list[FloatArray | ImageError]) -> Any:
-        tensors = []
+    def _response(self, results: "list[tuple[Any, ...] | ImageError]") -> Any:
+        given: list[tuple[Any, ...]] = []
         for index, result in enumerate(results):
             if isinstance(result, ImageError):
                 where = f"image {index + 1} of {len(results)}: " if len(results) > 1 else ""
                 error = self._pb.TritonError(where + str(result), self._pb.TritonError.INVALID_ARG)
                 return self._pb.InferenceResponse([], error)
-            tensors.append(result)
-        return self._pb.InferenceResponse([self._pb.Tensor(self._output, np.stack(tensors))])
+            given.append(result)
+        names = (self._output, PLACEMENT)
+        stacked = (np.stack(tensors) for tensors in zip(*given, strict=True))
+        return self._pb.InferenceResponse([self._pb.Tensor(*pair) for pair in zip(names, stacked, strict=False)])
 
     def finalize(self) -> None:
         self._pool.shutdown()

@@ -5,12 +5,12 @@ from __future__ import annotations
 from builder.networks import callables
 from builder.tasks.classification import comparison
 from builder.tasks.classification.examples import examples
-from builder.tasks.classification.labels import require_known
 from builder.tasks.classification.pipeline import pipeline
-from builder.tasks.classification.preprocessing import recipe_with
 from builder.tasks.classification.spec import Classification
 from builder.tasks.classification.study import calibration, head, study
-from builder.tasks.one_image import require_classifier
+from builder.tasks.images.artifacts import require_classifier
+from builder.tasks.images.labels import require_known
+from builder.tasks.images.preprocessing import recipe_with
 from builder.tasks.spec import ModelSpec
 from builder.tasks.task import Entry, Reference
 from builder.types import Predict, Verification

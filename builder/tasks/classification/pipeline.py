@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
-from builder.data.images import SAMPLES, ImageFile
 from builder.data.recipe import PreprocessRecipe
 from builder.repository import layout
 from builder.steps import STEPS
 from builder.steps.staging import stage_step
 from builder.tasks.classification.comparison import limits
-from builder.tasks.classification.preprocessing import STEP
+from builder.tasks.images import photos
+from builder.tasks.images.preprocessing import STEP
 from builder.tasks.task import Call, Entry, Pipeline, Reference
 from builder.triton.signature import PROBABILITIES_OUTPUT, Signature, TensorSpec
-
-WARMUP_PHOTO = SAMPLES / "chelsea.jpg"
 
 
 def pipeline(entry: Entry, reference: Reference, folder: Path) -> Pipeline:
@@ -24,7 +21,7 @@ def pipeline(entry: Entry, reference: Reference, folder: Path) -> Pipeline:
     step, network = STEPS[STEP], reference.signature
     (image,), (pixels,) = step.signature(recipe).inputs, step.signature(recipe).outputs
     ((given,), (scores,)) = network.inputs, network.outputs
-    staged = stage_step(folder / STEP, step, recipe, _warmup_photo(recipe, reference.details.files), entry.cores)
+    staged = stage_step(folder / STEP, step, recipe, photos.warmup(recipe, reference.details.files), entry.cores)
     return Pipeline(
         signature=Signature((image,), (TensorSpec(PROBABILITIES_OUTPUT, "FP32", scores.shape),)),
         calls=(
@@ -48,13 +45,3 @@ def _for_clients(entry: Entry, reference: Reference, recipe: PreprocessRecipe) -
     """`activation` says what the probabilities are, wherever they are computed: sigmoid if several may be right."""
     kind = "sigmoid" if reference.details.is_multilabel else entry.spec.activation
     return {layout.ACTIVATION: kind, layout.MAX_IMAGE_BYTES: str(recipe.max_bytes)}
-
-
-def _warmup_photo(recipe: PreprocessRecipe, files: Sequence[ImageFile]) -> bytes:
-    """An encoded image that the recipe accepts; the same one wherever it can be, so that steps are shared."""
-    served = STEPS[STEP].function(recipe)
-    try:
-        served(WARMUP_PHOTO.read_bytes())
-    except ValueError:  # larger than the recipe's limits; the evaluation images were accepted
-        return files[0].read()
-    return WARMUP_PHOTO.read_bytes()

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-from pydantic import Field, StrictBool, field_validator
+from pydantic import Field, StrictBool
 
-from builder.data import labels
-from builder.data.images import find
-from builder.data.recipe import RecipeOverrides
-from builder.data.sets import ImageSet, Labels, Text, UserText
+from builder.data.sets import ImageSet
 from builder.tasks.classification.limits import Tolerance
-from builder.tasks.spec import Keys, ModelSpec
+from builder.tasks.images.spec import LabelledSpec
 
 
-class Classification(ModelSpec):
+class Classification(LabelledSpec):
     """An entry of `task: classification`, which is the default. `alexnet:` alone is a complete entry."""
 
     activation: Literal["softmax", "sigmoid", "none"] = Field(
@@ -29,22 +24,10 @@ class Classification(ModelSpec):
         description="Whether several classes may be right at once, so that probabilities need not sum to 1. Default: "
         "with sigmoid alone.",
     )
-    preprocess: RecipeOverrides = Field(
-        default_factory=lambda: RecipeOverrides.model_validate({}),
-        description="Changes to the recipe that the weights bring along.",
-    )
-    labels: UserText | Labels | None = Field(
-        None,
-        description="A set's name (imagenet), a text file with one label a line, or a list. A set goes before a file "
-        "of its name, which is written ./imagenet. Default: those of the weights.",
-    )
     images: ImageSet | None = Field(
         None,
         description="Images to verify with, labelled if they lie in folders named by class. Default: photos that "
         "come with this tool.",
-    )
-    calibration: ImageSet | None = Field(
-        None, description="Images that int8 is calibrated with: like those to come, but not those of `images`."
     )
     tolerance: Tolerance = Field(
         default_factory=lambda: Tolerance.model_validate({}),
@@ -52,31 +35,5 @@ class Classification(ModelSpec):
     )
 
     @property
-    def labels_file(self) -> Path | None:
-        """The path of the labels, if they are neither a list nor a named set."""
-        return Path(self.labels) if isinstance(self.labels, str) and self.labels not in labels.SETS else None
-
-    @property
     def is_multilabel(self) -> bool:
         return self.activation == "sigmoid" if self.multilabel is None else self.multilabel
-
-    def files(self) -> dict[Keys, str]:
-        named = super().files()
-        if self.labels_file:
-            named[("labels",)] = str(self.labels)
-        sets = {"images": self.images, "calibration": self.calibration}
-        return named | {(key, "data"): images.data for key, images in sets.items() if images}
-
-    def data_files(self, base: Path) -> Iterator[Path]:
-        """Of a folder of images, those that are used."""
-        sets = [images for images in (self.images, self.calibration) if images]
-        folders = [images for images in sets if (base / Path(images.data).expanduser()).is_dir()]
-        used = {("images", "data"), ("calibration", "data")}
-        others = {keys: value for keys, value in self.files().items() if keys not in used}
-        yield from (Path(image.name) for images in folders for image in find(images, base))
-        yield from (base / Path(value).expanduser() for value in others.values())
-
-    @field_validator("images", "calibration", mode="before", json_schema_input_type=Text | ImageSet | None)
-    @classmethod
-    def _images_as_set(cls, value: Any) -> Any:
-        return {"data": value} if isinstance(value, str) else value

@@ -11,11 +11,11 @@ from builder.networks.artifact import alone
 from builder.networks.heads import with_head
 from builder.networks.making import settled
 from builder.tasks.classification import comparison, scores, truths
-from builder.tasks.classification.labels import resolve_labels
-from builder.tasks.classification.preprocessing import MIN_IMAGES, hold_step, resolve_recipe
-from builder.tasks.classification.samples import ImageCalibration, ImageSamples
 from builder.tasks.classification.spec import Classification
-from builder.tasks.one_image import require_size
+from builder.tasks.images.artifacts import require_size
+from builder.tasks.images.labels import resolve_labels
+from builder.tasks.images.preprocessing import MIN_IMAGES, hold_step, resolve_recipe
+from builder.tasks.images.samples import ImageCalibration, ImageSamples
 from builder.tasks.task import Entry, Reference
 from builder.triton.interface import own_names
 from builder.triton.signature import NETWORK_INPUT, NETWORK_OUTPUT, Signature, TensorSpec

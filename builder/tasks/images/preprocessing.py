@@ -8,7 +8,7 @@ from builder.data.images import ImageFile
 from builder.data.recipe import PreprocessRecipe, resolved
 from builder.errors import VerificationError
 from builder.steps import STEPS, proof
-from builder.tasks.classification.labels import contradiction
+from builder.tasks.images.labels import contradiction
 from builder.tasks.task import Entry
 from builder.types import Network
 
@@ -56,7 +56,7 @@ def hold_step(entry: Entry, recipe: PreprocessRecipe, images: Sequence[ImageFile
             tensor = served(image.read())
         except ValueError as error:
             raise entry.error(f"the recipe refuses {image.name}: {error}", "preprocess") from None
-        if tensor.shape != expected.shape or (tensor != expected).any():
+        if not recipe.agrees(tensor, expected):
             raise VerificationError(
                 f"{entry.name}: the served preprocessing differs from torchvision's on {image.name}"
             )
