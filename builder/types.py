@@ -68,6 +68,12 @@ class NetworkFacts:
     gflops: float | None
     """Billions of multiply-adds for one image, as torchvision counts them."""
     dataset: str | None
+    task: str = "classification"
+    """What it is made for; embeddings are made of any of them."""
+    box_map: float | None = None
+    """Percent: a detector's mean average precision on COCO."""
+    miou: float | None = None
+    """Percent: a segmenter's mean intersection over union."""
 
     @property
     def top5_error(self) -> float | None:

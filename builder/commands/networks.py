@@ -23,9 +23,11 @@ def print_facts(facts: list[NetworkFacts], as_json: bool) -> None:
     if as_json:
         print_json([asdict(fact) for fact in facts])
         return
-    columns = ("NETWORK", "FAMILY", "YEAR", "LAYERS", "PARAMETERS", "TOP-1 %", "TOP-5 ERROR %", "GFLOPS", "DATASET")
+    columns = ("NETWORK", "FAMILY", "YEAR", "LAYERS", "PARAMETERS", "TOP-1 %", "TOP-5 ERROR %")
+    columns += ("BOX MAP %", "MIOU %", "GFLOPS", "DATASET", "TASK")
     rows = [
-        (f.name, f.family, f.year, f.layers, f"{f.parameters:,}", f.top1, f.top5_error, f.gflops, f.dataset)
+        (f.name, f.family, f.year, f.layers, f"{f.parameters:,}", f.top1, f.top5_error)
+        + (f.box_map, f.miou, f.gflops, f.dataset, f.task)
         for f in facts
     ]
-    print_table(columns, rows, numbers=range(2, 8))
+    print_table(columns, rows, numbers=range(2, 10))
