@@ -26,6 +26,8 @@ TESTS = ROOT / "tests"
 EXAMPLES = [ROOT / "models.yaml", *sorted(ROOT.glob("examples/*.yaml"))]
 BAD = {"models": sorted(TESTS.glob("manifests/**/*.yaml")), "training": sorted(TESTS.glob("trainings/*.yaml"))}
 ONLY_THE_LOADER = {
+    "bicubic_without_antialias",
+    "letterbox_and_crop",
     # Two values are compared.
     "name_clash", "optimum_beyond_the_one_given", "crop_upside_down", "warmup_beyond",
     # The machine, the data or the network must be asked; a word may be a file's name.
@@ -134,7 +136,10 @@ def test_what_is_in_quotes_is_text_to_both(kind: str, keys: tuple[str, ...], tmp
         tree = {"models": {"alexnet": value}} if kind == "models" else {"network": "lenet"} | value
         (tmp_path / "file.yaml").write_text(json.dumps(tree), encoding="utf-8")
         assert complaints(kind, tree)
-        with pytest.raises(BuilderError, match=r"valid (integer|number|boolean|tuple)|Input should be (1 or 3|True)"):
+        with pytest.raises(
+            BuilderError,
+            match=r"valid (integer|number|boolean|tuple)|keys and their values|Input should be (1 or 3|True)",
+        ):
             load(kind, tmp_path / "file.yaml")
 
 

@@ -11,6 +11,11 @@ from builder.commands.output import print_json, print_table
 if TYPE_CHECKING:
     from builder.types import NetworkFacts
 
+COLUMNS = (
+    *("NETWORK", "FAMILY", "YEAR", "LAYERS", "PARAMETERS", "TOP-1 %", "TOP-5 ERROR %", "BOX MAP %", "MIOU %", "GFLOPS"),
+    *("DATASET", "TASK"),
+)
+
 
 def networks(as_json: Json = False) -> None:
     """List the networks that a manifest can name."""
@@ -23,11 +28,9 @@ def print_facts(facts: list[NetworkFacts], as_json: bool) -> None:
     if as_json:
         print_json([asdict(fact) for fact in facts])
         return
-    columns = ("NETWORK", "FAMILY", "YEAR", "LAYERS", "PARAMETERS", "TOP-1 %", "TOP-5 ERROR %")
-    columns += ("BOX MAP %", "MIOU %", "GFLOPS", "DATASET", "TASK")
-    rows = [
-        (f.name, f.family, f.year, f.layers, f"{f.parameters:,}", f.top1, f.top5_error)
-        + (f.box_map, f.miou, f.gflops, f.dataset, f.task)
-        for f in facts
-    ]
-    print_table(columns, rows, numbers=range(2, 10))
+    print_table(COLUMNS, list(map(_row, facts)), numbers=range(2, 10))
+
+
+def _row(f: NetworkFacts) -> tuple[object, ...]:
+    counted = (f.name, f.family, f.year, f.layers, f"{f.parameters:,}")
+    return (*counted, f.top1, f.top5_error, f.box_map, f.miou, f.gflops, f.dataset, f.task)

@@ -57,13 +57,18 @@ def difference(recipe: PreprocessRecipe, preprocessor: Step) -> str:
     transform, served = unsized.reference_transform(), preprocessor.function(unsized)
     sides: dict[str, Callable[[bytes], Any]] = {
         "the reference transform": lambda data: transform(unsized.decode(io.BytesIO(data))).numpy(),
-        "the served preprocessing": served,
+        "the served preprocessing": lambda data: _pixels(served(data)),
     }
     for probe in probes(recipe):
         for side, function in sides.items():
             if not _agrees(function, probe, unsized):
                 return f"{side} does not see {probe.name} as the recipe says"
     return ""
+
+
+def _pixels(given: Any) -> Any:
+    """Of a step that tells where the picture lies, too, the tensor."""
+    return given[0] if isinstance(given, tuple) else given
 
 
 def _agrees(function: Callable[[bytes], Any], probe: Probe, recipe: PreprocessRecipe) -> bool:

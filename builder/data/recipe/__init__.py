@@ -140,6 +140,13 @@ class RecipeOverrides(BaseModel):
         return self
 
     @model_validator(mode="after")
+    def _one_way(self) -> RecipeOverrides:
+        _require_one_way(self.letterbox, self.resize or self.crop)
+        if self.antialias is False and self.interpolation:
+            _require_bilinear(self.interpolation)
+        return self
+
+    @model_validator(mode="after")
     def _of_0_to_1(self) -> RecipeOverrides:
         """Only what is written now: weights of old may have been trained with odd figures, and be served with them."""
         if mistake := scale.mistake(self.mean or (), self.std or ()):
@@ -174,10 +181,9 @@ class PreprocessRecipe(BaseModel):
 
     @model_validator(mode="after")
     def _complete(self) -> PreprocessRecipe:
-        if self.letterbox is not None and (self.crop is not None or self.resize is not None):
-            raise ValueError("letterbox takes the place of resize and crop; say resize: null and crop: null with it")
-        if not self.antialias and self.interpolation != "bilinear":
-            raise ValueError(f"antialias: false is for interpolation: bilinear, not {self.interpolation}")
+        _require_one_way(self.letterbox, self.crop or self.resize)
+        if not self.antialias:
+            _require_bilinear(self.interpolation)
         if self.letterbox is None and self.crop is None and (self.resize is None or len(self.resize) == 1):
             raise ValueError("the tensor's size would depend on the image; give crop: SIDE, or resize: [HEIGHT, WIDTH]")
         for name, neutral in (("mean", 0.0), ("std", 1.0)):
@@ -203,7 +209,11 @@ class PreprocessRecipe(BaseModel):
     def overridden(self, overrides: RecipeOverrides) -> PreprocessRecipe:
         """This recipe with what `overrides` sets. Raises pydantic.ValidationError."""
         changes = overrides.model_dump(exclude_unset=True)
-        return PreprocessRecipe.model_validate(self.model_dump() | changes)
+        # One way of making pictures the network's size takes the place of the other.
+        replaced: tuple[str, ...] = ("resize", "crop") if changes.get("letterbox") else ()
+        if changes.get("resize") or changes.get("crop"):
+            replaced = ("letterbox",)
+        return PreprocessRecipe.model_validate(self.model_dump() | dict.fromkeys(replaced) | changes)
 
     def remark(self) -> str:
         """What may be meant, and mostly is not; nothing if there is nothing to say."""
@@ -275,6 +285,16 @@ class PreprocessRecipe(BaseModel):
 def _reversed(tensor: torch.Tensor) -> torch.Tensor:
     """RGB as BGR; a function of its own, since loaders of several processes pickle it."""
     return tensor.flip(0)
+
+
+def _require_one_way(letterbox: Letterbox | None, sizes: Any) -> None:
+    if letterbox is not None and sizes is not None:
+        raise ValueError("letterbox takes the place of resize and crop; leave them out, or it")
+
+
+def _require_bilinear(interpolation: str) -> None:
+    if interpolation != "bilinear":
+        raise ValueError(f"antialias: false is for interpolation: bilinear, not {interpolation}")
 
 
 def _require_colours(channels: int | None, order: str | None) -> None:
