@@ -12,15 +12,13 @@ from builder.tasks.classification.comparison import (
     LIMITS,
     TIE,
     ClassificationVerification,
-    batch_sizes,
     compare,
-    held,
     limits,
-    outputs,
     require,
     require_probabilities,
 )
 from builder.tasks.classification.limits import Tolerance
+from builder.tasks.images.running import batch_sizes, held, outputs
 
 
 @dataclass

@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING, Any
 from builder.data.images import Evaluation
 from builder.errors import ExportError, VerificationError
 from builder.networks.outputs import require_scores
-from builder.tasks.classification.comparison import FEW, LOG_FLOOR, LOG_NOISE, in_batches, outputs
+from builder.tasks.classification.comparison import LOG_FLOOR, LOG_NOISE
 from builder.tasks.classification.spec import Classification
+from builder.tasks.images.running import FEW, in_batches, outputs
 from builder.util.usercode import border
 
 if TYPE_CHECKING:
     import torch
 
-    from builder.tasks.classification.comparison import Scores
+    from builder.tasks.images.running import Rows
 
 # How much of what the images themselves change an image's company may change. Kernels for other batch sizes add in
 # another order, which was 1e-6 of it in torchvision's networks, and up to 4e-4 where images hardly differ; batch
@@ -128,7 +129,7 @@ def remarks(module: torch.nn.Module, scores: torch.Tensor, image: torch.Tensor, 
     ]
 
 
-def _without_activation(module: torch.nn.Module, name: str) -> Scores:
+def _without_activation(module: torch.nn.Module, name: str) -> Rows:
     """float32 scores, held to a row of them an image; whatever a user's forward() does is told of it."""
 
     def predict(batch: torch.Tensor) -> torch.Tensor:

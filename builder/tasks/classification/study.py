@@ -15,6 +15,7 @@ from builder.tasks.classification.spec import Classification
 from builder.tasks.images.artifacts import require_size
 from builder.tasks.images.labels import resolve_labels
 from builder.tasks.images.preprocessing import MIN_IMAGES, hold_step, resolve_recipe
+from builder.tasks.images.running import batch_sizes
 from builder.tasks.images.samples import ImageCalibration, ImageSamples
 from builder.tasks.task import Entry, Reference
 from builder.triton.interface import own_names
@@ -117,7 +118,7 @@ def _run(entry: Entry, module: nn.Module, images: Evaluation) -> list[torch.Tens
     import torch
 
     with entry.at("images"), torch.inference_mode():
-        return scores.scores_of(module, images, comparison.batch_sizes(entry.spec.max_batch_size), entry.name)
+        return scores.scores_of(module, images, batch_sizes(entry.spec.max_batch_size), entry.name)
 
 
 def _probabilities(entry: Entry, module: nn.Module, scored: list[torch.Tensor]) -> list[torch.Tensor]:

@@ -1,11 +1,11 @@
-"""Artifacts that are to classify images: one float32 image in, one row of scores out, and what stands behind them."""
+"""Artifacts that images are sent to: one float32 image in, one row of numbers out, and what stands behind them."""
 
 from __future__ import annotations
 
 from builder.errors import ManifestError
 from builder.exporters.adopting import ADOPTERS
 from builder.triton.interface import Interface, ToldTensor
-from builder.triton.signature import ANY_SIZE
+from builder.triton.signature import ANY_SIZE, FLOATS
 from builder.types import Artifact
 
 CHANNELS = (1, 3)
@@ -27,11 +27,25 @@ def require_classifier(artifact: Artifact, format_name: str, activation: str) ->
         )
 
 
-def _only(tensors: tuple[ToldTensor, ...], begin: str, wanted: str, name: str) -> ToldTensor:
+def require_embedder(artifact: Artifact) -> None:
+    """Raise ManifestError for a file that cannot stand behind the images' step, or gives no vector an image."""
+    name, told = artifact.path.name, artifact.interface
+    if told.inputs is not None:
+        _require_image(_only(told.inputs, f"{name} takes", "one image", name, "an embedder"), name)
+    if told.outputs is not None:
+        vectors = _only(told.outputs, f"{name} gives", "one vector", name, "an embedder")
+        if vectors.data_type not in (None, *FLOATS) or (vectors.shape is not None and len(vectors.shape) != 2):
+            raise ManifestError(
+                f"{name} gives {vectors.name} as {vectors.data_type} {list(vectors.shape or ())}, and embeddings are "
+                f"floating-point [B, D]; correct the export, {SERVED_AS_IS}"
+            )
+
+
+def _only(tensors: tuple[ToldTensor, ...], begin: str, wanted: str, name: str, who: str = "a classifier") -> ToldTensor:
     if len(tensors) != 1:
         listed = ", ".join(tensor.name for tensor in tensors) or "nothing"
         raise ManifestError(
-            f"{begin} {listed}, and a classifier has {wanted} alone; save {name} with that alone, {SERVED_AS_IS}"
+            f"{begin} {listed}, and {who} has {wanted} alone; save {name} with that alone, {SERVED_AS_IS}"
         )
     return tensors[0]
 
@@ -62,7 +76,7 @@ def _cast(image: ToldTensor) -> str:
 
 
 def _require_scores(scores: ToldTensor, name: str) -> None:
-    if scores.data_type not in (None, "FP32", "FP16", "BF16", "FP64"):
+    if scores.data_type not in (None, *FLOATS):
         raise ManifestError(
             f"{name} gives {scores.name} as {scores.data_type}, and scores are floating-point; save it without its "
             f"last step (argmax, perhaps), {SERVED_AS_IS}"
