@@ -58,8 +58,8 @@ class NetworkFacts:
     name: str
     family: str
     year: int
-    layers: int
-    """Weighted layers (convolutions and linear layers) on the longest way from input to output."""
+    layers: int | None
+    """Weighted layers (convolutions and linear layers) on the longest way from input to output; None: not counted."""
     parameters: int
     top1: float | None
     """Percent."""

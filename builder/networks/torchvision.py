@@ -62,7 +62,7 @@ def names() -> Sequence[str]:
 def facts(name: str) -> NetworkFacts:
     from torchvision.models import get_model_builder
 
-    meta = _weights_of(name).DEFAULT.meta
+    meta = weights_of(name).DEFAULT.meta
     ((dataset, metrics),) = meta["_metrics"].items()
     family = get_model_builder(name).__module__.rsplit(".", 1)[-1]
     return NetworkFacts(
@@ -88,25 +88,27 @@ def make(request: NetworkRequest) -> Network:
     source = request.weights
     if source.kind == "random":
         return _random(request)
-    if source.kind == "named":
-        entry = _entry(request.name, source.name)
-        return _pretrained(request, entry, weights.download(entry.url))
     if source.kind == "file":
         return _from_file(request, source)
-    raise WeightsError(
-        f"`weights: {source.name}` is for your own callables; {request.name} takes "
-        f"{', '.join(_weights_of(request.name).__members__)}, a file, or random"
-    )
+    entry = entry_named(request.name, source)
+    return _pretrained(request, entry, weights.download(entry.url))
 
 
-def _weights_of(name: str) -> Any:
+def weights_of(name: str) -> Any:
+    """torchvision's enumeration of a network's weights."""
     from torchvision.models import get_model_weights
 
     return get_model_weights(name)
 
 
-def _entry(name: str, entry: str) -> Any:
-    members = _weights_of(name)
+def entry_named(name: str, source: WeightsSource) -> Any:
+    """Of torchvision's enumeration of a network's weights. Raises WeightsError."""
+    members, entry = weights_of(name), source.name
+    if source.kind != "named":
+        raise WeightsError(
+            f"`weights: {entry}` is for your own callables; {name} takes {', '.join(members.__members__)}, a file, or "
+            "random"
+        )
     if entry != "DEFAULT" and entry not in members.__members__:
         known = ", ".join(["DEFAULT", *members.__members__])
         raise WeightsError(f"{name} has no weights named {entry!r}; it has {known}; {state_files.WAYS_OUT}")
@@ -130,7 +132,7 @@ def _from_file(request: NetworkRequest, source: WeightsSource) -> Network:
     path = source.path
     assert path is not None  # parse_weights gives every "file" source one
     saved = state_files.read(path)
-    entry = recognised(_weights_of(request.name), sha256(path))
+    entry = recognised(weights_of(request.name), sha256(path))
     if entry is not None:
         return _pretrained(request, entry, path)
     unused = AUXILIARY_PREFIXES.get(request.name, ())
@@ -182,7 +184,7 @@ def _maker(request: NetworkRequest, arguments: dict[str, Any]) -> Any:
 
 
 def _first(name: str) -> Any:
-    return next(iter(_weights_of(name)))
+    return next(iter(weights_of(name)))
 
 
 def _labels(entry: Any) -> tuple[str, ...]:

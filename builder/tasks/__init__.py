@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from builder.tasks import classification, embedding, tensors
+from builder.tasks import classification, embedding, segmentation, tensors
 from builder.tasks.task import Task
 
-TASKS: dict[str, Task] = {"classification": classification, "embedding": embedding, "tensors": tensors}
+TASKS: dict[str, Task] = {
+    "classification": classification,
+    "segmentation": segmentation,
+    "embedding": embedding,
+    "tensors": tensors,
+}

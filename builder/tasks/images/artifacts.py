@@ -41,6 +41,23 @@ def require_embedder(artifact: Artifact) -> None:
             )
 
 
+def require_segmenter(artifact: Artifact) -> None:
+    """Raise ManifestError for a file that cannot stand behind the images' step, or gives no class a pixel."""
+    name, told = artifact.path.name, artifact.interface
+    if told.inputs is not None:
+        _require_image(_only(told.inputs, f"{name} takes", "one image", name, "a segmenter"), name)
+    if told.outputs is None:
+        return
+    masks = _only(told.outputs, f"{name} gives", "scores or classes of the pixels", name, "a segmenter")
+    axes = 4 if masks.data_type in FLOATS else 3
+    if masks.shape is not None and len(masks.shape) != axes:
+        raise ManifestError(
+            f"{name} gives {masks.name} as {masks.data_type} {list(masks.shape)}, and a segmenter gives scores "
+            f"[B, C, H, W] as floating-point numbers, or classes [B, H, W] as whole ones; correct the export, "
+            f"{SERVED_AS_IS}"
+        )
+
+
 def _only(tensors: tuple[ToldTensor, ...], begin: str, wanted: str, name: str, who: str = "a classifier") -> ToldTensor:
     if len(tensors) != 1:
         listed = ", ".join(tensor.name for tensor in tensors) or "nothing"

@@ -1,4 +1,4 @@
-"""Networks and artifacts run on the evaluation images, one float32 row an image, at several batch sizes."""
+"""Networks and artifacts run on the evaluation images, one row an image, at several batch sizes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import torch
 
     Rows = Callable[[torch.Tensor], torch.Tensor]
-    """float32 [B, C, H, W] -> float32 [B, N]."""
+    """float32 [B, C, H, W] -> [B, ...]."""
 
 BUILT_IN = (
     "It was converted with a batch of 2. If that is what is built in, by a loop over the images of a batch, by "
@@ -30,7 +30,7 @@ def batch_sizes(max_batch_size: int) -> tuple[int, ...]:
 
 
 def outputs(predict: Rows, images: Evaluation, sizes: tuple[int, ...]) -> list[torch.Tensor]:
-    """Rows [images, N] at each batch size: all images at the largest, the first few at others."""
+    """Rows [images, ...] at each batch size: all images at the largest, the first few at others."""
     import torch
 
     few = torch.cat(list(images.batches(1, FEW)))
@@ -51,9 +51,10 @@ def _backwards(predict: Rows, images: torch.Tensor, size: int) -> torch.Tensor:
     return in_batches(predict, images.flip(0), size).flip(0)
 
 
-def held(predict: Rows, classes: int, what: str) -> Rows:
-    """The artifact, held to what its config will say: float32 [B, classes]. Raises VerificationError."""
-    import torch
+def held(predict: Rows, row: int | tuple[int, ...], what: str, kind: str = "float32") -> Rows:
+    """The artifact, held to what its config will say: [B, *row], of this data type. Raises VerificationError."""
+
+    shape = (row,) if isinstance(row, int) else row
 
     def checked(batch: torch.Tensor) -> torch.Tensor:
         count = len(batch)
@@ -63,10 +64,10 @@ def held(predict: Rows, classes: int, what: str) -> Rows:
             raise VerificationError(
                 f"{what} fails on {_batch(count)}: {reason(error).rstrip('.')}. {BUILT_IN}"
             ) from error
-        if rows.dtype != torch.float32 or rows.shape != (count, classes):
+        if str(rows.dtype) != f"torch.{kind}" or rows.shape != (count, *shape):
             raise VerificationError(
-                f"{what} gives {_form(rows)} for {_batch(count)}, and its config would promise float32 "
-                f"[{count}, {classes}]. {BUILT_IN}"
+                f"{what} gives {_form(rows)} for {_batch(count)}, and its config would promise {kind} "
+                f"{[count, *shape]}. {BUILT_IN}"
             )
         return rows
 

@@ -40,7 +40,9 @@ class ImagesSpec(ModelSpec):
         used = {("images", "data"), ("calibration", "data")}
         others = {keys: value for keys, value in self.files().items() if keys not in used}
         yield from (Path(image.name) for images in folders for image in find(images, base))
-        yield from (base / Path(value).expanduser() for value in others.values())
+        for value in others.values():
+            path = base / Path(value).expanduser()
+            yield from path.rglob("*") if path.is_dir() else [path]
 
     @field_validator("images", "calibration", mode="before", json_schema_input_type=Text | ImageSet | None)
     @classmethod
