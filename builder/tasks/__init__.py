@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from builder.tasks import classification, embedding, segmentation, tensors
+from builder.tasks import classification, detection, embedding, segmentation, tensors
 from builder.tasks.task import Task
 
 TASKS: dict[str, Task] = {
     "classification": classification,
+    "detection": detection,
     "segmentation": segmentation,
     "embedding": embedding,
     "tensors": tensors,

@@ -58,6 +58,13 @@ def require_segmenter(artifact: Artifact) -> None:
         )
 
 
+def require_detector(artifact: Artifact) -> None:
+    """Raise ManifestError for a file that cannot stand behind the images' step."""
+    name, told = artifact.path.name, artifact.interface
+    if told.inputs is not None:
+        _require_image(_only(told.inputs, f"{name} takes", "one image", name, "a detector"), name)
+
+
 def _only(tensors: tuple[ToldTensor, ...], begin: str, wanted: str, name: str, who: str = "a classifier") -> ToldTensor:
     if len(tensors) != 1:
         listed = ", ".join(tensor.name for tensor in tensors) or "nothing"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +14,7 @@ from builder.networks.heads import with_head
 from builder.networks.making import settled
 from builder.steps import STEPS
 from builder.steps.mask import MaskSettings
+from builder.tasks.images import samples
 from builder.tasks.images.artifacts import require_size
 from builder.tasks.images.labels import resolve_labels
 from builder.tasks.images.preprocessing import MIN_IMAGES, hold_step, resolve_recipe
@@ -243,9 +243,7 @@ def _agrees(found: Any, expected: Any) -> bool:
 
 def placed(details: Details, number: int) -> Placement:
     """Where an evaluation image lies in the network's input."""
-    file = details.images.views[number].file
-    width, height = details.recipe.decode(io.BytesIO(file.read())).size
-    return details.recipe.placement(width, height)
+    return samples.placed(details.images.views[number], details.recipe)
 
 
 def _remarks(asked: Asked) -> list[str]:
