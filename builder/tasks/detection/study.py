@@ -13,7 +13,7 @@ from builder.steps.detections import DetectionSettings
 from builder.tasks.detection import comparison, matching, running, subject
 from builder.tasks.detection.annotations import Annotations, mean_average_precision, read
 from builder.tasks.detection.found import Found
-from builder.tasks.detection.limits import LIMITS, Tolerance, limits
+from builder.tasks.detection.limits import LIMITS, UNTRAINED, Tolerance, limits
 from builder.tasks.detection.subject import Subject
 from builder.tasks.images.artifacts import require_size
 from builder.tasks.images.labels import resolve_labels
@@ -171,8 +171,9 @@ def _held(
         with torch.inference_mode():
             return as_tensors(outputs, served.head(*in_order(tensors, inputs)))  # type: ignore[arg-type]
 
-    figures = compared(entry, details, signature, own, predict, entry.name, LIMITS["fp32"])
-    if failures := comparison.failures_of(figures, LIMITS["fp32"].model_copy(update={"map_loss": None})):
+    allowed = (LIMITS["fp32"] if trained else UNTRAINED).model_copy(update={"map_loss": None})
+    figures = compared(entry, details, signature, own, predict, entry.name, allowed)
+    if failures := comparison.failures_of(figures, allowed):
         raise VerificationError(
             f"{entry.name}: what would be served of the network does not find what its own pipeline finds: "
             f"{'; '.join(failures)}; most in {', '.join(figures.worst) or 'none'}. If its answer for an image depends "
@@ -195,15 +196,16 @@ def compared(
     sizes = batch_sizes(entry.spec.max_batch_size)
     rules = matching.Rules(
         match_iou=allowed.match_iou or 0.5,
+        box_error=allowed.box_error,
         score_tie=allowed.score_error or 0.01,
         threshold=details.threshold,
         iou_threshold=settings.iou_threshold,
         most=settings.max_detections,
     )
     tally, last = comparison.Tally(), {}
-    for number, found in running.detections(predict, signature, details.images, settings, sizes, what):
+    for number, found, candidates in running.detections(predict, signature, details.images, settings, sizes, what):
         expected = own[number].above(details.threshold)
-        tally.matches.append((details.images.views[number].name, matching.match(expected, found, rules)))
+        tally.matches.append((details.images.views[number].name, matching.match(expected, found, rules, candidates)))
         last[number] = found
     return tally.figures(sizes, len(details.images), _precisions(details, own, last))
 
@@ -231,5 +233,7 @@ def _remarks(details: Details, figures: comparison.DetectionVerification, own: l
     return found
 
 
-def allowed_for(entry: Entry) -> Tolerance:
-    return limits(entry.spec.precision, entry.spec.tolerance)
+def allowed_for(entry: Entry, trained: bool) -> Tolerance:
+    """Random weights give nearly one score to everything, and what suppresses what is chance: they are held loosely."""
+    own = limits(entry.spec.precision, entry.spec.tolerance)
+    return own if trained else UNTRAINED.model_copy(update=entry.spec.tolerance.model_dump(exclude_unset=True))
