@@ -4,9 +4,12 @@ import asyncio
 import csv
 import io
 import json
+import pickle
 import subprocess
 import sys
+import threading
 from collections.abc import Iterable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +24,7 @@ from client.moderation.judging import Judge
 from client.moderation.rules import resolve_objects
 from client.moderation.watch import look
 from client.tasks import segmentation
-from client.transports import tensors
-from client.types import Inference, Output
+from client.types import Answer
 
 Fake = tuple[FakeTriton, str]
 NAMES = ["__background__", "person", "dog: large"]
@@ -151,19 +153,64 @@ def test_names_are_those_of_the_version_that_answered(seeing: Fake) -> None:
         assert [found.label for found in client.detect(b"a", "finder")] == ["1", "2"]
 
 
-@pytest.mark.parametrize("version", ["", "7"])
-def test_answers_by_http_tell_their_version_too(version: str) -> None:
-    """tritonclient gives a mapping there, and leaves out what the server did."""
+class ByHttp(BaseHTTPRequestHandler):
+    """A detector of two versions, the newer of which was published after the client had asked for its config."""
 
-    class Result:
-        def as_numpy(self, _: str) -> None:
-            return None
+    newer = False
 
-        def get_response(self) -> dict[str, str]:
-            return {"model_version": version} if version else {}
+    def do_GET(self) -> None:
+        if self.path.endswith("/config"):
+            names = ["nothing", "tree"] if self.newer else NAMES
+            parameters = {"task": {"string_value": "detection"}, "labels": {"string_value": json.dumps(names)}}
+            return self._give({"name": "finder", "max_batch_size": 0, "parameters": parameters})
+        inputs = [{"name": "IMAGE", "datatype": "BYTES", "shape": [1]}]
+        outputs = [{"name": name, "datatype": "FP32", "shape": [1]} for name in ("BOXES", "SCORES", "CLASSES", "COUNT")]
+        versions = ["2"] if self.newer else ["1"]
+        facts = {"name": "finder", "versions": versions, "platform": "ensemble", "inputs": inputs, "outputs": outputs}
+        return self._give(facts)
 
-    answer = tensors.arrays(Inference("finder", (), (Output("COUNT"),)), Result())
-    assert (answer, answer.version) == ({"COUNT": None}, version)
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        told = {"BOXES": ("FP32", [1, 4], [0.0, 0.0, 1.0, 1.0]), "SCORES": ("FP32", [1], [0.5])}
+        whole = {"CLASSES": ("INT32", [1], [1]), "COUNT": ("INT32", [1], [1])}
+        outputs = [
+            {"name": name, "datatype": kind, "shape": shape, "data": data}
+            for name, (kind, shape, data) in (told | whole).items()
+        ]
+        self._give({"model_name": "finder", "model_version": "2" if self.newer else "1", "outputs": outputs})
+
+    def _give(self, answer: dict[str, Any]) -> None:
+        body = json.dumps(answer).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: Any) -> None:
+        """Nothing."""
+
+
+def test_by_http_names_follow_the_version_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), ByHttp)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        with Client(f"http://127.0.0.1:{server.server_port}", timeout=20) as client:
+            labels = [client.detect(b"a", "finder")[0].label]
+            monkeypatch.setattr(ByHttp, "newer", True)
+            labels.append(client.detect(b"a", "finder")[0].label)
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join(20)
+    assert labels == ["person", "tree"]
+
+
+def test_versions_pass_from_process_to_process() -> None:
+    """As answers do in a child that was forked."""
+    answer = Answer({"COUNT": None})
+    answer.version = "7"
+    assert pickle.loads(pickle.dumps(answer)).version == "7"
 
 
 def test_masks_of_own_sizes_are_asked_for_one_by_one(seeing: Fake) -> None:
