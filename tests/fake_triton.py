@@ -4,7 +4,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import grpc
@@ -25,6 +25,8 @@ class Named:
     max_batch_size: int = 0
     optional: tuple[str, ...] = ()
     task: str = "tensors"
+    parameters: dict[str, str] = field(default_factory=dict)
+    """Of its config, beside the task."""
     answer: Callable[[Any], dict[str, tuple[list[int], bytes]]] | None = None
     """Shapes and bytes of the outputs, for a request."""
 
@@ -87,6 +89,8 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore
                 config.input.add(name=name, optional=name in model.optional)
             if model.task:
                 config.parameters["task"].string_value = model.task
+            for key, value in model.parameters.items():
+                config.parameters[key].string_value = value
             return service_pb2.ModelConfigResponse(config=config)
         config = model_config_pb2.ModelConfig(name=request.name, max_batch_size=4)
         for key, value in self.parameters.items():
@@ -97,7 +101,7 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore
         return service_pb2.ServerReadyResponse(ready=self.ready)
 
     def ModelReady(self, request: Any, context: Any) -> Any:
-        return service_pb2.ModelReadyResponse(ready=request.name in self.names)
+        return service_pb2.ModelReadyResponse(ready=request.name in (*self.names, *self.named))
 
     def ModelStatistics(self, request: Any, context: Any) -> Any:
         response = service_pb2.ModelStatisticsResponse()
