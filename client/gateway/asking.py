@@ -136,7 +136,7 @@ def _mask(given: Array, labels: list[str]) -> Mask:
 
     if given.dtype == np.object_:  # the model gives a PNG, and with it its palette
         png = given.reshape(-1)[0]
-        image = Image.open(io.BytesIO(png), formats=["PNG"])
+        image: Image.Image = Image.open(io.BytesIO(png), formats=["PNG"])
     else:
         image = Image.fromarray(np.ascontiguousarray(given.reshape(given.shape[-2:])))
         image.putpalette(palette())

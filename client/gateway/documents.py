@@ -12,7 +12,7 @@ from starlette.staticfiles import StaticFiles
 
 PAGE = Path(__file__).parent / "page"
 TITLE = "Image models"
-DESCRIPTION = "Images in; classes, boxes, masks or vectors out, as the model has them. Asked of a Triton server behind this gateway."
+DESCRIPTION = "Images in; classes, boxes, masks or vectors out, as a model has them. A Triton server answers behind it."
 TOP = "How many classes to give at most: 5, or, of a model with several labels at once, all that are probable enough."
 THRESHOLD = "Give only classes that are at least so probable: 0.5 for a model with several labels at once."
 SCORE = "Give only detections whose score is at least this; the model has a threshold of its own, which holds anyway."
