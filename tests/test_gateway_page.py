@@ -216,9 +216,13 @@ def test_picture_with_nothing_on_it_says_so(page: Page) -> None:
 
 def test_slider_sets_the_overlays_strength(page: Page) -> None:
     found = asked_of(page, "painter")
-    overlay, slider = found.locator("img.overlay"), found.get_by_label("Strength of the overlay")
+    overlay, slider = found.locator("canvas.overlay"), found.get_by_label("Strength of the overlay")
     expect(overlay).to_have_css("opacity", "0.6")
-    expect(overlay).to_have_js_property("naturalWidth", 4)
+    expect(overlay).to_have_js_property("width", 4)
+    alphas = overlay.evaluate(
+        "(c) => [...c.getContext('2d').getImageData(0, 0, 4, 1).data].filter((_, n) => n % 4 === 3)"
+    )
+    assert alphas == [0, 0, 255, 255]
     slider.focus()
     page.keyboard.press("Home")
     expect(overlay).to_have_css("opacity", "0")

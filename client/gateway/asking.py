@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import io
-import itertools
-import json
+import math
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from client import drawn
 from client.aio import AsyncClient
-from client.errors import InvalidInput, ServerError
+from client.errors import ServerError
+from client.tasks import detection, segmentation
 from client.tasks.classification import as_dict
-from client.types import ModelInfo
+from client.types import ModelInfo, Segmentation
 
 if TYPE_CHECKING:
     from client.types import Array
@@ -25,7 +25,6 @@ PLURALS = {
     SEGMENTATION: "segmenters",
     EMBEDDING: "embedding models",
 }
-LABELS = "labels"
 
 
 @dataclass(frozen=True)
@@ -56,38 +55,25 @@ async def _classified(client: AsyncClient, info: ModelInfo, image: bytes, query:
 
 
 async def _detected(client: AsyncClient, info: ModelInfo, image: bytes, query: Query) -> list[dict[str, Any]]:
-    least = query.threshold
-    if least is not None and not 0 <= least <= 1:
-        raise InvalidInput(f"the threshold must be from 0 to 1, not {least:g}")
-    answer = await _inferred(client, info, image)
-    try:
-        found = _detections(info, answer)
-    except ValueError as error:
-        raise ServerError(f"{info.name} gave detections that do not fit together: {error}") from None
-    return [one for one in found if least is None or one["score"] >= least]
-
-
-def _detections(info: ModelInfo, answer: Mapping[str, Array]) -> list[dict[str, Any]]:
-    boxes, scores, classes, count = (_given(info, answer, name) for name in ("BOXES", "SCORES", "CLASSES", "COUNT"))
-    labels, number = labels_of(info), int(count.reshape(-1)[0])  # beyond that the rows are padding
-    rows = zip(boxes.reshape(-1, 4), classes.reshape(-1).tolist(), scores.reshape(-1).tolist(), strict=True)
-    return [
-        {"box": box.tolist(), "label": label_of(labels, one), "class": one, "score": score}
-        for box, one, score in itertools.islice(rows, max(0, number))
-    ]
+    found = await client.detect(image, info.name, query.threshold)
+    if not all(math.isfinite(number) for one in found for number in (*one.box, one.score)):
+        raise ServerError(f"{info.name} gave boxes or scores that are no finite numbers")  # JSON has no words for them
+    return list(map(detection.as_dict, found))
 
 
 async def _segmented(client: AsyncClient, info: ModelInfo, image: bytes, _: Query) -> Mask:
-    mask = _given(info, await _inferred(client, info, image), "MASK")
-    try:
-        return await asyncio.to_thread(_mask, mask, labels_of(info))  # large ones take a while
-    except (OSError, ValueError) as error:
-        raise ServerError(f"{info.name} gave a MASK that is none: {error}") from None
+    found = await client.segment(image, info.name)
+    return await asyncio.to_thread(_mask, found)  # large ones take a while
 
 
 async def _embedded(client: AsyncClient, info: ModelInfo, image: bytes, _: Query) -> list[float]:
-    found: list[float] = _given(info, await _inferred(client, info, image), "EMBEDDING").reshape(-1).tolist()
-    return found
+    given = (await _inferred(client, info, image)).get("EMBEDDING")
+    if given is None:
+        raise ServerError(f"{info.name} did not give EMBEDDING")
+    numbers: list[float] = given.reshape(-1).tolist()
+    if not all(map(math.isfinite, numbers)):
+        raise ServerError(f"{info.name} gave an embedding with numbers that are not finite")
+    return numbers
 
 
 ASKED: dict[str, Callable[[AsyncClient, ModelInfo, bytes, Query], Awaitable[Any]]] = {
@@ -106,70 +92,12 @@ async def _inferred(client: AsyncClient, info: ModelInfo, image: bytes) -> Mappi
     return await client.infer(info.name, {wanted.name: data})
 
 
-def _given(info: ModelInfo, answer: Mapping[str, Array], name: str) -> Array:
-    """Raises ServerError, for numbers too that JSON has no words for."""
-    import numpy as np
-
-    if name not in answer or not answer[name].size:
-        raise ServerError(f"{info.name} did not give {name}")
-    if answer[name].dtype.kind == "f" and not np.isfinite(answer[name]).all():
-        raise ServerError(f"{info.name} gave {name} that are no finite numbers")
-    return answer[name]
+def _mask(found: Segmentation) -> Mask:
+    height, width = found.mask.shape
+    classes = [{**one, "color": _colour(one["class"])} for one in segmentation.pixels(found)]
+    return Mask(drawn.mask(found), width, height, classes)
 
 
-def labels_of(info: ModelInfo) -> list[str]:
-    """By class; none where the model does not tell them."""
-    try:
-        found = json.loads(info.parameters.get(LABELS, "[]"))
-    except ValueError:
-        return []
-    return list(map(str, found)) if isinstance(found, list) else []
-
-
-def label_of(labels: list[str], number: int) -> str:
-    return labels[number] if 0 <= number < len(labels) else str(number)
-
-
-def _mask(given: Array, labels: list[str]) -> Mask:
-    import numpy as np
-    from PIL import Image
-
-    if given.dtype == np.object_:  # the model gives a PNG, and with it its palette
-        png = given.reshape(-1)[0]
-        image: Image.Image = Image.open(io.BytesIO(png), formats=["PNG"])
-    else:
-        image = Image.fromarray(np.ascontiguousarray(given.reshape(given.shape[-2:])))
-        image.putpalette(palette())
-        png = _encoded(image)
-    if image.mode != "P":
-        raise ValueError(f"a PNG of mode {image.mode}, which has no palette")
-    counts = np.bincount(np.asarray(image).reshape(-1), minlength=256)
-    return Mask(png, image.width, image.height, _classes(counts, labels, image.getpalette() or []))
-
-
-def _classes(counts: Array, labels: list[str], colours: list[int]) -> list[dict[str, Any]]:
-    """Those that some pixel has, by number."""
-    return [
-        {
-            "class": number,
-            "label": label_of(labels, number),
-            "pixels": int(counts[number]),
-            "color": "#" + bytes([*colours[3 * number : 3 * number + 3], 0, 0, 0][:3]).hex(),
-        }
-        for number in counts.nonzero()[0].tolist()
-    ]
-
-
-def _encoded(image: Any) -> bytes:
-    file = io.BytesIO()
-    image.save(file, "PNG")
-    return file.getvalue()
-
-
-def palette() -> bytes:
-    """256 colours that differ, neighbours clearly, with black for 0: a number's bits, by threes, from the top down."""
-    return bytes(
-        sum(((number >> (3 * place + channel)) & 1) << (7 - place) for place in range(3))
-        for number in range(256)
-        for channel in range(3)
-    )
+def _colour(number: int) -> str:
+    """In the PNG's palette, where 0 is black."""
+    return "#" + bytes(drawn.colour(number) if number else (0, 0, 0)).hex()

@@ -3,6 +3,7 @@
 const $ = (id) => document.getElementById(id);
 const AT_ONCE = 4;
 const SHOWN_NUMBERS = 8;
+const BACKGROUND = "#000000";
 const waiting = [];
 let running = 0;
 let tasks = {};
@@ -158,7 +159,7 @@ function drawn({ box: [x1, y1, x2, y2], label, score }, { width, height }) {
 }
 
 async function showMask(card, { mask, classes, width, height }) {
-  if (await whole(card)) overlay(card, mask);
+  if (await whole(card)) await overlay(card, mask);
   const shares = classes.map((one) => ({ ...one, share: one.pixels / (width * height) }));
   shares.sort((one, other) => other.share - one.share);
   const legend = card.querySelector(".legend");
@@ -166,7 +167,7 @@ async function showMask(card, { mask, classes, width, height }) {
     const row = document.createElement("li");
     const swatch = document.createElement("span");
     swatch.className = "swatch";
-    swatch.style.backgroundColor = color;
+    if (color !== BACKGROUND) swatch.style.backgroundColor = color;
     row.append(swatch, `${label} ${percent(share)}`);
     return row;
   }));
@@ -174,15 +175,24 @@ async function showMask(card, { mask, classes, width, height }) {
   return { spoken: shares.slice(0, 3).map(({ label, share }) => `${label}, ${percent(share)}`).join("; ") };
 }
 
-function overlay(card, mask) {
-  const image = document.createElement("img");
-  image.className = "overlay";
-  image.alt = "";
+/* The mask over the picture, which shows through where the background is. */
+async function overlay(card, mask) {
   const bytes = Uint8Array.from(atob(mask), (letter) => letter.charCodeAt(0));
-  image.src = URL.createObjectURL(new Blob([bytes], { type: "image/png" }));
-  card.querySelector(".picture").append(image);
+  const bitmap = await createImageBitmap(new Blob([bytes], { type: "image/png" }));
+  const canvas = document.createElement("canvas");
+  canvas.className = "overlay";
+  canvas.setAttribute("aria-hidden", "true");
+  [canvas.width, canvas.height] = [bitmap.width, bitmap.height];
+  const context = canvas.getContext("2d");
+  context.drawImage(bitmap, 0, 0);
+  const pixels = context.getImageData(0, 0, canvas.width, canvas.height);
+  for (let at = 0; at < pixels.data.length; at += 4) {
+    if (!(pixels.data[at] | pixels.data[at + 1] | pixels.data[at + 2])) pixels.data[at + 3] = 0;
+  }
+  context.putImageData(pixels, 0, 0);
+  card.querySelector(".picture").append(canvas);
   const slider = card.querySelector(".strength input");
-  const follow = () => { image.style.opacity = slider.value / 100; };
+  const follow = () => { canvas.style.opacity = slider.value / 100; };
   slider.addEventListener("input", follow);
   follow();
   card.querySelector(".strength").hidden = false;
