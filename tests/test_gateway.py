@@ -291,7 +291,8 @@ def test_several_models_have_to_be_told_apart() -> None:
             assert unnamed.status_code == 400
             assert "cars, pets" in unnamed.json()["error"]["message"]
             assert httpx.post(url + ROUTE, content=b"x", headers=RAW, params={"model": "cars"}).status_code == 200
-            assert httpx.get(url + "/models").json() == {"models": ["cars", "pets"], "default": None}
+            tasks = {"cars": "classification", "pets": "classification"}
+            assert httpx.get(url + "/models").json() == {"models": ["cars", "pets"], "default": None, "tasks": tasks}
         with gateway(triton, "--model", "pets") as url:
             assert httpx.post(url + ROUTE, content=b"x", headers=RAW).status_code == 200
             assert httpx.get(url + "/models").json()["default"] == "pets"

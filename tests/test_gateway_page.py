@@ -7,6 +7,7 @@ from typing import Any
 
 import grpc
 import pytest
+from fake_tasks import detector, embedder, segmenter
 from fake_triton import FakeTriton, serving
 from gateways import gateway
 from playwright.sync_api import Browser, Page, expect, sync_playwright
@@ -43,6 +44,12 @@ def browser() -> Iterator[Browser]:
 def triton() -> Iterator[tuple[FakeTriton, str]]:
     with serving() as (servicer, url):
         servicer.names = ["cars", "pets"]
+        servicer.named = {
+            "finder": detector([[48, 32, 240, 160], [0, 0, 480, 320]], [0.75, 0.5], [1, 2]),
+            "nothing": detector([], [], []),
+            "painter": segmenter(),
+            "vectors": embedder([0.5, -0.25] * 10),
+        }
 
         def behave(_: int, request: Any, context: grpc.ServicerContext) -> None:
             if b"JFIF" not in request.raw_input_contents[0]:
@@ -163,6 +170,72 @@ def test_key_is_asked_for_where_it_is_wanted(browser: Browser, triton: Any, tmp_
         page.get_by_label("Model").select_option("pets")
         page.get_by_label("Choose images").set_input_files(PHOTO)
         expect(card(page, "coffee.jpg")).to_contain_text("75.0 %")
+
+
+def asked_of(page: Page, model: str) -> Any:
+    """The card of a photo, 480 pixels wide and 320 high, whatever the model."""
+    page.get_by_label("Model").select_option(model)
+    page.get_by_label("Choose images").set_input_files(PHOTO)
+    expect(card(page, "coffee.jpg")).not_to_have_attribute("aria-busy", "true")
+    return card(page, "coffee.jpg")
+
+
+def test_boxes_lie_where_the_detector_says(page: Page) -> None:
+    found = asked_of(page, "finder")
+    boxes = found.locator(".box")
+    expect(boxes).to_have_count(2)
+    expect(boxes.first).to_have_text("cup 75.0 %")
+    shown, box = found.locator(".picture > img").bounding_box(), boxes.first.bounding_box()
+    places = [(box["x"] - shown["x"]) / shown["width"], (box["y"] - shown["y"]) / shown["height"]]
+    sides = [box["width"] / shown["width"], box["height"] / shown["height"]]
+    assert [*places, *sides] == pytest.approx([0.1, 0.1, 0.4, 0.4], abs=0.01)
+    assert shown["width"] / shown["height"] == pytest.approx(1.5, abs=0.01)  # nothing of it is cut off
+    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+
+
+def test_boxes_are_told_without_being_seen_and_chosen_by_keyboard(page: Page) -> None:
+    found = asked_of(page, "finder")
+    expect(page.locator("#status")).to_have_text("coffee.jpg: 2 found: cup, 75.0 %; spoon, 50.0 %")
+    expect(found.locator(".box").first).to_have_attribute("aria-hidden", "true")
+    expect(found.get_by_role("meter", name="cup")).to_have_js_property("value", 0.75)
+    row = found.get_by_role("button", name="cup")
+    row.focus()
+    page.keyboard.press("Enter")
+    expect(row).to_have_attribute("aria-pressed", "true")
+    expect(found.locator(".box.pressed")).to_have_text("cup 75.0 %")
+    page.keyboard.press("Space")
+    expect(row).to_have_attribute("aria-pressed", "false")
+    expect(found.locator(".box.pressed")).to_have_count(0)
+
+
+def test_picture_with_nothing_on_it_says_so(page: Page) -> None:
+    found = asked_of(page, "nothing")
+    expect(found.get_by_text("nothing found; nothing: ")).to_be_visible()
+    expect(found.locator(".box")).to_have_count(0)
+
+
+def test_slider_sets_the_overlays_strength(page: Page) -> None:
+    found = asked_of(page, "painter")
+    overlay, slider = found.locator("canvas.overlay"), found.get_by_label("Strength of the overlay")
+    expect(overlay).to_have_css("opacity", "0.6")
+    expect(overlay).to_have_js_property("width", 4)
+    alphas = overlay.evaluate(
+        "(c) => [...c.getContext('2d').getImageData(0, 0, 4, 1).data].filter((_, n) => n % 4 === 3)"
+    )
+    assert alphas == [0, 0, 255, 255]
+    slider.focus()
+    page.keyboard.press("Home")
+    expect(overlay).to_have_css("opacity", "0")
+    page.keyboard.press("End")
+    expect(overlay).to_have_css("opacity", "1")
+    assert overlay.bounding_box() == found.locator(".picture > img").first.bounding_box()
+    expect(found.locator(".legend li")).to_have_text(["spoon 62.5 %", "__background__ 37.5 %"])
+    expect(page.locator("#status")).to_have_text("coffee.jpg: spoon, 62.5 %; __background__, 37.5 %")
+
+
+def test_embedding_is_shown_by_its_length_and_first_numbers(page: Page) -> None:
+    found = asked_of(page, "vectors")
+    expect(found.get_by_text("20 numbers: 0.5, -0.25, 0.5, -0.25, 0.5, -0.25, 0.5, -0.25, …")).to_be_visible()
 
 
 def test_documentation_lists_the_routes(page: Page, url: str) -> None:

@@ -41,7 +41,7 @@ def gateway(
     tls_key: Annotated[Path | None, typer.Option(help="PEM key of that certificate.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Serve images by HTTP: POST /classify, a page at /, documentation at /docs."""
+    """Serve images by HTTP: POST /classify, /detect, /segment and /embed, a page at /, documentation at /docs."""
     from client.gateway.app import Gateway
     from client.gateway.serve import serve
 

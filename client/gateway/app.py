@@ -16,7 +16,9 @@ from starlette.responses import JSONResponse, Response
 
 from client.aio import AsyncClient
 from client.errors import ClientError, DeadlineExceeded, ModelNotFound, ServerError, ServerUnavailable
-from client.gateway import documents, problems
+from client.gateway import asking, documents, problems
+from client.gateway.answers import accepts_json, as_mask
+from client.gateway.asking import Query as Wanted
 from client.gateway.body import image_of
 from client.gateway.health import Health
 from client.gateway.limits import Slots
@@ -26,8 +28,7 @@ from client.gateway.middleware import Around
 from client.gateway.models import Models
 from client.gateway.problems import Problem
 from client.gateway.settings import Settings
-from client.tasks.classification import Choice, as_dict
-from client.types import Prediction
+from client.types import ModelInfo
 
 MAX_TOP = 1000
 SERVER_FAULTS = (ServerUnavailable, ServerError, DeadlineExceeded, ModelNotFound)
@@ -56,7 +57,7 @@ def make_app(gateway: Gateway) -> FastAPI:
         await gateway.client.close()
 
     app = FastAPI(
-        title="Image classification",
+        title=documents.TITLE,
         description=documents.DESCRIPTION,
         lifespan=lifespan,
         docs_url=None,
@@ -84,6 +85,8 @@ def _add_service(app: FastAPI, gateway: Gateway) -> None:
     model_query = Query(None, description="A name of GET /models; the only or default one where left out.")
     top_query = Query(None, ge=1, le=MAX_TOP, description=documents.TOP)
     threshold_query = Query(None, description=documents.THRESHOLD)
+    score_query = Query(None, ge=0, le=1, description=documents.SCORE)
+    mask_query = Query(False, description=documents.MASK)
 
     @app.post("/classify", dependencies=keyed, summary="Classify an image", **documents.CLASSIFY)
     async def classify(
@@ -92,20 +95,33 @@ def _add_service(app: FastAPI, gateway: Gateway) -> None:
         top: int | None = top_query,
         threshold: float | None = threshold_query,
     ) -> Response:
-        started = time.perf_counter()
-        with gateway.slots.admission():
-            gateway.metrics.admitted.set(gateway.slots.admitted)
-            image = await image_of(request, gateway.settings.max_bytes, gateway.settings.body_timeout)
-            gateway.metrics.image_bytes.inc(len(image))
-            predictions, seconds = await _unless_gone(request, _asked(gateway, image, model, Choice(top, threshold)))
-        gateway.metrics.admitted.set(gateway.slots.admitted)
-        total = time.perf_counter() - started
-        timing = f"triton;dur={seconds * 1000:.2f}, total;dur={total * 1000:.2f}"
-        return JSONResponse({"predictions": list(map(as_dict, predictions))}, headers={"Server-Timing": timing})
+        found, timing = await _answered(gateway, request, asking.CLASSIFICATION, model, Wanted(top, threshold))
+        return JSONResponse({"predictions": found}, headers=timing)
+
+    @app.post("/detect", dependencies=keyed, summary="Find objects in an image", **documents.DETECT)
+    async def detect(
+        request: Request, model: str | None = model_query, threshold: float | None = score_query
+    ) -> Response:
+        found, timing = await _answered(gateway, request, asking.DETECTION, model, Wanted(threshold=threshold))
+        return JSONResponse({"detections": found}, headers=timing)
+
+    @app.post("/segment", dependencies=keyed, summary="Tell the class of each pixel", **documents.SEGMENT)
+    async def segment(request: Request, model: str | None = model_query, mask: bool = mask_query) -> Response:
+        found, timing = await _answered(gateway, request, asking.SEGMENTATION, model, Wanted())
+        headers = {**timing, "Vary": "Accept"}
+        if accepts_json(request.headers.get("accept", "")):
+            return JSONResponse(as_mask(found, mask), headers=headers)
+        return Response(found.png, media_type="image/png", headers=headers)
+
+    @app.post("/embed", dependencies=keyed, summary="An image as a vector", **documents.EMBED)
+    async def embed(request: Request, model: str | None = model_query) -> Response:
+        found, timing = await _answered(gateway, request, asking.EMBEDDING, model, Wanted())
+        return JSONResponse({"embedding": found}, headers=timing)
 
     @app.get("/models", dependencies=keyed, summary="What can be asked", **documents.MODELS)
     async def models() -> dict[str, Any]:
-        return {"models": await gateway.models.names(), "default": await gateway.models.default()}
+        known = gateway.models
+        return {"models": await known.names(), "default": await known.default(), "tasks": await known.tasks()}
 
 
 def _add_health(app: FastAPI, gateway: Gateway) -> None:
@@ -114,7 +130,7 @@ def _add_health(app: FastAPI, gateway: Gateway) -> None:
     async def healthz() -> dict[str, str]:
         return {"status": "ok"}
 
-    @app.get("/readyz", summary="Whether images can be classified", tags=["operation"], **documents.READY)
+    @app.get("/readyz", summary="Whether images are answered", tags=["operation"], **documents.READY)
     async def readyz() -> Response:
         reason = "stopping" if gateway.draining else "" if await gateway.health.ready() else "the server is not ready"
         return JSONResponse({"status": reason or "ok"}, 503 if reason else 200)
@@ -124,22 +140,40 @@ def _add_health(app: FastAPI, gateway: Gateway) -> None:
         return gateway.metrics.response()
 
 
-async def _asked(
-    gateway: Gateway, image: bytes, model: str | None, choice: Choice
-) -> tuple[tuple[Prediction, ...], float]:
-    """Predictions, and the seconds that Triton took."""
-    name = await gateway.models.chosen(model)
+async def _answered(
+    gateway: Gateway, request: Request, task: str, model: str | None, wanted: Wanted
+) -> tuple[Any, dict[str, str]]:
+    """What the model gives, and a header that tells the milliseconds."""
+    started = time.perf_counter()
+    with gateway.slots.admission():
+        gateway.metrics.admitted.set(gateway.slots.admitted)
+        image = await image_of(request, gateway.settings.max_bytes, gateway.settings.body_timeout)
+        gateway.metrics.image_bytes.inc(len(image))
+        found, seconds = await _unless_gone(request, _asked(gateway, image, task, model, wanted))
+    gateway.metrics.admitted.set(gateway.slots.admitted)
+    total = time.perf_counter() - started
+    return found, {"Server-Timing": f"triton;dur={seconds * 1000:.2f}, total;dur={total * 1000:.2f}"}
+
+
+async def _asked(gateway: Gateway, image: bytes, task: str, model: str | None, wanted: Wanted) -> tuple[Any, float]:
+    """What the model gives, and the seconds that Triton took."""
+    info = await gateway.models.chosen(task, model)
     async with gateway.slots.turn(gateway.settings.body_timeout):
         started = time.perf_counter()
-        try:
-            predictions = await gateway.client.classify(image, name, choice.top, choice.threshold)
-        except SERVER_FAULTS:
-            gateway.health.failed(name)
-            raise
+        found = await _watched(gateway, info, image, wanted)
         seconds = time.perf_counter() - started
-        gateway.health.answered(name)
-    gateway.metrics.triton_seconds.labels(name).observe(seconds)
-    return predictions, seconds
+    gateway.metrics.triton_seconds.labels(info.name).observe(seconds)
+    return found, seconds
+
+
+async def _watched(gateway: Gateway, info: ModelInfo, image: bytes, wanted: Wanted) -> Any:
+    try:
+        found = await asking.asked(gateway.client, info, image, wanted)
+    except SERVER_FAULTS:
+        gateway.health.failed(info.name)
+        raise
+    gateway.health.answered(info.name)
+    return found
 
 
 async def _unless_gone(request: Request, work: Coroutine[Any, Any, Any]) -> Any:

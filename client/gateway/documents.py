@@ -11,10 +11,12 @@ from starlette.responses import FileResponse, Response
 from starlette.staticfiles import StaticFiles
 
 PAGE = Path(__file__).parent / "page"
-TITLE = "Image classification"
-DESCRIPTION = "Images in, the most probable classes out. Classified by a Triton server behind this gateway."
+TITLE = "Image models"
+DESCRIPTION = "Images in; classes, boxes, masks or vectors out, as a model has them. A Triton server answers behind it."
 TOP = "How many classes to give at most: 5, or, of a model with several labels at once, all that are probable enough."
 THRESHOLD = "Give only classes that are at least so probable: 0.5 for a model with several labels at once."
+SCORE = "Give only detections whose score is at least this; the model has a threshold of its own, which holds anyway."
+MASK = "In JSON, also the mask: its PNG in base64."
 
 _ERROR = {
     "type": "object",
@@ -68,32 +70,78 @@ def _errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 
 _IMAGE = {"type": "string", "format": "binary"}
-CLASSIFY: dict[str, Any] = {
-    "openapi_extra": {
-        "requestBody": {
-            "required": True,
-            "content": {
-                "application/json": {
-                    "schema": {
-                        "type": "object",
-                        "required": ["image"],
-                        "properties": {"image": {"type": "string", "contentEncoding": "base64"}},
-                    }
-                },
-                "multipart/form-data": {
-                    "schema": {"type": "object", "required": ["image"], "properties": {"image": _IMAGE}}
-                },
-                "image/*": {"schema": _IMAGE},
-                "application/octet-stream": {"schema": _IMAGE},
+_BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/json": {
+                "schema": {
+                    "type": "object",
+                    "required": ["image"],
+                    "properties": {"image": {"type": "string", "contentEncoding": "base64"}},
+                }
             },
-        }
-    },
-    "responses": {
-        200: _json(_PREDICTIONS, "The most probable classes, the best first; none where none is probable enough"),
-        **_errors(400, 401, 404, 408, 413, 415, 429, 502, 503, 504),
-        422: _json(_ERROR, "Not used"),
-    },
+            "multipart/form-data": {
+                "schema": {"type": "object", "required": ["image"], "properties": {"image": _IMAGE}}
+            },
+            "image/*": {"schema": _IMAGE},
+            "application/octet-stream": {"schema": _IMAGE},
+        },
+    }
 }
+
+
+def _list(name: str, item: dict[str, Any]) -> dict[str, Any]:
+    return _object({name: {"type": "array", "items": item}})
+
+
+def _object(properties: dict[str, Any], *optional: str) -> dict[str, Any]:
+    required = [name for name in properties if name not in optional]
+    return {"type": "object", "required": required, "properties": properties}
+
+
+_NUMBER, _COUNT, _TEXT = {"type": "number"}, {"type": "integer", "minimum": 0}, {"type": "string"}
+_DETECTIONS = _list(
+    "detections",
+    _object(
+        {
+            "box": {"type": "array", "items": _NUMBER, "minItems": 4, "maxItems": 4},
+            "label": _TEXT,
+            "class": {"type": "integer"},
+            "score": _NUMBER,
+        }
+    ),
+)
+_PIXELS = _object(
+    {
+        "width": _COUNT,
+        "height": _COUNT,
+        "classes": {
+            "type": "array",
+            "items": _object({"class": _COUNT, "label": _TEXT, "pixels": _COUNT, "color": _TEXT}),
+        },
+        "mask": {"type": "string", "contentEncoding": "base64", "contentMediaType": "image/png"},
+    },
+    "mask",
+)
+
+
+def _asking(answer: dict[str, Any]) -> dict[str, Any]:
+    errors = _errors(400, 401, 404, 408, 413, 415, 429, 502, 503, 504)
+    return {"openapi_extra": _BODY, "responses": {200: answer, **errors, 422: _json(_ERROR, "Not used")}}
+
+
+def _segments() -> dict[str, Any]:
+    answer = _json(_PIXELS, "A palette PNG whose indices are classes; where JSON is accepted, the pixels by class")
+    return {**answer, "content": {"image/png": {"schema": _IMAGE}, **answer["content"]}}
+
+
+CLASSIFY = _asking(_json(_PREDICTIONS, "The most probable classes, the best first; none where none is probable enough"))
+DETECT = _asking(
+    _json(_DETECTIONS, "Boxes (x1, y1, x2, y2) in pixels of the upright picture, the highest score first; maybe none")
+)
+SEGMENT = _asking(_segments())
+EMBED = _asking(_json(_list("embedding", _NUMBER), "The vector"))
 MODELS: dict[str, Any] = {"responses": _errors(401, 502, 503, 504)}
 READY: dict[str, Any] = {"responses": {503: {"description": "Not now"}}}
 TEXT: dict[str, Any] = {"responses": {200: {"content": {"text/plain": {}}, "description": "Prometheus' text format"}}}

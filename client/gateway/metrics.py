@@ -30,7 +30,7 @@ class Metrics:
         self.triton_seconds = Histogram(
             "gateway_triton_seconds", "Seconds at Triton.", ["model"], buckets=SECONDS, registry=self._registry
         )
-        self.admitted = Gauge("gateway_admitted", "Classifications that run or wait.", registry=self._registry)
+        self.admitted = Gauge("gateway_admitted", "Pictures that are asked about or wait.", registry=self._registry)
         self.image_bytes = Counter("gateway_image_bytes", "Bytes of encoded images received.", registry=self._registry)
 
     def response(self) -> Response:

@@ -1,4 +1,4 @@
-"""Which models can be asked, remembered for some seconds."""
+"""Which models can be asked, and for what, remembered for some seconds."""
 
 from __future__ import annotations
 
@@ -7,58 +7,85 @@ import time
 from client import tasks
 from client.aio import AsyncClient
 from client.errors import ClientError, ModelNotFound, ServerUnavailable
+from client.gateway.asking import CLASSIFICATION, PLURALS
 from client.gateway.problems import Problem
 from client.tasks import TASKS
+from client.types import ModelInfo
 
 REMEMBERED_SECONDS = 5.0
-TASK = "classification"
 
 
 class Models:
     def __init__(self, client: AsyncClient, default: str | None) -> None:
         self._client, self._default = client, default
-        self._names: list[str] = []
+        self._found: dict[str, str] = {}
         self._until = 0.0
-        self._classifiers: dict[str, float] = {}
-        """Until when it is remembered of a name that it is a classifier's."""
+        self._known: dict[str, tuple[ModelInfo, float]] = {}
+        """What is remembered of a model, and until when."""
 
-    async def names(self) -> list[str]:
-        """The image classifiers that are ready. Raises ClientError."""
+    async def tasks(self) -> dict[str, str]:
+        """Of the models that are ready, those that pictures are sent to, with their tasks. Raises ClientError."""
         if time.monotonic() >= self._until:
-            self._names = [model.name for model in await self._client.models() if tasks.is_for(TASK, model)]
+            models = await self._client.models()
+            self._found = {model.name: task for model in models for task in PLURALS if _is_for(task, model)}
             self._until = time.monotonic() + REMEMBERED_SECONDS
-        return self._names
+        return self._found
+
+    async def names(self, task: str | None = None) -> list[str]:
+        """Of this task, or of any. Raises ClientError."""
+        return [name for name, its in (await self.tasks()).items() if task in (None, its)]
 
     async def default(self) -> str | None:
-        """The model for requests that name none, if there is one."""
+        """The model to ask where none is named: the operator's, or the only one, of classifiers at first."""
         if self._default:
             return self._default
-        names = await self.names()
-        return names[0] if len(names) == 1 else None
+        for names in (await self.names(CLASSIFICATION), await self.names()):
+            if names:
+                return names[0] if len(names) == 1 else None
+        return None
 
     async def served(self) -> list[str]:
-        """Those that callers ask: the default one, or, where they have to name one, all. Raises ClientError."""
-        default = await self.default()
-        return [default] if default else await self.names()
+        """Those that callers ask: the operator's, or all. Raises ClientError."""
+        return [self._default] if self._default else await self.names()
 
-    async def chosen(self, name: str | None) -> str:
+    async def chosen(self, task: str, name: str | None) -> ModelInfo:
         """Raises Problem 400, ClientError; ServerUnavailable where there is none: it may just be loaded anew."""
-        found = name or await self.default()
-        if found:
-            await self._require_classifier(found)
-            return found
-        if names := await self.names():
+        if name:
+            return await self._required(task, name)
+        if self._default and self._fits(task, await self.known(self._default)):
+            return await self.known(self._default)
+        names = await self.names(task)
+        if len(names) == 1:
+            return await self._required(task, names[0])
+        if names:
             raise Problem(400, "InvalidInput", f"name a model with ?model=NAME; there are: {', '.join(names)}")
-        raise ServerUnavailable("the server has no image classifier that is ready")
+        if self._default:
+            raise self._refusal(task, self._default)
+        raise ServerUnavailable(f"there is none of the {PLURALS[task]} at the server that is ready")
 
-    async def _require_classifier(self, name: str) -> None:
-        """The operator may have chosen what GET /models does not list. Raises ModelNotFound."""
-        if time.monotonic() < self._classifiers.get(name, 0.0):
-            return
-        model = await self._client.model(name)
-        if TASKS[TASK].refusal(model) if name == self._default else not tasks.is_for(TASK, model):
-            raise ModelNotFound(f"{name} is not one of the image classifiers, which GET /models lists")
-        self._classifiers[name] = time.monotonic() + REMEMBERED_SECONDS
+    async def known(self, name: str) -> ModelInfo:
+        """Raises ClientError."""
+        info, until = self._known.get(name, (None, 0.0))
+        if info is None or time.monotonic() >= until:
+            info = await self._client.model(name)
+            self._known[name] = (info, time.monotonic() + REMEMBERED_SECONDS)
+        return info
+
+    async def _required(self, task: str, name: str) -> ModelInfo:
+        """Raises ModelNotFound."""
+        info = await self.known(name)
+        if not self._fits(task, info):
+            raise self._refusal(task, name)
+        return info
+
+    def _fits(self, task: str, info: ModelInfo) -> bool:
+        """The operator may have chosen what GET /models does not list."""
+        if info.name == self._default and task == CLASSIFICATION:
+            return not TASKS[task].refusal(info)
+        return _is_for(task, info)
+
+    def _refusal(self, task: str, name: str) -> ModelNotFound:
+        return ModelNotFound(f"{name} is not one of the {PLURALS[task]}, which GET /models lists")
 
     async def ready(self) -> bool:
         """Whether Triton says that it is."""
@@ -70,3 +97,7 @@ class Models:
             return bool(await self.names())
         except ClientError:
             return False
+
+
+def _is_for(task: str, info: ModelInfo) -> bool:
+    return tasks.is_for(task, info) if task in TASKS else info.task == task

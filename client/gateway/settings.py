@@ -11,7 +11,7 @@ MIB = 1024 * 1024
 @dataclass(frozen=True)
 class Settings:
     model: str | None = None
-    """Asked when a request names none; without it, the only classifier there is."""
+    """Asked when a request names none; without it, the only one there is of the route's task."""
     max_bytes: int = 20 * MIB
     """Of one encoded image."""
     concurrency: int = 32

@@ -1,0 +1,202 @@
+"""The web service before models of other tasks than classification."""
+
+import base64
+import io
+from collections.abc import Iterator
+from typing import Any
+
+import grpc
+import httpx
+import numpy as np
+import pytest
+from fake_tasks import MASK, detector, embedder, palette_png, png_segmenter, segmenter
+from fake_triton import FakeTriton, refuse, serving
+from gateways import gateway
+from PIL import Image
+
+from client.gateway.answers import accepts_json
+
+RAW = {"content-type": "image/jpeg"}
+JSON = {"accept": "application/json"}
+OWN = palette_png(MASK, [1, 2, 3, 4, 5, 6, 7, 8, 9])
+
+
+@pytest.fixture(scope="module")
+def triton() -> Iterator[tuple[FakeTriton, str]]:
+    """A server without a classifier."""
+    with serving() as (servicer, address):
+        servicer.names = []
+        servicer.named = {
+            "finder": detector([[1, 2, 30.5, 40], [5, 6, 7, 8]], [0.75, 0.25], [1, 9]),
+            "painter": segmenter(),
+            "vectors": embedder([0.5, -0.25, 0.125]),
+        }
+        yield servicer, address
+
+
+@pytest.fixture(scope="module")
+def url(triton: tuple[FakeTriton, str]) -> Iterator[str]:
+    with gateway(triton[1], "--retries", "0", "--max-bytes", "1000") as address:
+        yield address
+
+
+def post(url: str, **more: Any) -> httpx.Response:
+    return httpx.post(url, **({"content": b"x", "headers": RAW} | more))
+
+
+def test_gateway_without_a_classifier_is_ready(url: str) -> None:
+    assert httpx.get(url + "/readyz").status_code == 200
+    assert httpx.get(url + "/models").json() == {
+        "models": ["finder", "painter", "vectors"],
+        "default": None,
+        "tasks": {"finder": "detection", "painter": "segmentation", "vectors": "embedding"},
+    }
+
+
+@pytest.mark.parametrize("model", ["finder", "painter", "vectors"])
+def test_model_of_any_task_can_be_the_default_and_makes_it_ready(model: str, triton: Any) -> None:
+    with gateway(triton[1], "--model", model) as url:
+        assert httpx.get(url + "/readyz").status_code == 200
+        assert httpx.get(url + "/models").json()["default"] == model
+        assert post(url + "/detect").status_code == 200  # the only one of that task, whatever the default is
+        assert post(url + "/classify").status_code == 404
+
+
+def test_detections_without_the_padding(url: str) -> None:
+    answer = post(url + "/detect")
+    assert answer.status_code == 200
+    assert answer.json() == {
+        "detections": [
+            {"box": [1, 2, 30.5, 40], "label": "cup", "class": 1, "score": 0.75},
+            {"box": [5, 6, 7, 8], "label": "9", "class": 9, "score": 0.25},
+        ]
+    }
+    assert "triton;dur=" in answer.headers["server-timing"]
+
+
+def test_detections_that_are_probable_enough(url: str) -> None:
+    found = post(url + "/detect", params={"threshold": 0.5}).json()["detections"]
+    assert [one["label"] for one in found] == ["cup"]
+    assert post(url + "/detect", params={"threshold": 0.8}).json() == {"detections": []}
+    assert post(url + "/detect", params={"threshold": 2}).status_code == 400
+
+
+def test_mask_is_a_png_whose_indices_are_classes(url: str) -> None:
+    answer = post(url + "/segment")
+    assert answer.headers["content-type"] == "image/png"
+    assert answer.headers["vary"] == "Accept"
+    assert "triton;dur=" in answer.headers["server-timing"]
+    image = Image.open(io.BytesIO(answer.content))
+    assert image.mode == "P"
+    assert np.array_equal(np.asarray(image), MASK)
+
+
+def test_mask_as_pixels_by_class(url: str) -> None:
+    answer = post(url + "/segment", headers=RAW | JSON)
+    told = answer.json()
+    assert (told["width"], told["height"]) == (4, 2)
+    assert [(one["class"], one["label"], one["pixels"]) for one in told["classes"]] == [
+        (0, "__background__", 3),
+        (2, "spoon", 5),
+    ]
+    assert "mask" not in told
+    with_mask = post(url + "/segment", headers=RAW | JSON, params={"mask": "true"}).json()
+    image = Image.open(io.BytesIO(base64.b64decode(with_mask["mask"])))
+    shown = {"#" + bytes(pixel).hex() for pixel in np.asarray(image.convert("RGB")).reshape(-1, 3)}
+    assert shown == {one["color"] for one in with_mask["classes"]}
+
+
+def test_model_that_gives_a_png_is_answered_as_one_that_gives_a_tensor(triton: Any, url: str) -> None:
+    triton[0].named["coloured"] = png_segmenter(OWN)
+    try:
+        for headers in (RAW, RAW | JSON):
+            given = post(url + "/segment", params={"model": "coloured"}, headers=headers)
+            assert given.status_code == 200
+            assert given.content == post(url + "/segment", params={"model": "painter"}, headers=headers).content
+    finally:
+        del triton[0].named["coloured"]
+
+
+@pytest.mark.parametrize(
+    ("accept", "is_json"),
+    [
+        ("", False),
+        ("*/*", False),
+        ("image/png", False),
+        ("image/png, application/json", False),
+        ("application/json", True),
+        ("application/json, text/plain, */*", True),
+        ("application/json;q=0.5, image/*", False),
+        ("image/png;q=0.1, Application/JSON; q=0.9", True),
+        ("application/json;q=0", False),
+        ("application/json;q=much", False),
+    ],
+)
+def test_what_accept_asks_for(accept: str, is_json: bool) -> None:
+    assert accepts_json(accept) == is_json
+
+
+def test_embedding(url: str) -> None:
+    assert post(url + "/embed").json() == {"embedding": [0.5, -0.25, 0.125]}
+
+
+@pytest.mark.parametrize(
+    ("route", "model", "words"),
+    [
+        ("/classify", "finder", "finder is not one of the image classifiers"),
+        ("/detect", "painter", "painter is not one of the detectors"),
+        ("/segment", "vectors", "vectors is not one of the segmenters"),
+        ("/embed", "finder", "finder is not one of the embedding models"),
+        ("/embed", "nonesuch", "nonesuch"),
+    ],
+)
+def test_model_of_another_task_is_refused(route: str, model: str, words: str, url: str) -> None:
+    answer = post(url + route, params={"model": model})
+    assert answer.status_code == 404
+    assert words in answer.json()["error"]["message"]
+
+
+@pytest.mark.parametrize("route", ["/detect", "/segment", "/embed"])
+def test_what_callers_do_wrong_is_told_by_every_route(route: str, url: str) -> None:
+    assert post(url + route, content=b"").status_code == 400
+    assert post(url + route, content=b"x" * 1001).status_code == 413
+    assert post(url + route, headers={}).status_code == 415
+
+
+@pytest.mark.parametrize("route", ["/detect", "/segment", "/embed"])
+def test_what_triton_refuses_is_told_by_every_route(route: str, triton: Any, url: str) -> None:
+    triton[0].behave = refuse(grpc.StatusCode.INVALID_ARGUMENT, message="the image is no image")
+    try:
+        answer = post(url + route)
+    finally:
+        triton[0].behave = lambda *_: None
+    assert answer.status_code == 400
+    assert answer.json()["error"]["message"].endswith("the image is no image")
+
+
+@pytest.mark.parametrize(
+    ("route", "model"),
+    [
+        ("/detect", detector([[float("nan"), 0, 1, 1]], [0.5], [1])),
+        ("/embed", embedder([1, float("inf")])),
+        ("/segment", png_segmenter(b"no PNG")),
+    ],
+)
+def test_what_is_no_answer_is_the_servers_fault(route: str, model: Any, triton: Any, url: str) -> None:
+    name = f"broken {model.task}"
+    triton[0].named[name] = model
+    try:
+        answer = post(url + route, params={"model": name})
+    finally:
+        del triton[0].named[name]
+    assert answer.status_code == 502
+    assert name in answer.json()["error"]["message"]
+
+
+def test_openapi_tells_every_routes_answers(url: str) -> None:
+    paths = httpx.get(url + "/openapi.json").json()["paths"]
+    for route in ("/detect", "/segment", "/embed"):
+        operation = paths[route]["post"]
+        assert {"application/json", "multipart/form-data", "image/*"} <= set(operation["requestBody"]["content"])
+        assert {"400", "413", "503"} <= set(operation["responses"])
+    assert {"image/png", "application/json"} == set(paths["/segment"]["post"]["responses"]["200"]["content"])
