@@ -9,6 +9,7 @@ import typer
 from client import signals
 from client.commands.classify import classify
 from client.commands.detect import detect
+from client.commands.embed import embed
 from client.commands.gateway import gateway
 from client.commands.infer import infer
 from client.commands.models import models
@@ -16,6 +17,7 @@ from client.commands.moderate import moderate
 from client.commands.output import print_error
 from client.commands.scan_log import scan_log
 from client.commands.segment import segment
+from client.commands.similar import similar
 from client.commands.top import top
 from client.errors import Cancelled, ClientError
 
@@ -31,6 +33,8 @@ app.command()(models)
 app.command()(classify)
 app.command()(detect)
 app.command()(segment)
+app.command()(embed)
+app.command()(similar)
 app.command()(infer)
 app.command()(gateway)
 app.command()(moderate)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterable, Generator, Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from client.flows import Make
-from client.tasks import detection, segmentation
+from client.tasks import detection, embedding, segmentation
 from client.types import AnyImage, Detection, Image, Outcome, Segmentation
+
+if TYPE_CHECKING:
+    from client.types import Array
 
 
 class Pictures:
@@ -68,6 +71,25 @@ class Pictures:
         """As `classify_many`; an outcome's `answer` is what `segment` gives."""
         return self.ask_each(images, segmentation.Request, model, concurrency, batch_size)
 
+    def embed(self, image: Image, model: str | None = None) -> Array:
+        """One image as a vector, float32 [D]. Raises ClientError."""
+        return self.embed_batch([image], model)[0]
+
+    def embed_batch(self, images: Sequence[Image], model: str | None = None) -> list[Array]:
+        """As `embed`, for several images in one request; one bad image fails them all."""
+        found: list[Array] = self.ask(embedding.Request(images), model)
+        return found
+
+    def embed_many(
+        self,
+        images: Iterable[AnyImage],
+        model: str | None = None,
+        concurrency: int = 8,
+        batch_size: int = 8,
+    ) -> Generator[Outcome[AnyImage], None, None]:
+        """As `classify_many`; an outcome's `answer` is what `embed` gives."""
+        return self.ask_each(images, embedding.Request, model, concurrency, batch_size)
+
 
 class AsyncPictures:
     """The names and arguments are those of `Pictures`."""
@@ -121,3 +143,19 @@ class AsyncPictures:
         batch_size: int = 8,
     ) -> AsyncGenerator[Outcome[AnyImage], None]:
         return self.ask_each(images, segmentation.Request, model, concurrency, batch_size)
+
+    async def embed(self, image: Image, model: str | None = None) -> Array:
+        return (await self.embed_batch([image], model))[0]
+
+    async def embed_batch(self, images: Sequence[Image], model: str | None = None) -> list[Array]:
+        found: list[Array] = await self.ask(embedding.Request(images), model)
+        return found
+
+    def embed_many(
+        self,
+        images: Iterable[AnyImage] | AsyncIterable[AnyImage],
+        model: str | None = None,
+        concurrency: int = 8,
+        batch_size: int = 8,
+    ) -> AsyncGenerator[Outcome[AnyImage], None]:
+        return self.ask_each(images, embedding.Request, model, concurrency, batch_size)

@@ -32,7 +32,7 @@ CLIENT_FLOORS = [
     {"flows"},
     {"pictures"},
     {"client", "aio"},
-    {"batch", "gateway", "moderation", "access_log", "monitoring", "tensor_files"},
+    {"batch", "gateway", "moderation", "access_log", "monitoring", "tensor_files", "similar"},
     {"commands"},
     {"cli"},
     {"__main__"},

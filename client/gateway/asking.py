@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from client import drawn
 from client.aio import AsyncClient
@@ -14,9 +14,6 @@ from client.errors import ServerError
 from client.tasks import detection, segmentation
 from client.tasks.classification import as_dict
 from client.types import ModelInfo, Segmentation
-
-if TYPE_CHECKING:
-    from client.types import Array
 
 CLASSIFICATION, DETECTION, SEGMENTATION, EMBEDDING = "classification", "detection", "segmentation", "embedding"
 PLURALS = {
@@ -67,12 +64,7 @@ async def _segmented(client: AsyncClient, info: ModelInfo, image: bytes, _: Quer
 
 
 async def _embedded(client: AsyncClient, info: ModelInfo, image: bytes, _: Query) -> list[float]:
-    given = (await _inferred(client, info, image)).get("EMBEDDING")
-    if given is None:
-        raise ServerError(f"{info.name} did not give EMBEDDING")
-    numbers: list[float] = given.reshape(-1).tolist()
-    if not all(map(math.isfinite, numbers)):
-        raise ServerError(f"{info.name} gave an embedding with numbers that are not finite")
+    numbers: list[float] = (await client.embed(image, info.name)).tolist()
     return numbers
 
 
@@ -82,14 +74,6 @@ ASKED: dict[str, Callable[[AsyncClient, ModelInfo, bytes, Query], Awaitable[Any]
     SEGMENTATION: _segmented,
     EMBEDDING: _embedded,
 }
-
-
-async def _inferred(client: AsyncClient, info: ModelInfo, image: bytes) -> Mapping[str, Array]:
-    import numpy as np
-
-    wanted = info.inputs[0]
-    data = np.array([image], np.object_).reshape([1] * len(wanted.shape))
-    return await client.infer(info.name, {wanted.name: data})
 
 
 def _mask(found: Segmentation) -> Mask:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 from client.errors import InvalidInput
-from client.tasks import classification, detection, segmentation, tensors
+from client.tasks import classification, detection, embedding, segmentation, tensors
 from client.tasks.exchange import Columns, Exchange
 from client.types import Image, Inference, ModelInfo
 
@@ -50,6 +50,7 @@ TASKS: dict[str, Task] = {
     "classification": classification,
     "detection": detection,
     "segmentation": segmentation,
+    "embedding": embedding,
     "tensors": tensors,
 }
 
