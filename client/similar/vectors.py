@@ -40,7 +40,7 @@ def read(path: str) -> Vectors:
         names: list[str] = []
         units: Array | None = None
         for batch in table.iter_batches(ROWS, columns=["path", "vector"]):
-            rows = batch.filter(pa.compute.is_valid(batch.column("vector")))
+            rows = batch.filter(batch.column("vector").is_valid())
             if not rows.num_rows:
                 continue
             block = _block(path, rows.column("vector"), rows.num_rows)
