@@ -241,13 +241,13 @@ def asked(address: str, model: str, pictures: list[bytes]) -> dict[str, np.ndarr
 
 
 REFUSED = {
-    "transposed": ({"network": "finding.py:Transposed"}, "transpose the last two axes"),
+    "transposed": ({"network": "finding.py:Transposed"}, "transpose it in forward()"),
     "not a number": ({"network": "finding.py:NotANumber"}, "NaN"),
     "logits": ({"network": "finding.py:Logits"}, "activation: sigmoid"),
-    "company": ({"network": "finding.py:InCompany"}, "depends on the images beside it"),
-    "no layout": ({"output": ""}, "output: is needed"),
+    "company": ({"network": "finding.py:InCompany"}, "other images of its batch"),
+    "no layout": ({"output": ""}, "nothing tells what the network gives"),
     "another layout": ({"output": "{layout: boxes_scores}"}, "boxes_scores"),
-    "inside out": ({"output": "{layout: yolo}"}, "inside out"),
+    "inside out": ({"output": "{layout: yolo, box: xyxy}"}, "inside out"),
     "labels": ({"labels": "[a, b]"}, "2 labels for 3 classes"),
     "background": ({"output": "{layout: yolo, box: cxcywh, background: 7}"}, "there are 3 classes"),
 }
@@ -318,9 +318,9 @@ def ignore(found: torch.Tensor) -> None:
     found[:] = found[:1]
 
 
-WRONG = {swap: "they agree on", shift: "pixels", narrow: "they agree on", raise_scores: "scores differ",
-         lower_threshold: "they agree on", lose: "they agree on", not_a_number: "NaN",
-         ignore: "they agree on"}  # fmt: skip
+WRONG = {swap: "of the detections agree", shift: "pixels", narrow: "of the detections agree", raise_scores: "scores differ",
+         lower_threshold: "of the detections agree", lose: "of the detections agree", not_a_number: "NaN",
+         ignore: "of the detections agree"}  # fmt: skip
 
 
 def test_the_network_itself_is_held(studied: tuple[Entry, Reference, Predict]) -> None:
@@ -382,7 +382,7 @@ def annotated(folder: Path, **changes: object) -> str:
             rows.append({"id": len(rows) + 1, "image_id": number, "category_id": category + 5,
                          "bbox": [x1, y1, x2 - x1, y2 - y1]})  # fmt: skip
     document: dict[str, object] = {
-        "images": [{"id": number, "file_name": f"{number}.png"} for number in range(8)],
+        "images": [{"id": number, "file_name": f"{number}.png", "width": 120, "height": 80} for number in range(8)],
         "categories": [{"id": i + 5, "name": name} for i, name in enumerate(("cup", "spoon", "plate"))],
         "annotations": rows,
     }
@@ -398,11 +398,17 @@ def test_annotations_measure_both(tmp_path: Path) -> None:
 
 
 BAD_ANNOTATIONS = {
-    "missing file": ({"images": [{"id": 0, "file_name": "0.png"}]}, "has no file_name for"),
-    "outside": ({"annotations": [{"id": 7, "image_id": 0, "category_id": 5, "bbox": [100, 10, 30, 5]}]}, "outside"),
-    "category": ({"categories": [{"id": 5, "name": "fork"}]}, "are no labels of the network: fork"),
-    "unnamed": ({"annotations": [{"id": 7, "image_id": 0, "category_id": 99, "bbox": [1, 1, 3, 5]}]}, "category 99"),
-    "no COCO": ({"images": 3}, "is no COCO JSON"),
+    "missing file": (
+        {"images": [{"id": 0, "file_name": "0.png", "width": 120, "height": 80}]},
+        "says nothing of 1.png",
+    ),
+    "outside": (
+        {"annotations": [{"id": 7, "image_id": 0, "category_id": 5, "bbox": [100, 10, 30, 5]}]},
+        "is not within",
+    ),
+    "category": ({"categories": [{"id": 5, "name": "fork"}]}, "are no labels: fork"),
+    "unnamed": ({"annotations": [{"id": 7, "image_id": 0, "category_id": 99, "bbox": [1, 1, 3, 5]}]}, "99"),
+    "no COCO": ({"images": 3}, "is no COCO annotation"),
 }
 
 
@@ -427,4 +433,5 @@ def test_golden_examples_stand(made: tuple[Path, dict[str, BuiltModel]]) -> None
         recorded = golden.read(made[0] / name / str(model.version))
         assert recorded
         for sample in recorded.samples:
-            assert [tensor.name for tensor in sample.outputs] == ["BOXES", "SCORES", "CLASSES", "COUNT"]
+            names = [tensor.name for tensor in sample.outputs]
+            assert names in (["BOXES", "SCORES", "CLASSES", "COUNT"], [])  # of no answer that stands, the request alone

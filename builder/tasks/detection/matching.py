@@ -44,17 +44,19 @@ class Match:
     score_error: float
 
 
-def match(ours: Found, theirs: Found, rules: Rules) -> Match:
-    likeness = overlaps(ours, theirs)
-    partners = _partners(likeness, rules.match_iou)
+def match(ours: Found, theirs: Found, rules: Rules, spare: Found | None = None) -> Match:
+    """`ours` are the network's; `spare` is what it would find in place of some of these, if rounding fell otherwise."""
+    partners = _partners(overlaps(ours, theirs), rules.match_iou)
     mine, yours = [pair[0] for pair in partners], [pair[1] for pair in partners]
-    missing = _decided(ours, theirs, set(mine), likeness, rules)
-    added = _decided(theirs, ours, set(yours), likeness.T, rules)
-    alone = len(ours.scores) + len(theirs.scores) - 2 * len(partners)
+    left, right = _others(ours, mine), _others(theirs, yours)
+    least = _edge(ours, theirs, rules)
+    exchanged = _exchanged(theirs, right, spare, rules)
+    missing = [i for i in left if ours.scores[i] > least and not _gave_way(ours, i, theirs, exchanged, rules)]
+    added = [i for i in right if theirs.scores[i] > least and i not in exchanged]
     box = (ours.boxes[mine] - theirs.boxes[yours]).abs()
     score = (ours.scores[mine] - theirs.scores[yours]).abs()
     return Match(
-        len(partners), missing, added, alone - missing - added,
+        len(partners), len(missing), len(added), len(left) + len(right) - len(missing) - len(added),
         box.max().item() if mine else 0.0, score.max().item() if mine else 0.0,
     )  # fmt: skip
 
@@ -83,22 +85,41 @@ def _partners(likeness: torch.Tensor, least: float) -> list[tuple[int, int]]:
     return found
 
 
-def _decided(ours: Found, theirs: Found, matched: set[int], likeness: torch.Tensor, rules: Rules) -> int:
-    """How many of ours lack a partner that nothing excuses."""
-    last = ours.scores.min().item() if len(ours.scores) else 0.0
-    count = 0
-    for place, score in enumerate(ours.scores.tolist()):
-        if place in matched or score - rules.threshold <= rules.score_tie:
-            continue
-        if len(ours.scores) >= rules.most and score - last <= rules.score_tie:
-            continue
-        count += not _has_rival(score, likeness[place], theirs, rules)
-    return count
+def _others(found: Found, matched: list[int]) -> list[int]:
+    return sorted(set(range(len(found.scores))) - set(matched))
 
 
-def _has_rival(score: float, likeness: torch.Tensor, theirs: Found, rules: Rules) -> bool:
-    """Whether the others kept one of an equal score that overlaps it, or one that overlaps it just about enough."""
-    near = (theirs.scores - score).abs() <= rules.score_tie
-    suppresses = likeness > rules.iou_threshold - IOU_TIE
+def _edge(ours: Found, theirs: Found, rules: Rules) -> float:
+    """Scores up to this one may be found or not."""
+    last = [side.scores.min().item() for side in (ours, theirs) if len(side.scores) >= rules.most]
+    return max([rules.threshold, *last]) + rules.score_tie
+
+
+def _exchanged(theirs: Found, alone: list[int], spare: Found | None, rules: Rules) -> list[int]:
+    """Those of the others that the network has as well, but for one of its own that overlaps them."""
+    if spare is None or not alone or not len(spare.scores):
+        return []
+    known = (overlaps(_part(theirs, alone), spare) >= rules.match_iou).any(1).tolist()
+    return [i for i, is_known in zip(alone, known, strict=True) if is_known]
+
+
+def _gave_way(ours: Found, place: int, theirs: Found, exchanged: list[int], rules: Rules) -> bool:
+    """Whether the others have one of these in its place."""
+    if not exchanged:
+        return False
+    likeness = overlaps(_part(ours, [place]), _part(theirs, exchanged))
+    return bool((likeness > rules.iou_threshold - IOU_TIE).any())
+
+
+def _part(found: Found, places: list[int]) -> Found:
+    return Found(found.boxes[places], found.scores[places], found.classes[places])
+
+
+def spares(ours: Found, candidates: Found, rules: Rules) -> Found:
+    """The candidates that one that is found has suppressed just about: of an equal score, or an overlap that barely
+    suffices."""
+    likeness = overlaps(ours, candidates)
+    near = (ours.scores[:, None] - candidates.scores[None]).abs() <= rules.score_tie
     border = (likeness - rules.iou_threshold).abs() <= IOU_TIE
-    return bool((suppresses & near).any() or border.any())
+    wanted = (((likeness > rules.iou_threshold - IOU_TIE) & near) | border).any(0).nonzero()[:, 0].tolist()
+    return _part(candidates, wanted)
