@@ -16,7 +16,17 @@ from client.errors import (
     UnwritableFile,
 )
 from client.tasks.arrays import to_bf16
-from client.types import Classified, ModelInfo, ModelStatistics, Outcome, Prediction, TensorInfo, Tls
+from client.types import (
+    Classified,
+    Detection,
+    ModelInfo,
+    ModelStatistics,
+    Outcome,
+    Prediction,
+    Segmentation,
+    TensorInfo,
+    Tls,
+)
 
 __all__ = [
     "AsyncClient",
@@ -25,6 +35,7 @@ __all__ = [
     "Client",
     "ClientError",
     "DeadlineExceeded",
+    "Detection",
     "Forked",
     "InvalidInput",
     "ModelInfo",
@@ -33,6 +44,7 @@ __all__ = [
     "NotAllowed",
     "Outcome",
     "Prediction",
+    "Segmentation",
     "ServerError",
     "ServerUnavailable",
     "TensorInfo",

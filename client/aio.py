@@ -22,6 +22,7 @@ from client.endpoint import DEFAULT_URL, Endpoint
 from client.errors import Cancelled, ClientError, Forked
 from client.flows import Flow, Flows, Make, Pause, Send, Step
 from client.images import grouped
+from client.pictures import AsyncPictures
 from client.processes import OfProcess, here, refuse_copy
 from client.sizes import read_within
 from client.tasks import classification, tensors
@@ -35,7 +36,7 @@ Result = TypeVar("Result")
 THIS = "this iteration"
 
 
-class AsyncClient:
+class AsyncClient(AsyncPictures):
     """A connection to a Triton server, for the tasks of one event loop; `async with` closes it.
 
     Cancelling a task cancels its request, on the server as well. See `Client` for the arguments.

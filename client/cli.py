@@ -8,12 +8,14 @@ import typer
 
 from client import signals
 from client.commands.classify import classify
+from client.commands.detect import detect
 from client.commands.gateway import gateway
 from client.commands.infer import infer
 from client.commands.models import models
 from client.commands.moderate import moderate
 from client.commands.output import print_error
 from client.commands.scan_log import scan_log
+from client.commands.segment import segment
 from client.commands.top import top
 from client.errors import Cancelled, ClientError
 
@@ -27,6 +29,8 @@ app = typer.Typer(
 )
 app.command()(models)
 app.command()(classify)
+app.command()(detect)
+app.command()(segment)
 app.command()(infer)
 app.command()(gateway)
 app.command()(moderate)

@@ -14,6 +14,7 @@ from client.endpoint import DEFAULT_URL, Endpoint
 from client.errors import Cancelled, ClientError
 from client.flows import Flow, Flows, Make, Pause, Send, Step
 from client.images import grouped
+from client.pictures import Pictures
 from client.processes import OfProcess, here, refuse_copy
 from client.sizes import read_within
 from client.tasks import classification, tensors
@@ -28,7 +29,7 @@ Result = TypeVar("Result")
 THIS = "this iteration"
 
 
-class Client:
+class Client(Pictures):
     """A connection to a Triton server. Threads may share one; `with` closes it.
 
     `url` is HOST:PORT of gRPC, or a URL of the schemes grpc, grpcs, http and https. `timeout` is seconds

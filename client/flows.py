@@ -9,7 +9,7 @@ import random
 import time
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from client import metadata, tasks
 from client.endpoint import Endpoint
@@ -29,10 +29,7 @@ from client.errors import (
 from client.shared_memory import NoRoom, Region, Regions, pays
 from client.tasks import TASKS
 from client.tasks.exchange import Exchange
-from client.types import AnyImage, Ask, Image, Inference, ModelInfo, ModelStatistics, Outcome
-
-if TYPE_CHECKING:
-    from client.types import Array
+from client.types import Answer, AnyImage, Ask, Image, Inference, ModelInfo, ModelStatistics, Outcome
 
 Result = TypeVar("Result")
 REQUEST_BYTES = 4 * 1024 * 1024
@@ -84,6 +81,8 @@ class Flows:
         self._models: dict[str, ModelInfo] = {}
         self._told: dict[str, float] = {}
         """When models were asked anew for the largest image that they take."""
+        self._of_version: dict[tuple[str, str], ModelInfo] = {}
+        """What was told of versions beside which there are others."""
 
     def ready(self, model: str | None) -> Flow[bool]:
         ask = Ask("is_model_ready", {"model_name": model}) if model else Ask("is_server_ready")
@@ -150,8 +149,32 @@ class Flows:
             contents.append((yield from self._read(file, info)))
         exchanges = []
         for inference in task.encode(info, request, contents):
-            exchanges.append(Exchange(inference, (yield from self._inferred(inference))))
+            answer = yield from self._inferred(inference)
+            told = (yield from self._answering(info, answer.version)) if task.BY_VERSION else None
+            exchanges.append(Exchange(inference, answer, told))
         return task.decode(info, request, exchanges)
+
+    def _answering(self, info: ModelInfo, version: str) -> Flow[ModelInfo]:
+        """What is true of the version that answered: after a rollout, its classes may be others."""
+        if version and version not in info.versions:
+            info = yield from self.model(info.name)
+        if not version or info.versions == (version,):
+            return info
+        if (info.name, version) not in self._of_version:
+            told = yield from self._told_of(info.name, version)
+            if told is None:  # it answered, and is gone since
+                return info
+            self._of_version[info.name, version] = told
+        return self._of_version[info.name, version]
+
+    def _told_of(self, name: str, version: str) -> Flow[ModelInfo | None]:
+        facts = {"model_name": name, "model_version": version}
+        try:
+            meta = yield from self._sent(Ask("get_model_metadata", facts))
+            answer = yield from self._sent(Ask("get_model_config", facts))
+        except ModelNotFound:
+            return None
+        return metadata.model_info(meta, answer.get("config", answer))
 
     def ask_anew(self, request: Any, model: str) -> Flow[Any]:
         """As `ask`; what is refused by what the model told before is held to what it tells now."""
@@ -221,8 +244,8 @@ class Flows:
         finally:  # not before: who comes meanwhile is not to go by what was
             self._told[info.name] = time.monotonic()
 
-    def _inferred(self, inference: Inference) -> Flow[dict[str, Array]]:
-        answers: dict[str, Array]
+    def _inferred(self, inference: Inference) -> Flow[Answer]:
+        answers: Answer
         if self._shares is False or (self._shares is None and not pays(inference.tensors)):
             answers = yield from self._sent(inference)
             return answers
@@ -251,7 +274,7 @@ class Flows:
         finally:
             self.regions.give_back(region)
 
-    def _inferred_from(self, region: Region, inference: Inference) -> Flow[dict[str, Array]]:
+    def _inferred_from(self, region: Region, inference: Inference) -> Flow[Answer]:
         if not region.known_to_server:
             facts = {"name": region.name, "key": region.key, "byte_size": region.size}
             try:
@@ -261,7 +284,7 @@ class Flows:
                 raise _NotShared(error) from None
             region.known_to_server = True
         placed = Inference(inference.model, region.place(inference.tensors), inference.outputs)
-        answers: dict[str, Array] = yield from self._sent(placed)
+        answers: Answer = yield from self._sent(placed)
         return answers
 
     def close(self) -> Flow[None]:

@@ -28,6 +28,24 @@ class Prediction:
 
 
 @dataclass(frozen=True)
+class Detection:
+    box: tuple[float, float, float, float]
+    """x1, y1, x2, y2 in pixels of the upright picture."""
+    label: str
+    """The model's label, or the class number where it has none."""
+    class_id: int
+    score: float
+
+
+@dataclass(frozen=True, eq=False)
+class Segmentation:
+    mask: Array
+    """uint8 [height, width]: each pixel's class."""
+    labels: tuple[str, ...] = ()
+    """By class number; none where the model does not tell."""
+
+
+@dataclass(frozen=True)
 class Classified(Generic[AnyImage]):
     """One image's outcome: predictions, or the error that it alone met."""
 
@@ -76,7 +94,12 @@ class ModelInfo:
         """As many images a request as is wanted, or as the model takes."""
         if wanted < 1:
             raise ValueError("the batch size must be at least 1")
-        return max(1, min(wanted, self.max_batch_size))
+        return 1 if self.is_of_own_size else max(1, min(wanted, self.max_batch_size))
+
+    @property
+    def is_of_own_size(self) -> bool:
+        """Whether an output is as large as each picture is, so that answers to several are no rows of one tensor."""
+        return any(-1 in output.shape[1:] for output in self.outputs if output.datatype != "BYTES")
 
 
 @dataclass(frozen=True)
@@ -155,6 +178,13 @@ class Inference:
     model: str
     tensors: tuple[Tensor, ...]
     outputs: tuple[Output, ...]
+
+
+class Answer(dict[str, Any]):
+    """An inference's outputs by name: None for one that the model did not give."""
+
+    version: str = ""
+    """The model's that answered."""
 
 
 @dataclass(frozen=True)

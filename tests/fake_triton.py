@@ -4,7 +4,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import grpc
@@ -25,6 +25,13 @@ class Named:
     max_batch_size: int = 0
     optional: tuple[str, ...] = ()
     task: str = "tensors"
+    platform: str = "onnxruntime_onnx"
+    versions: tuple[str, ...] = ("1",)
+    answering: str = "1"
+    """The version that answers."""
+    parameters: dict[str, str] = field(default_factory=dict)
+    of_version: dict[str, dict[str, str]] = field(default_factory=dict)
+    """Parameters of versions whose config is another."""
     answer: Callable[[Any], dict[str, tuple[list[int], bytes]]] | None = None
     """Shapes and bytes of the outputs, for a request."""
 
@@ -68,7 +75,9 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore
 
     def ModelMetadata(self, request: Any, context: grpc.ServicerContext) -> Any:
         if model := self.named.get(request.name):
-            meta = service_pb2.ModelMetadataResponse(name=request.name, versions=["1"], platform="onnxruntime_onnx")
+            meta = service_pb2.ModelMetadataResponse(
+                name=request.name, versions=model.versions, platform=model.platform
+            )
             for kind, tensors in ((meta.inputs, model.inputs), (meta.outputs, model.outputs)):
                 for name, (datatype, shape) in tensors.items():
                     kind.add(name=name, datatype=datatype, shape=shape)
@@ -87,6 +96,8 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore
                 config.input.add(name=name, optional=name in model.optional)
             if model.task:
                 config.parameters["task"].string_value = model.task
+            for key, value in model.of_version.get(request.version, model.parameters).items():
+                config.parameters[key].string_value = value
             return service_pb2.ModelConfigResponse(config=config)
         config = model_config_pb2.ModelConfig(name=request.name, max_batch_size=4)
         for key, value in self.parameters.items():
@@ -136,7 +147,7 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore
 
 
 def _named_answer(model: Named, request: Any) -> Any:
-    response = service_pb2.ModelInferResponse(model_name=request.model_name, model_version="1")
+    response = service_pb2.ModelInferResponse(model_name=request.model_name, model_version=model.answering)
     answers = model.answered(request)
     for name in (output.name for output in request.outputs if output.name in answers):
         shape, raw = answers[name]

@@ -27,9 +27,10 @@ FLOORS = [
 CLIENT_FLOORS = [
     {"errors", "notify", "shown"},
     {"types", "processes", "signals", "files", "formats"},
-    {"endpoint", "images", "shared_memory", "tasks"},
+    {"endpoint", "images", "shared_memory", "tasks", "drawn"},
     {"transports", "sizes", "metadata"},
     {"flows"},
+    {"pictures"},
     {"client", "aio"},
     {"batch", "gateway", "moderation", "access_log", "monitoring", "tensor_files"},
     {"commands"},

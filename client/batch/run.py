@@ -13,7 +13,7 @@ from client import files, formats, signals, tasks
 from client.batch import sources
 from client.batch.journal import Journal
 from client.batch.rows import Row, row_of
-from client.batch.tables import WRITERS
+from client.batch.tables import OF_OBJECTS, WRITERS
 from client.errors import ClientError, InvalidInput, ServerError, UnreadableFile, UnwritableFile
 from client.flows import Make
 from client.tasks import TASKS
@@ -33,7 +33,7 @@ class Table:
 
     path: Path
     form: str
-    """A key of WRITERS."""
+    """A key of WRITERS, or of OF_OBJECTS."""
     overwrite: bool = False
 
     @property
@@ -53,10 +53,13 @@ class Question:
     concurrency: int
     batch_size: int
     null: bool = False
+    beside: Callable[[Outcome[str]], Outcome[str]] = lambda outcome: outcome
+    """What else is done with each outcome, such as a drawing of it."""
 
     def asked(self, client: Client, files: Iterable[str]) -> Generator[Outcome[str], None, None]:
         """Each file's outcome, until the server cannot be asked, which is raised."""
-        return outcomes(client.ask_each(files, self.make, self.model, self.concurrency, self.batch_size))
+        results = client.ask_each(files, self.make, self.model, self.concurrency, self.batch_size)
+        return outcomes(results, self.beside)
 
 
 @dataclass
@@ -94,12 +97,14 @@ def ask_into(table: Table, client: Client, question: Question, progress: Progres
     return counts
 
 
-def outcomes(results: Generator[Outcome[str], None, None]) -> Generator[Outcome[str], None, None]:
+def outcomes(
+    results: Generator[Outcome[str], None, None], beside: Callable[[Outcome[str]], Outcome[str]] = lambda one: one
+) -> Generator[Outcome[str], None, None]:
     for result in results:
         if result.error and not isinstance(result.error, OF_THE_IMAGE):
             results.close()  # cancels the rest
             raise result.error
-        yield replace(result, error=_named(result)) if result.error else result
+        yield replace(result, error=_named(result)) if result.error else beside(result)
 
 
 def _named(result: Outcome[str]) -> ClientError | None:
@@ -128,7 +133,7 @@ def _publish(table: Table, journal: Journal, columns: Columns) -> int:
 
     staged = table.path.with_name(table.path.name + ".staged")
     try:
-        WRITERS[table.form](staged, rows(), columns)
+        (WRITERS | OF_OBJECTS)[table.form](staged, rows(), columns)
         with staged.open("rb") as file:
             os.fsync(file.fileno())
         staged.replace(table.path)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from client.batch.coco import write_coco
 from client.batch.rows import Row, as_line, as_record
 from client.shown import cell, path_cell
 from client.tasks.exchange import Columns
@@ -79,3 +80,5 @@ WRITERS: dict[str, Callable[[Path, Iterable[Row], Columns], None]] = {
     "jsonl": write_jsonl,
     "parquet": write_parquet,
 }
+OF_OBJECTS = {"coco": write_coco}
+"""Those of detections alone."""

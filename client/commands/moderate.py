@@ -18,14 +18,18 @@ Folder = Annotated[
 ]
 Forbid = Annotated[
     list[str],
-    typer.Option(help='Class numbers and labels, such as 954,955,"banana". Repeatable.', metavar="CLASSES"),
+    typer.Option(
+        help='Class numbers and labels, such as 954,955,"banana"; of a detector, with the least score: person:0.6. '
+        "Repeatable.",
+        metavar="CLASSES",
+    ),
 ]
 Quarantine = Annotated[Path, typer.Option(help="Where forbidden files go, with the audit log.", metavar="DIR")]
 Threshold = Annotated[
     float,
     typer.Option(
         help="Of the forbidden classes' probabilities together; of any of them, where a model gives several labels "
-        "at once.",
+        "at once; of one object, where a detector's class has no score of its own.",
         min=0,
         max=1,
     ),

@@ -13,10 +13,9 @@ from client import files
 from client.errors import ClientError, DeadlineExceeded, InvalidInput, ServerError, ServerUnavailable
 from client.formats import HEAD_BYTES, named
 from client.images import gray_picture
-from client.moderation.rules import Rules, resolve
+from client.moderation.asking import KINDS, Kind, chosen
 from client.moderation.watch import Found, look, seen
 from client.sizes import refuse_beyond
-from client.tasks.classification import every_class, gives_several
 
 if TYPE_CHECKING:
     from client.client import Client
@@ -52,7 +51,7 @@ class Judge:
         self._client, self._name = client, model
         self._forbidden, self._threshold = forbidden, threshold
         self._model: ModelInfo | None = None
-        self._rules = Rules({}, threshold)
+        self._kind: Kind | None = None
         self._failures: dict[tuple[int, ...], int] = {}
         """Of suspects: files that failed, whether through their own fault or not."""
 
@@ -66,14 +65,13 @@ class Judge:
 
     def prepare(self) -> None:
         """Look up what the forbidden classes are in the versions that are served. Raises ClientError."""
-        current = self._client.classifier(self._model.name if self._model else self._name)
+        task, current = chosen(self._client, self._model.name if self._model else self._name)
         if self._model is not None and self._client.model(current.name) == self._model:
             return
-        choice, several = every_class(current), gives_several(current)
-        answers = self._client.classify(gray_picture(), current.name, choice.top, choice.threshold)
-        labels = {answer.class_id: answer.label for answer in answers}
-        self._rules = resolve(self._forbidden, labels, self._threshold, several)
-        self._model = self._client.model(current.name)
+        current = self._client.model(current.name)  # that which was chosen may have been told long ago
+        kind: Kind = KINDS[task]()
+        kind.prepare(self._client, current, self._forbidden, self._threshold)
+        self._kind, self._model = kind, self._client.model(current.name)
 
     def judge(self, found: Found, touched: bool = False) -> Verdict:
         """Suspects are for `judge_alone`. Raises Outage.
@@ -91,6 +89,7 @@ class Judge:
 
     def _judged(self, found: Found, touched: bool, alone: bool) -> Verdict:
         assert self._model is not None  # prepare() was called
+        assert self._kind is not None
         changed = Verdict(found, "changed")
         try:
             if self._model.max_image_bytes is not None:
@@ -102,17 +101,16 @@ class Judge:
             return changed
         sha256 = hashlib.sha256(data).hexdigest()
         try:
-            probabilities = self._client.probabilities([data], self._model.name)[0].tolist()
+            answer = self._kind.ask(self._client, data, self._model.name)
         except InvalidInput as error:
             self._raise_if_away()  # a server that refuses every image says nothing about this one
             return Verdict(found, "unjudged", sha256, reason=named(str(error), data[:HEAD_BYTES]))
         except ClientError as error:
             return self._failed(found, sha256, error, _identity(found, touched), alone)
         self._failures.pop(_identity(found, touched), None)
-        worst = self._rules.worst(probabilities)
-        score = self._rules.score(probabilities)
-        kind = "forbidden" if score >= self._threshold else "clean"
-        return Verdict(found, kind, sha256, score, worst, self._rules.classes[worst])
+        told = self._kind.decide(answer)
+        kind = "forbidden" if told.is_forbidden else "clean"
+        return Verdict(found, kind, sha256, told.score, told.class_id, told.label)
 
     def _failed(self, found: Found, sha256: str, error: ClientError, identity: tuple[int, ...], alone: bool) -> Verdict:
         harmful = isinstance(error, DeadlineExceeded) or (isinstance(error, ServerUnavailable) and error.gone)
@@ -129,8 +127,9 @@ class Judge:
     def _raise_if_away(self) -> None:
         """Unless it answers for a picture that was answered for before."""
         assert self._model is not None
+        assert self._kind is not None
         try:
-            self._client.probabilities([gray_picture()], self._model.name)
+            self._kind.ask(self._client, gray_picture(), self._model.name)
         except ClientError as error:
             raise Outage(str(error)) from None
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 from client.errors import InvalidInput
-from client.tasks import classification, tensors
+from client.tasks import classification, detection, segmentation, tensors
 from client.tasks.exchange import Columns, Exchange
 from client.types import Image, Inference, ModelInfo
 
@@ -18,6 +18,8 @@ from client.types import Image, Inference, ModelInfo
 class Task(Protocol):
     PLURAL: str
     """What its models are called."""
+    BY_VERSION: bool
+    """Whether `decode` goes by what the config of the version that answered says, such as names of classes."""
 
     def takes(self, request: Any) -> bool:
         """Whether it is a request of this task."""
@@ -44,7 +46,12 @@ class Task(Protocol):
         """How answers to such requests are kept in tables and JSON."""
 
 
-TASKS: dict[str, Task] = {"classification": classification, "tensors": tensors}
+TASKS: dict[str, Task] = {
+    "classification": classification,
+    "detection": detection,
+    "segmentation": segmentation,
+    "tensors": tensors,
+}
 
 
 def named(request: Any) -> str:

@@ -10,14 +10,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from client.errors import InvalidInput, ServerError
+from client.tasks import encoded
 from client.tasks.exchange import Columns, Exchange
-from client.types import AnyImage, Classified, Image, Inference, ModelInfo, Outcome, Output, Prediction, Tensor
+from client.types import AnyImage, Classified, Image, Inference, ModelInfo, Outcome, Output, Prediction
 
 if TYPE_CHECKING:
     from client.types import Array
 
 PLURAL = "image classifiers"
 NAME = "classification"
+BY_VERSION = False
+"""The server itself gives the labels, with the scores."""
 ACTIVATION = "activation"
 SEVERAL = "sigmoid"
 """The activation of networks whose classes each have a probability of their own."""
@@ -79,17 +82,8 @@ def files(request: Request) -> Sequence[Image]:
 
 
 def encode(info: ModelInfo, request: Request, contents: Sequence[bytes]) -> Sequence[Inference]:
-    import numpy as np
-
-    most = max(1, info.max_batch_size)
     count = _count(info, _settled(info, request.choice)) if request.choice else 0
-    if not contents:
-        raise InvalidInput("there are no images to classify")
-    if len(contents) > most:
-        raise InvalidInput(f"{info.name} takes at most {most} images a request, not {len(contents)}")
-    sides = [1] * (len(info.inputs[0].shape) - 1)
-    data = np.array(contents, dtype=np.object_).reshape(-1, *sides)
-    tensor = Tensor(info.inputs[0].name, data)
+    tensor = encoded.tensor(info, contents, "classify")
     return [Inference(info.name, (tensor,), (Output(info.outputs[0].name, count),))]
 
 

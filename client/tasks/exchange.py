@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from client.types import Inference
+from client.types import Inference, ModelInfo
 
 if TYPE_CHECKING:
     from client.types import Array
@@ -18,6 +18,8 @@ class Exchange:
 
     inference: Inference
     answer: Mapping[str, Array | None]
+    told: ModelInfo | None = None
+    """By the version that answered, where the task goes by that."""
 
 
 @dataclass(frozen=True)
@@ -35,3 +37,5 @@ class Columns:
     """The way back from `record`; None, as `fields`, where requests are of no files, and no table is kept of them."""
     fields: Callable[[], Sequence[tuple[str, Any]]] | None = None
     """The keys of `record` with their Arrow types."""
+    labels: tuple[str, ...] = ()
+    """Names of all classes by number, for tables that list them."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from client.types import Inference, Tensor
+from client.types import Answer, Inference, Tensor
 
 if TYPE_CHECKING:
     from client.types import Array
@@ -20,8 +20,12 @@ def arguments(module: Any, inference: Inference) -> dict[str, Any]:
     }
 
 
-def arrays(inference: Inference, result: Any) -> dict[str, Array | None]:
-    return {output.name: result.as_numpy(output.name) for output in inference.outputs}
+def arrays(inference: Inference, result: Any) -> Answer:
+    answer = Answer({output.name: result.as_numpy(output.name) for output in inference.outputs})
+    response = result.get_response()  # of gRPC a message, of HTTP a mapping
+    is_mapping = isinstance(response, dict)
+    answer.version = str(response.get("model_version", "") if is_mapping else response.model_version)
+    return answer
 
 
 def _input(module: Any, tensor: Tensor) -> Any:

@@ -63,15 +63,14 @@ def require(entry: Entry) -> None:
 def verify(entry: Entry, reference: Reference, predict: Predict) -> Verification:
     """Raises VerificationError where the artifact fails, or gives something else than its config will say."""
     what = f"{entry.name} as {entry.spec.format}"
-    details: Details = reference.details
-    return compared(entry, details, reference.signature, reference.answers, predict, what, allowed_for(entry))
+    details, allowed = reference.details, allowed_for(entry, reference.trained)
+    return compared(entry, details, reference.signature, reference.answers, predict, what, allowed)
 
 
 def hold(entry: Entry, reference: Reference, verification: Verification, what: str) -> None:
     """Raise VerificationError, with the figures, unless they are within the limits."""
-    del reference
     assert isinstance(verification, comparison.DetectionVerification)
-    comparison.require(verification, allowed_for(entry), what)
+    comparison.require(verification, allowed_for(entry, reference.trained), what)
 
 
 def pipeline(entry: Entry, reference: Reference, folder: Path) -> Pipeline:
@@ -99,7 +98,7 @@ def pipeline(entry: Entry, reference: Reference, folder: Path) -> Pipeline:
         built_from={
             "preprocess": details.recipe.model_dump(mode="json"),
             "detections": details.settings.model_dump(mode="json"),
-            "tolerance": allowed_for(entry).model_dump(mode="json", exclude_none=True),
+            "tolerance": allowed_for(entry, reference.trained).model_dump(mode="json", exclude_none=True),
         },
     )
 

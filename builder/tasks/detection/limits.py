@@ -35,6 +35,7 @@ LIMITS = {
     }.items()
 }
 """What each precision may cost if the manifest does not say otherwise."""
+UNTRAINED = LIMITS["int8"]
 
 
 def limits(precision: str, changes: Tolerance) -> Tolerance:

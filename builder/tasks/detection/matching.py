@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,8 @@ class Rules:
     """What counts as the same."""
 
     match_iou: float
+    box_error: float | None
+    """Pixels, where there is a limit."""
     score_tie: float
     """Scores as near as this may change places."""
     threshold: float
@@ -30,33 +33,42 @@ class Rules:
 
 @dataclass(frozen=True)
 class Match:
-    """Two lists of one picture's detections."""
+    """The detections of one picture, the network's and an artifact's."""
 
     pairs: int
     missing: int
-    """Of the first, without a partner in the second, though nothing was undecided."""
+    """Of the network's, without a partner, though nothing was undecided."""
     added: int
     """The other way round."""
     undecided: int
-    """Of both, without a partner: at the threshold, at the end of the list, or exchanged for an equal rival."""
+    """Of both: at the threshold, at the end of the list, or exchanged for a rival of equal score."""
     box_error: float
     """Pixels."""
     score_error: float
 
 
-def match(ours: Found, theirs: Found, rules: Rules, spare: Found | None = None) -> Match:
-    """`ours` are the network's; `spare` is what it would find in place of some of these, if rounding fell otherwise."""
-    partners = _partners(overlaps(ours, theirs), rules.match_iou)
-    mine, yours = [pair[0] for pair in partners], [pair[1] for pair in partners]
-    left, right = _others(ours, mine), _others(theirs, yours)
-    least = _edge(ours, theirs, rules)
-    exchanged = _exchanged(theirs, right, spare, rules)
-    missing = [i for i in left if ours.scores[i] > least and not _gave_way(ours, i, theirs, exchanged, rules)]
-    added = [i for i in right if theirs.scores[i] > least and i not in exchanged]
+def match(ours: Found, theirs: Found, rules: Rules, candidates: Callable[[], Found]) -> Match:
+    """`candidates` gives all that the artifact has, before anything is suppressed: one of ours that is among them, and
+    not among its detections, lost to a rival that ties with it; it is no detection that the artifact does not see."""
+    likeness = overlaps(ours, theirs)
+    near = _near(ours, theirs, rules)
+    pairs = _partners(likeness * near, rules.match_iou)
+    loose = _partners(_without(likeness, pairs), rules.match_iou)
+    alone = sorted(set(range(len(ours.scores))) - {mine for mine, _ in pairs})
+    lost = _lost(ours, alone, rules, candidates) if alone else set()
+    pairs += [pair for pair in loose if pair[0] not in lost]
+    mine, yours = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
+    missing = [place for place in alone if place not in lost and place not in mine and not _at_end(ours, place, rules)]
+    added = [
+        place
+        for place in range(len(theirs.scores))
+        if place not in yours and not _at_end(theirs, place, rules) and not _replaces(likeness[:, place], lost, rules)
+    ]
+    whole = len(ours.scores) + len(theirs.scores) - 2 * len(pairs)
     box = (ours.boxes[mine] - theirs.boxes[yours]).abs()
     score = (ours.scores[mine] - theirs.scores[yours]).abs()
     return Match(
-        len(partners), len(missing), len(added), len(left) + len(right) - len(missing) - len(added),
+        len(pairs), len(missing), len(added), whole - len(missing) - len(added),
         box.max().item() if mine else 0.0, score.max().item() if mine else 0.0,
     )  # fmt: skip
 
@@ -66,14 +78,26 @@ def overlaps(ours: Found, theirs: Found) -> torch.Tensor:
     from torchvision.ops import box_iou
 
     found: torch.Tensor = box_iou(ours.boxes.double(), theirs.boxes.double()).nan_to_num(nan=0.0)
-    same = (ours.boxes[:, None] - theirs.boxes[None]).abs().amax(-1) <= SAME_CORNERS
-    return found.masked_fill(same, 1.0) * (ours.classes[:, None] == theirs.classes[None])
+    return found.masked_fill(_corners(ours, theirs) <= SAME_CORNERS, 1.0) * (
+        ours.classes[:, None] == theirs.classes[None]
+    )
+
+
+def _corners(ours: Found, theirs: Found) -> torch.Tensor:
+    """The largest difference of a coordinate [n, m], pixels."""
+    return (ours.boxes[:, None] - theirs.boxes[None]).abs().amax(-1)
+
+
+def _near(ours: Found, theirs: Found, rules: Rules) -> torch.Tensor:
+    """Whether two boxes may be one detection, as far as corners and scores tell [n, m]."""
+    near = (ours.scores[:, None] - theirs.scores[None]).abs() <= rules.score_tie
+    return near if rules.box_error is None else near & (_corners(ours, theirs) <= rules.box_error)
 
 
 def _partners(likeness: torch.Tensor, least: float) -> list[tuple[int, int]]:
     """One to one, the most alike first."""
     places = (likeness >= least).nonzero()
-    order = likeness[places[:, 0], places[:, 1]].argsort(descending=True)
+    order = likeness[places[:, 0], places[:, 1]].argsort(descending=True, stable=True)
     mine: set[int] = set()
     yours: set[int] = set()
     found = []
@@ -85,41 +109,27 @@ def _partners(likeness: torch.Tensor, least: float) -> list[tuple[int, int]]:
     return found
 
 
-def _others(found: Found, matched: list[int]) -> list[int]:
-    return sorted(set(range(len(found.scores))) - set(matched))
+def _without(likeness: torch.Tensor, pairs: list[tuple[int, int]]) -> torch.Tensor:
+    rest = likeness.clone()
+    for mine, yours in pairs:
+        rest[mine, :], rest[:, yours] = 0, 0
+    return rest
 
 
-def _edge(ours: Found, theirs: Found, rules: Rules) -> float:
-    """Scores up to this one may be found or not."""
-    last = [side.scores.min().item() for side in (ours, theirs) if len(side.scores) >= rules.most]
-    return max([rules.threshold, *last]) + rules.score_tie
+def _lost(ours: Found, alone: list[int], rules: Rules, candidates: Callable[[], Found]) -> set[int]:
+    """Those of ours that the artifact has seen, too."""
+    some, seen = Found(*(part[alone] for part in ours)), candidates()
+    same = (overlaps(some, seen) >= rules.match_iou) & _near(some, seen, rules)
+    return {place for place, known in zip(alone, same.any(1).tolist(), strict=True) if known}
 
 
-def _exchanged(theirs: Found, alone: list[int], spare: Found | None, rules: Rules) -> list[int]:
-    """Those of the others that the network has as well, but for one of its own that overlaps them."""
-    if spare is None or not alone or not len(spare.scores):
-        return []
-    known = (overlaps(_part(theirs, alone), spare) >= rules.match_iou).any(1).tolist()
-    return [i for i, is_known in zip(alone, known, strict=True) if is_known]
+def _at_end(found: Found, place: int, rules: Rules) -> bool:
+    """Whether rounding decides that it is in the list at all."""
+    score = found.scores[place].item()
+    is_last = len(found.scores) >= rules.most and score - found.scores.min().item() <= rules.score_tie
+    return is_last or score - rules.threshold <= rules.score_tie
 
 
-def _gave_way(ours: Found, place: int, theirs: Found, exchanged: list[int], rules: Rules) -> bool:
-    """Whether the others have one of these in its place."""
-    if not exchanged:
-        return False
-    likeness = overlaps(_part(ours, [place]), _part(theirs, exchanged))
-    return bool((likeness > rules.iou_threshold - IOU_TIE).any())
-
-
-def _part(found: Found, places: list[int]) -> Found:
-    return Found(found.boxes[places], found.scores[places], found.classes[places])
-
-
-def spares(ours: Found, candidates: Found, rules: Rules) -> Found:
-    """The candidates that one that is found has suppressed just about: of an equal score, or an overlap that barely
-    suffices."""
-    likeness = overlaps(ours, candidates)
-    near = (ours.scores[:, None] - candidates.scores[None]).abs() <= rules.score_tie
-    border = (likeness - rules.iou_threshold).abs() <= IOU_TIE
-    wanted = (((likeness > rules.iou_threshold - IOU_TIE) & near) | border).any(0).nonzero()[:, 0].tolist()
-    return _part(candidates, wanted)
+def _replaces(likeness: torch.Tensor, lost: set[int], rules: Rules) -> bool:
+    """Whether it suppressed one that was lost, or is there since one was lost that would have suppressed it."""
+    return any(likeness[place] > rules.iou_threshold - IOU_TIE for place in lost)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from builder.data.images import Evaluation
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     import torch
 
 STEP = "detections"
+ALL = {"iou_threshold": 1.0, "max_detections": 1500}
+"""Settings with which nothing is suppressed."""
 
 
 def plan(sizes: Sequence[int], count: int) -> Iterator[tuple[int, ...]]:
@@ -42,11 +45,12 @@ def detections(
     settings: DetectionSettings,
     sizes: Sequence[int],
     what: str,
-) -> Iterator[tuple[int, Found]]:
-    """An image's number with what is found in it, through the step with these settings. Raises VerificationError."""
+) -> Iterator[tuple[int, Found, Callable[[], Found]]]:
+    """An image's number with what is found in it, through the step with these settings, and, when it is asked for, all
+    that nothing suppressed. Raises VerificationError."""
     import torch
 
-    served = STEPS[STEP].function(settings)
+    served, unsuppressed = (STEPS[STEP].function(one) for one in (settings, settings.model_copy(update=ALL)))
     transform = images.recipe.reference_transform()
     for numbers in plan(sizes, len(images)):
         views = [images.views[number] for number in numbers]
@@ -55,7 +59,13 @@ def detections(
         given = dict(zip([tensor.name for tensor in signature.inputs], (pixels, places), strict=False))
         answer = _checked(predict, given, signature, what)
         for row, number in enumerate(numbers):
-            yield number, _found(served, [tensor[row] for tensor in answer], places[row], f"{what}: {views[row].name}")
+            rows = [tensor[row] for tensor in answer]
+            named = f"{what}: {views[row].name}"
+            yield (
+                number,
+                _found(served, rows, places[row], named),
+                partial(_found, unsuppressed, rows, places[row], named),
+            )
 
 
 def _found(served: object, answer: list[torch.Tensor], place: torch.Tensor, what: str) -> Found:

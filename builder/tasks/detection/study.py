@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from builder.data.images import Evaluation, ImageFile, Tensors, evaluation, find
@@ -13,7 +13,7 @@ from builder.steps.detections import DetectionSettings
 from builder.tasks.detection import comparison, matching, running, subject
 from builder.tasks.detection.annotations import Annotations, mean_average_precision, read
 from builder.tasks.detection.found import Found
-from builder.tasks.detection.limits import LIMITS, Tolerance, limits
+from builder.tasks.detection.limits import LIMITS, UNTRAINED, Tolerance, limits
 from builder.tasks.detection.subject import Subject
 from builder.tasks.images.artifacts import require_size
 from builder.tasks.images.labels import resolve_labels
@@ -35,7 +35,6 @@ SOME = 10
 """An image, where there are fewer: the threshold is lowered for the comparison until there are so many."""
 MOST_UNDECIDED = 0.2
 PLACEMENT_SHAPE = (6,)
-MOST_CANDIDATES = 5000
 
 
 @dataclass(frozen=True)
@@ -50,8 +49,6 @@ class Details:
     """That detections are compared above."""
     takes_placement: bool
     annotations: Annotations | None = None
-    spares: tuple[Found, ...] = ()
-    """By picture, what the network would find in place of others, if rounding fell otherwise."""
 
 
 def study(entry: Entry, network: Network, report: Report) -> tuple[nn.Module, Reference]:
@@ -74,7 +71,6 @@ def study(entry: Entry, network: Network, report: Report) -> tuple[nn.Module, Re
         own = [_sound(served.own(view), entry.name, view.name) for view in images.views]
     details = _details(entry, served, images, files, own, labels)
     signature = _signature(network, recipe, served)
-    details = replace(details, spares=_spares(entry, served, details, signature, own))
     warnings = _held(entry, served, details, signature, own, network.trained)
     return served.head, Reference(
         signature=signature,
@@ -167,17 +163,6 @@ def _held(
     entry: Entry, served: Subject, details: Details, signature: Signature, own: list[Found], trained: bool
 ) -> list[str]:
     """Hold what is to be served, step and all, to the network's own pipeline; what to warn of."""
-    figures = compared(entry, details, signature, own, _predict(served, signature), entry.name, LIMITS["fp32"])
-    if failures := comparison.failures_of(figures, LIMITS["fp32"].model_copy(update={"map_loss": None})):
-        raise VerificationError(
-            f"{entry.name}: what would be served of the network does not find what its own pipeline finds: "
-            f"{'; '.join(failures)}; most in {', '.join(figures.worst) or 'none'}. If its answer for an image depends "
-            "on the other images of its batch, mend forward(), or set `max_batch_size: 1`"
-        )
-    return _remarks(details, figures, own, trained)
-
-
-def _predict(served: Subject, signature: Signature) -> Predict:
     import torch
 
     inputs, outputs = ([tensor.name for tensor in side] for side in (signature.inputs, signature.outputs))
@@ -186,30 +171,15 @@ def _predict(served: Subject, signature: Signature) -> Predict:
         with torch.inference_mode():
             return as_tensors(outputs, served.head(*in_order(tensors, inputs)))  # type: ignore[arg-type]
 
-    return predict
-
-
-def _spares(
-    entry: Entry, served: Subject, details: Details, signature: Signature, own: list[Found]
-) -> tuple[Found, ...]:
-    settings = details.settings.model_copy(
-        update={"score_threshold": details.threshold, "iou_threshold": 1.0, "max_detections": MOST_CANDIDATES}
-    )
-    rules = _rules(details, allowed_for(entry))
-    everything = running.detections(_predict(served, signature), signature, details.images, settings, (1,), entry.name)
-    return tuple(
-        matching.spares(own[number].above(details.threshold), candidates, rules) for number, candidates in everything
-    )
-
-
-def _rules(details: Details, allowed: Tolerance) -> matching.Rules:
-    return matching.Rules(
-        match_iou=allowed.match_iou or 0.5,
-        score_tie=allowed.score_error or 0.01,
-        threshold=details.threshold,
-        iou_threshold=details.settings.iou_threshold,
-        most=details.settings.max_detections,
-    )
+    allowed = (LIMITS["fp32"] if trained else UNTRAINED).model_copy(update={"map_loss": None})
+    figures = compared(entry, details, signature, own, predict, entry.name, allowed)
+    if failures := comparison.failures_of(figures, allowed):
+        raise VerificationError(
+            f"{entry.name}: what would be served of the network does not find what its own pipeline finds: "
+            f"{'; '.join(failures)}; most in {', '.join(figures.worst) or 'none'}. If its answer for an image depends "
+            "on the other images of its batch, mend forward(), or set `max_batch_size: 1`"
+        )
+    return _remarks(details, figures, own, trained)
 
 
 def compared(
@@ -224,13 +194,18 @@ def compared(
     """What is found through the step, against the network's own pipeline. Raises VerificationError."""
     settings = details.settings.model_copy(update={"score_threshold": details.threshold})
     sizes = batch_sizes(entry.spec.max_batch_size)
-    rules = _rules(details, allowed)
+    rules = matching.Rules(
+        match_iou=allowed.match_iou or 0.5,
+        box_error=allowed.box_error,
+        score_tie=allowed.score_error or 0.01,
+        threshold=details.threshold,
+        iou_threshold=settings.iou_threshold,
+        most=settings.max_detections,
+    )
     tally, last = comparison.Tally(), {}
-    for number, found in running.detections(predict, signature, details.images, settings, sizes, what):
+    for number, found, candidates in running.detections(predict, signature, details.images, settings, sizes, what):
         expected = own[number].above(details.threshold)
-        tally.matches.append(
-            (details.images.views[number].name, matching.match(expected, found, rules, details.spares[number]))
-        )
+        tally.matches.append((details.images.views[number].name, matching.match(expected, found, rules, candidates)))
         last[number] = found
     return tally.figures(sizes, len(details.images), _precisions(details, own, last))
 
@@ -258,5 +233,7 @@ def _remarks(details: Details, figures: comparison.DetectionVerification, own: l
     return found
 
 
-def allowed_for(entry: Entry) -> Tolerance:
-    return limits(entry.spec.precision, entry.spec.tolerance)
+def allowed_for(entry: Entry, trained: bool) -> Tolerance:
+    """Random weights give nearly one score to everything, and what suppresses what is chance: they are held loosely."""
+    own = limits(entry.spec.precision, entry.spec.tolerance)
+    return own if trained else UNTRAINED.model_copy(update=entry.spec.tolerance.model_dump(exclude_unset=True))
