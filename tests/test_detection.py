@@ -244,7 +244,7 @@ REFUSED = {
     "transposed": ({"network": "finding.py:Transposed"}, "transpose it in forward()"),
     "not a number": ({"network": "finding.py:NotANumber"}, "NaN"),
     "logits": ({"network": "finding.py:Logits"}, "activation: sigmoid"),
-    "company": ({"network": "finding.py:InCompany"}, "other images of its batch"),
+    "company": ({"network": "finding.py:in_company", "weights": "included"}, "other images of its batch"),
     "no layout": ({"output": ""}, "nothing tells what the network gives"),
     "another layout": ({"output": "{layout: boxes_scores}"}, "boxes_scores"),
     "inside out": ({"output": "{layout: yolo, box: xyxy}"}, "inside out"),
@@ -265,7 +265,9 @@ def studied(tmp_path_factory: pytest.TempPathFactory) -> tuple[Entry, Reference,
     """An entry, its reference, and the network itself in place of an artifact."""
     folder = tmp_path_factory.mktemp("studied")
     shutil.copy(FINDING, folder / FINDING.name)
-    (item,) = resolve(load_manifest(write_manifest(folder, "models:\n" + entry())))
+    (item,) = resolve(
+        load_manifest(write_manifest(folder, "models:\n" + entry(network="finding.py:known", weights="included")))
+    )
     module, reference = study(item, lambda _: None)
 
     def predict(tensors: Tensors) -> dict[str, torch.Tensor]:
@@ -318,7 +320,8 @@ def ignore(found: torch.Tensor) -> None:
     found[:] = found[:1]
 
 
-WRONG = {swap: "of the detections agree", shift: "pixels", narrow: "of the detections agree", raise_scores: "scores differ",
+WRONG = {swap: "of the detections agree", shift: "pixels", narrow: "of the detections agree",
+    raise_scores: "scores differ",
          lower_threshold: "of the detections agree", lose: "of the detections agree", not_a_number: "NaN",
          ignore: "of the detections agree"}  # fmt: skip
 
@@ -346,7 +349,7 @@ def found_of(*rows: tuple[float, ...]) -> Found:
 
 
 A, B = (0, 0, 10, 10, 0.8, 1), (20, 20, 30, 30, 0.6, 1)
-RULES = Rules(match_iou=0.95, score_tie=1e-3, threshold=0.3, iou_threshold=0.5, most=3)
+RULES = Rules(match_iou=0.95, box_error=0.5, score_tie=1e-3, threshold=0.3, iou_threshold=0.5, most=3)
 COMPARED = {
     "equal": (found_of(A, B), found_of(A, B), (2, 0, 0, 0)),
     "missing": (found_of(A, B), found_of(A), (1, 1, 0, 0)),
@@ -364,7 +367,7 @@ COMPARED = {
 @pytest.mark.parametrize("what", COMPARED)
 def test_findings_compare(what: str) -> None:
     expected, found, figures = COMPARED[what]
-    told = match(expected, found, RULES)
+    told = match(expected, found, RULES, lambda: found)
     assert (told.pairs, told.missing, told.added, told.undecided) == figures
 
 

@@ -62,3 +62,14 @@ class InCompany(Yolo):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return super().forward(x - x.mean(0))
+
+
+def known() -> nn.Module:
+    """One that brings its weights along, so that it is held as trained ones are."""
+    torch.manual_seed(0)
+    return Yolo()
+
+
+def in_company() -> nn.Module:
+    torch.manual_seed(0)
+    return InCompany()

@@ -50,7 +50,7 @@ def decoded(settings: DetectionSettings, answer: list[torch.Tensor], placement: 
     rows, kinds = _pairs(table, settings)
     corner = torch.tensor([placement.left, placement.top] * 2, dtype=torch.float32)
     inside = clip_boxes_to_image(boxes[rows] - corner, [placement.height, placement.width])
-    solid = (inside[:, 2:] > inside[:, :2]).all(1)
+    solid = ~(inside[:, 2:] <= inside[:, :2]).any(1)
     inside, rows, kinds = inside[solid], rows[solid], kinds[solid]
     scores = table[rows, kinds]
     kept = batched_nms(inside, scores, kinds, settings.iou_threshold)[: settings.max_detections]
@@ -66,7 +66,7 @@ def _pairs(table: torch.Tensor, settings: DetectionSettings) -> tuple[torch.Tens
     """Rows and classes of what may be a detection."""
     import torch
 
-    possible = table > 0
+    possible = ~(table <= 0)  # NaN, too, so that it is seen
     if settings.background is not None:
         possible[:, settings.background] = False
     if settings.layout == "yolo":
