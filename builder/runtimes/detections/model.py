@@ -30,6 +30,9 @@ class Detector:
         if not np.isfinite(scores).all() or not np.isfinite(boxes).all():
             raise ValueError("the network gives NaN or infinite numbers for this picture")
         boxes = self._clipped(boxes, placement)
+        if self._settings["layout"] != "candidates":  # what lies in the picture's border alone
+            seen = (boxes[:, 2:] > boxes[:, :2]).all(1)
+            boxes, scores, classes = boxes[seen], scores[seen], classes[seen]
         kept = suppressed(boxes, classes, self._settings["iou_threshold"], self._settings["max_detections"])
         return self._in_picture(boxes[kept], placement), scores[kept], classes[kept]
 

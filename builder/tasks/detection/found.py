@@ -5,10 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from builder.data.recipe.placing import Placement
+from builder.errors import ManifestError
 from builder.steps.detections import DetectionSettings
 
 if TYPE_CHECKING:
     import torch
+
+
+MOST_EMPTY = 0.5
+"""Of all boxes: networks pad what they give with some."""
 
 
 class Found(NamedTuple):
@@ -37,9 +42,16 @@ def decoded(settings: DetectionSettings, answer: list[torch.Tensor], placement: 
     boxes = box_convert(boxes.float(), settings.box, "xyxy")
     if settings.normalized:
         boxes = boxes * torch.tensor([wide, high, wide, high])
+    if ((boxes[:, 2:] <= boxes[:, :2]).any(1)).float().mean() > MOST_EMPTY:
+        raise ManifestError(
+            f"as `box: {settings.box}` most of the network's boxes are empty or inside out; say whether they are xyxy, "
+            "cxcywh or xywh. Of two tensors [B, N, 4] the boxes come first"
+        )
     rows, kinds = _pairs(table, settings)
     corner = torch.tensor([placement.left, placement.top] * 2, dtype=torch.float32)
     inside = clip_boxes_to_image(boxes[rows] - corner, [placement.height, placement.width])
+    solid = ~(inside[:, 2:] <= inside[:, :2]).any(1)
+    inside, rows, kinds = inside[solid], rows[solid], kinds[solid]
     scores = table[rows, kinds]
     kept = batched_nms(inside, scores, kinds, settings.iou_threshold)[: settings.max_detections]
     scale = [placement.picture_width / placement.width, placement.picture_height / placement.height]
@@ -54,7 +66,7 @@ def _pairs(table: torch.Tensor, settings: DetectionSettings) -> tuple[torch.Tens
     """Rows and classes of what may be a detection."""
     import torch
 
-    possible = table > 0
+    possible = ~(table <= 0)  # NaN, too, so that it is seen
     if settings.background is not None:
         possible[:, settings.background] = False
     if settings.layout == "yolo":

@@ -21,7 +21,7 @@ from builder.tasks.images.preprocessing import MIN_IMAGES, hold_step, resolve_re
 from builder.tasks.images.running import batch_sizes
 from builder.tasks.images.samples import ImageCalibration, ImageSamples, PlacedCalibration, PlacedSamples
 from builder.tasks.task import Entry, Reference
-from builder.triton.interface import own_names
+from builder.triton.interface import Interface, own_names
 from builder.triton.signature import Signature, TensorSpec
 from builder.types import Calibration, Network, Predict, Report
 
@@ -156,7 +156,16 @@ def _signature(network: Network, recipe: PreprocessRecipe, served: Subject) -> S
     inputs = tuple(TensorSpec(name, *kind) for name, kind in zip(names, kinds, strict=False))
     outputs = tuple(TensorSpec(f"OUTPUT__{n}", *kind) for n, kind in enumerate(served.settings.tensors))
     own = Signature(inputs, outputs)
-    return own_names(own, network.interface) if network.interface else own
+    return _own_names(own, network.interface) if network.interface else own
+
+
+def _own_names(own: Signature, told: Interface) -> Signature:
+    """The file's names, in the layout's order: the boxes first."""
+    named = own_names(own, told)
+    widths = [tensor.shape[-1] if tensor.shape else None for tensor in told.outputs or ()]
+    if len(widths) == 2 and widths[0] != 4 and widths[1] == 4:
+        return named.with_names(tuple(one.name for one in named.inputs), tuple(one.name for one in named.outputs[::-1]))
+    return named
 
 
 def _held(

@@ -113,10 +113,12 @@ def _of_layout(entry: Entry, network: Network, recipe: PreprocessRecipe, output:
         }
     )
     classes = _classes(entry, settings)
+    _require_background(entry, settings, classes)
 
     def own(view: View) -> Found:
         answer = _answer(entry, head, view.tensor(recipe, recipe.reference_transform())[None], view.name)
-        return found.decoded(settings, [tensor[0] for tensor in answer], placed(view, recipe))
+        with entry.at("output"):
+            return found.decoded(settings, [tensor[0] for tensor in answer], placed(view, recipe))
 
     return Subject(head, False, classes, settings, own)
 
@@ -152,11 +154,14 @@ def _classes(entry: Entry, settings: DetectionSettings) -> int:
             f"{list(shape)} an image",
             "output",
         )
-    if settings.background is not None and settings.background >= shape[1]:
-        raise entry.error(
-            f"there are {shape[1]} classes, so that {settings.background} is none of them", "output", "background"
-        )
     return shape[1]
+
+
+def _require_background(entry: Entry, settings: DetectionSettings, classes: int) -> None:
+    if settings.background is not None and settings.background >= classes:
+        raise entry.error(
+            f"there are {classes} classes, so that {settings.background} is none of them", "output", "background"
+        )
 
 
 def _settings(
