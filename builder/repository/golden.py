@@ -90,7 +90,8 @@ def read(folder: Path) -> GoldenSet | None:
                 f"{path} has form {document['golden']}, this build-repo reads {FORM}; use a newer one"
             )
         samples = tuple(Golden(_tensors(one["inputs"]), _tensors(one["outputs"])) for one in document["samples"])
-        return GoldenSet(samples, float(document["tolerance"]))
+        # Of some models no answer stands beyond all rounding, so that none was recorded.
+        return GoldenSet(samples, float(document["tolerance"])) if samples else None
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError) as error:

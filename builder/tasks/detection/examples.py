@@ -25,26 +25,20 @@ TRIES = 6
 
 
 def examples(entry: Entry, reference: Reference, predict: Predict) -> Iterator[Example]:
-    """Photos of this package, whole answers of those that are decided; of the others the scores' number alone."""
+    """Photos of this package whose answers are decided; perhaps none."""
     import torch
 
     details = reference.details
     before = STEPS[BEFORE].function(details.recipe)
     tolerance = TOLERANCES.get(entry.spec.precision, max(TOLERANCES.values()))
     names = [tensor.name for tensor in reference.signature.inputs]
-    answers = []
     for image in photos.accepted(details.recipe, details.files):
         pixels, placement = before(image)
         tensors = (torch.as_tensor(pixels).unsqueeze(0), torch.as_tensor(placement).unsqueeze(0))
         raw = predict(dict(zip(names, tensors, strict=False)))
         given = [raw[tensor.name][0].clone().numpy() for tensor in reference.signature.outputs]
-        answer = _padded(details.settings, given, placement)
         if _is_decided(details.settings, given, placement, tolerance):
-            yield Example({IMAGE_INPUT: image}, answer)
-            return
-        answers.append((image, answer))
-    image, _ = answers[0]
-    yield Example({IMAGE_INPUT: image}, {})
+            yield Example({IMAGE_INPUT: image}, _padded(details.settings, given, placement))
 
 
 def _padded(settings: DetectionSettings, given: list[Array], placement: Array) -> dict[str, torch.Tensor]:
