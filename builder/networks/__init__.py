@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from builder.errors import NetworkError
-from builder.networks import alexnet_gray, callables, lenet, torchvision
+from builder.networks import alexnet_gray, callables, lenet, torchvision, torchvision_segmentation
 from builder.types import Network, NetworkFacts, NetworkRequest
 
 
@@ -30,6 +30,7 @@ class Family(Protocol):
 
 NETWORKS: dict[str, Family] = {
     "torchvision": torchvision,
+    "torchvision_segmentation": torchvision_segmentation,
     "lenet": lenet,
     "alexnet_gray": alexnet_gray,
     "callables": callables,

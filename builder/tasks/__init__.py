@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from builder.tasks import classification, tensors
+from builder.tasks import classification, segmentation, tensors
 from builder.tasks.task import Task
 
-TASKS: dict[str, Task] = {"classification": classification, "tensors": tensors}
+TASKS: dict[str, Task] = {"classification": classification, "segmentation": segmentation, "tensors": tensors}

@@ -138,7 +138,7 @@ class Example:
 
     inputs: Mapping[str, bytes | torch.Tensor]
     """By the names that clients see; bytes are one element of a STRING."""
-    outputs: Mapping[str, torch.Tensor]
+    outputs: Mapping[str, bytes | torch.Tensor]
 
 
 class Task(Protocol):

@@ -27,6 +27,13 @@ def require_classifier(artifact: Artifact, format_name: str, activation: str) ->
         )
 
 
+def require_image(artifact: Artifact) -> None:
+    """Raise ManifestError for a file that takes something else than what the images' step gives."""
+    name, told = artifact.path.name, artifact.interface
+    if told.inputs is not None:
+        _require_image(_only(told.inputs, f"{name} takes", "one image", name), name)
+
+
 def _only(tensors: tuple[ToldTensor, ...], begin: str, wanted: str, name: str) -> ToldTensor:
     if len(tensors) != 1:
         listed = ", ".join(tensor.name for tensor in tensors) or "nothing"
