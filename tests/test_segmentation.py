@@ -11,7 +11,6 @@ import pytest
 import torch
 import tritonclient.grpc as grpc
 from PIL import Image
-from torch import nn
 from tritonclient.utils import InferenceServerException
 
 from builder.data.images import SAMPLES

@@ -164,8 +164,8 @@ def _answers(entry: Entry, module: nn.Module, images: Evaluation, recipe: Prepro
         if (share := _equal(found[0][:count], other[:count])) < SAME:
             raise VerificationError(
                 f"{entry.name}: the network's mask of an image depends on the other images of its batch: "
-                f"{1 - share:.2%} of the pixels differ at other batch sizes. The usual cause is batch normalisation without running "
-                "averages; mend forward(), or set `max_batch_size: 1`, with which each image is alone"
+                f"{1 - share:.2%} of the pixels differ at other batch sizes. The usual cause is batch normalisation "
+                "without running averages; mend forward(), or set `max_batch_size: 1`, with which each image is alone"
             )
     return found
 
