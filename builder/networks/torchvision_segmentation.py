@@ -28,7 +28,7 @@ AUXILIARY_PREFIXES = ("aux_classifier.",)
 YEARS = {"fcn": 2014, "deeplabv3": 2017, "lraspp": 2019}
 """Year of the family's first paper."""
 LAYERS = {
-    "deeplabv3_mobilenet_v3_large": 67,
+    "deeplabv3_mobilenet_v3_large": 66,
     "deeplabv3_resnet101": 104,
     "deeplabv3_resnet50": 53,
     "fcn_resnet101": 102,

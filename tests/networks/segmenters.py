@@ -49,7 +49,7 @@ class OfTheBatch(Small):
         return found - found.mean((0, 2, 3), keepdim=True) * 2
 
 
-class Branching(Small):
+class AnotherOneWhenTraced(Small):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         found = super().forward(x)
-        return found if x.mean() > x.median() else found.flip(1)
+        return found.flip(1) if torch.jit.is_tracing() else found

@@ -81,23 +81,15 @@ def as_given(result: Any) -> tuple[torch.Tensor, ...]:
     return (of_result(result),)
 
 
-def spread(mask: torch.Tensor, placement: tuple[int, ...]) -> tuple[torch.Tensor, torch.Tensor]:
-    """A mask [H, W] of the network's input at the picture's size, and where rounding decides which pixel is nearest."""
-    from torch.nn.functional import interpolate
+def spread(mask: torch.Tensor, placement: tuple[int, ...]) -> torch.Tensor:
+    """A mask [H, W] of the network's input at the picture's size: of each pixel what its centre lies in."""
+    import torch
 
     high, wide, top, left, height, width = placement
     part = mask[top : top + height, left : left + width]
-    found = interpolate(part[None, None].float(), (high, wide), mode="nearest-exact")[0, 0].to(mask.dtype)
-    rows, columns = _between(high, height), _between(wide, width)
-    return found, rows[:, None] | columns[None]
 
+    def nearest(wanted: int, length: int) -> torch.Tensor:
+        # In float64, since `interpolate` rounds centres on the border of two pixels to either side.
+        return ((torch.arange(wanted, dtype=torch.float64) + 0.5) * length / wanted).floor().long()
 
-def _between(wanted: int, length: int) -> torch.Tensor:
-    """bool [wanted]: whose centre lies on the border of two pixels."""
-    import torch
-
-    return (
-        (2 * torch.arange(wanted) + 1) * length % (2 * wanted) == 0
-        if wanted != length
-        else torch.zeros(wanted, dtype=torch.bool)
-    )
+    return part.index_select(0, nearest(high, height)).index_select(1, nearest(wide, width))

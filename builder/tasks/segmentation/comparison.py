@@ -62,7 +62,7 @@ def limits(precision: str, changes: Tolerance) -> Tolerance:
 
 
 def held(run: Callable[[torch.Tensor], torch.Tensor], settings: MaskSettings, what: str) -> Any:
-    """float32 [B, C, H, W] -> uint8 [B, H, W], of what is held to what its config will say. Raises VerificationError."""
+    """float32 [B, C, H, W] -> uint8 [B, H, W], held to what the config will say. Raises VerificationError."""
     import torch
 
     step: Any = STEPS[STEP].function(settings)
@@ -146,8 +146,7 @@ def _compare_one(
     theirs = served(details.settings, mask, placement)
     ours, decided = reference[0], reference[1] == 0
     if details.settings.size == "picture":
-        (ours, between), (doubted, _) = spread(ours, placement), spread(reference[1], placement)
-        decided = (doubted == 0) & ~between
+        ours, decided = spread(ours, placement), spread(reference[1], placement) == 0
     if theirs.shape != ours.shape:
         raise VerificationError(f"the mask is {list(theirs.shape)}, and the picture {list(ours.shape)}")
     tally.add(ours, theirs, decided, details.images.views[number].name)
