@@ -11,6 +11,7 @@ import pytest
 import torch
 import tritonclient.grpc as grpc
 from PIL import Image
+from torchvision.models import get_model_builder
 from tritonclient.utils import InferenceServerException
 
 from builder.data.images import SAMPLES
@@ -20,6 +21,7 @@ from builder.networks import torchvision_segmentation
 from builder.repository import golden
 from builder.repository.golden import GoldenTensor
 from tests.conftest import ANY_PORTS, build
+from tests.test_networks import Layers
 
 SIDE = 64
 MODULE = Path(__file__).parent / "networks" / "segmenters.py"
@@ -238,6 +240,13 @@ def test_every_torchvision_segmenter_is_there() -> None:
     assert sorted(torchvision_segmentation.names()) == sorted(list_models(segmentation))
     facts = [torchvision_segmentation.facts(name) for name in torchvision_segmentation.names()]
     assert all(one.task == "segmentation" and one.miou and 50 < one.miou < 80 for one in facts)
+
+
+@pytest.mark.parametrize("name", torchvision_segmentation.names())
+def test_layers_in_the_table_are_those_of_the_network(name: str) -> None:
+    with torch.device("meta"):
+        module = get_model_builder(name)(weights=None, weights_backbone=None).eval()
+    assert Layers().depth(module) == torchvision_segmentation.LAYERS[name]
 
 
 def test_recorded_masks_may_differ_by_some_pixels() -> None:
