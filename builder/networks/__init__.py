@@ -38,7 +38,7 @@ class Family(Protocol):
 NETWORKS: dict[str, Family] = {
     "torchvision": torchvision,
     "torchvision_detection": torchvision_detection.FAMILY,
-    "torchvision_segmentation": torchvision_segmentation.FAMILY,
+    "torchvision_segmentation": torchvision_segmentation,
     "lenet": lenet,
     "alexnet_gray": alexnet_gray,
     "callables": callables,

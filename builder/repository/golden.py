@@ -7,12 +7,14 @@ pipeline, from what a client sends to what it gets, so that a server can be aske
 from __future__ import annotations
 
 import base64
+import io
 import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from builder.errors import RepositoryError
+from builder.triton.signature import MASK_OUTPUT
 
 if TYPE_CHECKING:
     import numpy as np
@@ -24,6 +26,8 @@ MOST_BYTES = 4 * 1024 * 1024
 TOLERANCES = {"fp32": 1e-3, "fp16": 2e-2, "bf16": 5e-2, "int8": 1e-1}
 """By precision: what the same artifact may differ by elsewhere, as a share of the output's largest magnitude."""
 TINY = 1e-6
+MASK_TYPES = ("UINT8", "BYTES")
+"""Of masks some pixels may differ, which lie on the border of two classes; as files they are first decoded."""
 TYPES = {
     "BOOL": "?",
     "UINT8": "u1",
@@ -151,6 +155,8 @@ def difference(expected: GoldenTensor, found: GoldenTensor, tolerance: float) ->
         ours, theirs = values(expected), values(found)
     except ValueError:
         return f"{expected.name} has {len(found.data)} bytes, and {len(expected.data)} were recorded"
+    if expected.name == MASK_OUTPUT and expected.data_type in MASK_TYPES:
+        return _of_masks(expected, found, tolerance)
     if ours is None or theirs is None or not np.issubdtype(ours.dtype, np.floating):
         return "" if expected.data == found.data else f"{expected.name} differs from what was recorded"
     if not np.array_equal(np.isfinite(ours), np.isfinite(theirs)):
@@ -161,3 +167,29 @@ def difference(expected: GoldenTensor, found: GoldenTensor, tolerance: float) ->
     return (
         "" if off <= tolerance else f"{expected.name} is off by {off:.2%} of its largest value, allowed {tolerance:.2%}"
     )
+
+
+def _of_masks(expected: GoldenTensor, found: GoldenTensor, tolerance: float) -> str:
+    """`tolerance` is the share of the pixels that may be of another class."""
+    if expected.data == found.data:
+        return ""
+    ours, theirs = (_mask(tensor) for tensor in (expected, found))
+    if ours is None or theirs is None or ours.shape != theirs.shape:
+        return f"{expected.name} differs from what was recorded"
+    share = float((ours != theirs).mean())
+    allowed = f"allowed {tolerance:.2%}"
+    return "" if share <= tolerance else f"{expected.name} differs in {share:.2%} of its pixels, {allowed}"
+
+
+def _mask(tensor: GoldenTensor) -> np.ndarray[Any, Any] | None:
+    """None where it is no mask."""
+    import numpy as np
+    from PIL import Image
+
+    if tensor.data_type != "BYTES":
+        return values(tensor)
+    try:
+        with Image.open(io.BytesIO(tensor.data[4:])) as image:
+            return np.array(image)
+    except Exception:  # of what is no picture Pillow raises whatever it stumbles over
+        return None

@@ -1,4 +1,4 @@
-"""A network's classes, or its scores of them, to a mask: of the picture's own size, or as an encoded picture."""
+"""What a segmenter gives to the mask that clients get: of the picture's own size or the network's, or a PNG of it."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from builder.repository import layout
 from builder.steps.pillow_placed import PLACEMENT
 from builder.triton.signature import ANY_SIZE, MASK_OUTPUT, Signature, TensorSpec
 
@@ -16,42 +17,41 @@ if TYPE_CHECKING:
 
     Array = np.ndarray[Any, np.dtype[Any]]
 
-ROLE = "postprocess"
+ROLE = layout.POSTPROCESS
 MODEL_FILE = Path(__file__).parent.parent / "runtimes" / "mask" / "model.py"
 PACKAGES: tuple[str, ...] = ("pillow",)
-GIVEN = "GIVEN"
+CLASSES_INPUT = "CLASSES"
 
 
 class MaskSettings(BaseModel):
-    """What the step is told of its network."""
+    """Of one segmenter."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     data_type: str
-    """Triton's, of what the network gives: whole numbers are classes, others their scores."""
+    """Of what the network gives, Triton's name."""
     shape: tuple[int, ...]
-    """[H, W] of classes, or [C, H, W] of scores."""
-    network_size: tuple[int, int]
-    """[height, width] of the network's input."""
+    """[h, w] of numbers of classes, or [C, h, w] of logits."""
+    input: tuple[int, int]
+    """Height and width of the network's input."""
     size: Literal["picture", "network"] = "picture"
     encode: Literal["none", "png"] = "none"
 
 
 def signature(settings: MaskSettings) -> Signature:
-    given = TensorSpec(GIVEN, settings.data_type, settings.shape)
-    return Signature((given, PLACEMENT), (mask(settings),))
+    classes = TensorSpec(CLASSES_INPUT, settings.data_type, settings.shape)
+    return Signature((classes, PLACEMENT), (mask(settings),))
 
 
 def mask(settings: MaskSettings) -> TensorSpec:
-    """What clients get."""
     if settings.encode == "png":
         return TensorSpec(MASK_OUTPUT, "STRING", (1,))
-    own = settings.size == "picture"
-    return TensorSpec(MASK_OUTPUT, "UINT8", (ANY_SIZE, ANY_SIZE) if own else settings.network_size)
+    shape = settings.input if settings.size == "network" else (ANY_SIZE, ANY_SIZE)
+    return TensorSpec(MASK_OUTPUT, "UINT8", shape)
 
 
 def function(settings: MaskSettings) -> Callable[[Array, Array], Any]:
-    """What the network gives for one picture, and where that lies in it -> uint8 [H, W], or the bytes of a PNG."""
+    """What the network gives for one picture, and its placement -> uint8 [H, W], or the bytes of a PNG."""
     from builder.runtimes.mask import model
 
-    return model.Masker(settings.model_dump())
+    return model.Mask(settings.model_dump())

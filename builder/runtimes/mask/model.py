@@ -1,7 +1,8 @@
-"""A segmenter's classes in, masks out: one class a pixel, of the picture's own size, as numbers or as a PNG.
+"""A segmenter's answer to the mask that clients get: the served half of the entry's `size` and `encode`.
 
-Published into the repository as the `model.py` of a python-backend model, so it needs nothing but NumPy, and Pillow
-where masks are encoded. Each pixel of a picture gets the class of the network's pixel that its middle lies in.
+Published into the repository as the `model.py` of a python-backend model, so it needs nothing but NumPy and Pillow.
+What the network gives is led to the size of its input, bilinearly where it is logits; the class is then that of the
+largest; and each pixel of the picture gets the class of the pixel of the input that its centre lies in.
 """
 
 import io
@@ -10,75 +11,106 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 Array = np.ndarray[Any, np.dtype[Any]]
-PLACEMENT = "PLACEMENT"
-COLOURS = 256
+MOST_CLASSES = 256
+BITS = 8
 
 
-class Masker:
-    """What the network gives for one picture, and its placement -> uint8 [H, W], or a PNG's bytes."""
+class MaskError(ValueError):
+    """Of this answer no mask can be made."""
+
+
+class Mask:
+    """One segmenter's settings, ready to run."""
 
     def __init__(self, settings: dict[str, Any]) -> None:
-        self._rows, self._columns = settings["network_size"]
-        self._is_own_size = settings["size"] == "picture"
-        self._encodes = settings["encode"] == "png"
+        self._input = tuple(settings["input"])
+        self._is_whole = settings["size"] == "picture"
+        self._is_file = settings["encode"] == "png"
 
-    def __call__(self, given: Array, placement: Array) -> Any:
-        found = classes(given)
-        whole = self._of_picture(found, placement) if self._is_own_size else self._of_network(found)
-        return png(whole) if self._encodes else whole
+    def __call__(self, classes: Array, placement: Array) -> Any:
+        """[h, w] or [C, h, w], and int32 [6] -> uint8 [H, W], or bytes."""
+        mask = self.of_input(classes)
+        mask = of_picture(mask, placement) if self._is_whole else mask
+        return encoded(mask) if self._is_file else mask
 
-    def _of_picture(self, found: Array, placement: Array) -> Array:
-        height, width, top, left, high, wide = (int(number) for number in placement)
-        rows = self._nearest(height, high, top, found.shape[0], self._rows)
-        columns = self._nearest(width, wide, left, found.shape[1], self._columns)
-        return np.asarray(found[rows[:, None], columns[None, :]])
-
-    def _of_network(self, found: Array) -> Array:
-        rows = self._nearest(self._rows, self._rows, 0, found.shape[0], self._rows)
-        columns = self._nearest(self._columns, self._columns, 0, found.shape[1], self._columns)
-        return np.asarray(found[rows[:, None], columns[None, :]])
-
-    def _nearest(self, wanted: int, length: int, start: int, available: int, of: int) -> Array:
-        """Of `wanted` pixels over `length` ones from `start`, which of the `available` ones each lies in.
-
-        In whole numbers, so that no rounding moves a pixel. `of`: the network's input has so many.
-        """
-        middle = (2 * np.arange(wanted, dtype=np.int64) + 1) * length + 2 * wanted * start
-        return np.minimum(middle * available // (2 * wanted * of), available - 1)
+    def of_input(self, classes: Array) -> Array:
+        """uint8 of the size of the network's input. Raises MaskError."""
+        if classes.ndim == 3:
+            return chosen(blended(classes.astype(np.float32, copy=False), self._input))
+        rows, columns = (_nearest(wanted, has) for wanted, has in zip(self._input, classes.shape, strict=True))
+        numbers = classes[rows[:, None], columns]
+        if numbers.size and (numbers.min() < 0 or numbers.max() >= MOST_CLASSES):
+            raise MaskError(f"the network gives class {numbers.max()}, and a mask has classes from 0 to 255")
+        mask: Array = numbers.astype(np.uint8)
+        return mask
 
 
-def classes(given: Array) -> Array:
-    """Classes [H, W] as they are, or of scores [C, H, W] the best; of one channel, whether it is above 0."""
-    if given.ndim == 2:
-        return given.astype(np.uint8, copy=False)
-    best = given[0] > 0 if len(given) == 1 else given.argmax(0)
-    return np.asarray(best.astype(np.uint8))
+def chosen(logits: Array) -> Array:
+    """float32 [C, H, W] -> uint8 [H, W]. One channel tells of one class beside the background. Raises MaskError."""
+    if not np.isfinite(logits).all():
+        raise MaskError("the network gives NaN or infinite logits for this picture")
+    mask: Array = (logits[0] > 0 if len(logits) == 1 else logits.argmax(0)).astype(np.uint8)
+    return mask
 
 
-def palette() -> bytes:
-    """Red, green and blue of 256 classes, black for 0: the bits of a class's number, the lowest in the highest bits."""
-    return bytes(level for number in range(COLOURS) for level in colour(number))
+def blended(logits: Array, size: tuple[int, ...]) -> Array:
+    """float32 [C, h, w] -> [C, H, W], between the four nearest, as PyTorch interpolates (align_corners=False)."""
+    if logits.shape[1:] == size:
+        return logits
+    (above, below, down), (before, behind, right) = (
+        _neighbours(has, wanted) for has, wanted in zip(logits.shape[1:], size, strict=True)
+    )
+    rows = logits[:, above] + (logits[:, below] - logits[:, above]) * down[:, None]
+    mixed: Array = rows[..., before] + (rows[..., behind] - rows[..., before]) * right
+    return mixed
 
 
-def colour(number: int) -> tuple[int, int, int]:
-    levels = [0, 0, 0]
-    for bit in range(8):
-        levels[bit % 3] |= (number >> bit & 1) << (7 - bit // 3)
-    return levels[0], levels[1], levels[2]
+def _neighbours(length: int, wanted: int) -> tuple[Array, Array, Array]:
+    at = (np.arange(wanted, dtype=np.float32) + np.float32(0.5)) * np.float32(length / wanted) - np.float32(0.5)
+    at = np.maximum(at, np.float32(0))
+    first = np.minimum(at.astype(np.int64), length - 1)
+    return first, np.minimum(first + 1, length - 1), (at - first).astype(np.float32)
 
 
-def png(mask: Array) -> bytes:
-    """A picture of palette colours, whose numbers are the classes."""
-    from PIL import Image
+def of_picture(mask: Array, placement: Array) -> Array:
+    """The part of the mask that the picture lies in, at the picture's own size."""
+    high, wide, top, left, height, width = (int(number) for number in placement)
+    rows = np.clip(top + _nearest(high, height), 0, mask.shape[0] - 1)
+    columns = np.clip(left + _nearest(wide, width), 0, mask.shape[1] - 1)
+    part: Array = mask[rows[:, None], columns]
+    return part
 
-    picture = Image.fromarray(np.ascontiguousarray(mask)).convert("L")
-    coloured = Image.frombytes("P", picture.size, picture.tobytes())
-    coloured.putpalette(palette())
+
+def _nearest(wanted: int, length: int) -> Array:
+    """In whole numbers: which of `length` pixels each of `wanted` has its centre in."""
+    indices: Array = (2 * np.arange(wanted, dtype=np.int64) + 1) * length // (2 * wanted)
+    return indices
+
+
+def encoded(mask: Array) -> bytes:
+    """A PNG of a palette, whose indices are the classes."""
+    image = Image.fromarray(mask).convert("L")
+    image.putpalette(PALETTE)
     buffer = io.BytesIO()
-    coloured.save(buffer, "PNG", compress_level=3)
+    image.save(buffer, "PNG")
     return buffer.getvalue()
+
+
+def _palette() -> bytes:
+    """Red, green and blue of 256 classes, far apart for those that follow each other: each third bit of the class's
+    number is one of a colour's, the first ones the most significant, as PASCAL VOC colours its masks."""
+    colours = [
+        sum((number >> (3 * bit + channel) & 1) << (BITS - 1 - bit) for bit in range(BITS))
+        for number in range(MOST_CLASSES)
+        for channel in range(3)
+    ]
+    return bytes(colours)
+
+
+PALETTE = _palette()
 
 
 class TritonPythonModel:
@@ -87,33 +119,40 @@ class TritonPythonModel:
 
         self._pb = pb_utils
         config = json.loads(args["model_config"])
-        parameters = {key: value["string_value"] for key, value in config["parameters"].items()}
-        self._input = next(one["name"] for one in config["input"] if one["name"] != PLACEMENT)
+        parameters = config["parameters"]
+        self._classes, self._placement = (tensor["name"] for tensor in config["input"])
         self._output = config["output"][0]["name"]
-        self._masker = Masker(json.loads(parameters["recipe"]))
-        self._pool = ThreadPoolExecutor(int(parameters["threads"]))
+        self._mask = Mask(json.loads(parameters["recipe"]["string_value"]))
+        self._pool = ThreadPoolExecutor(int(parameters["threads"]["string_value"]))
 
     def execute(self, requests: list[Any]) -> list[Any]:
-        pairs = [tuple(self._given(request, name) for name in (self._input, PLACEMENT)) for request in requests]
-        ones = [one for pair in pairs for one in zip(*pair, strict=True)]
-        masks = self._pool.map(lambda one: self._masker(*one), ones)
-        return [self._response([next(masks) for _ in placements]) for _, placements in pairs]
+        return [self._answered(request) for request in requests]
 
-    def _given(self, request: Any, name: str) -> Any:
-        return self._pb.get_input_tensor_by_name(request, name).as_numpy()
+    def _answered(self, request: Any) -> Any:
+        classes, placements = (
+            self._pb.get_input_tensor_by_name(request, name).as_numpy() for name in (self._classes, self._placement)
+        )
+        try:
+            return self._response(list(self._pool.map(self._mask, classes, placements)))
+        except MaskError as error:
+            return self._refused(str(error))
 
     def _response(self, masks: list[Any]) -> Any:
         if isinstance(masks[0], bytes):
-            return self._answer(np.array(masks, np.object_).reshape(-1, 1))
+            return self._given(np.array(masks, np.object_)[:, None])
         if len({mask.shape for mask in masks}) > 1:
-            sizes = ", ".join(sorted({f"{mask.shape[1]}x{mask.shape[0]}" for mask in masks}))
-            message = f"the pictures of one request must have one size for their masks to be one tensor: {sizes}"
-            error = self._pb.TritonError(f"{message}; send them one by one", self._pb.TritonError.INVALID_ARG)
-            return self._pb.InferenceResponse([], error)
-        return self._answer(np.stack(masks))
+            sizes = ", ".join(sorted({"x".join(map(str, mask.shape[::-1])) for mask in masks}))
+            return self._refused(
+                f"the pictures of one request have different sizes ({sizes}), and one tensor holds masks of one size; "
+                "send one picture a request, or serve the masks with `encode: png` or `size: network`"
+            )
+        return self._given(np.stack(masks))
 
-    def _answer(self, masks: Array) -> Any:
+    def _given(self, masks: Array) -> Any:
         return self._pb.InferenceResponse([self._pb.Tensor(self._output, masks)])
+
+    def _refused(self, message: str) -> Any:
+        return self._pb.InferenceResponse([], self._pb.TritonError(message, self._pb.TritonError.INVALID_ARG))
 
     def finalize(self) -> None:
         self._pool.shutdown()

@@ -27,6 +27,13 @@ def require_classifier(artifact: Artifact, format_name: str, activation: str) ->
         )
 
 
+def require_image(artifact: Artifact) -> None:
+    """Raise ManifestError for a file that takes something else than what the images' step gives."""
+    name, told = artifact.path.name, artifact.interface
+    if told.inputs is not None:
+        _require_image(_only(told.inputs, f"{name} takes", "one image", name), name)
+
+
 def require_embedder(artifact: Artifact) -> None:
     """Raise ManifestError for a file that cannot stand behind the images' step, or gives no vector an image."""
     name, told = artifact.path.name, artifact.interface
@@ -39,23 +46,6 @@ def require_embedder(artifact: Artifact) -> None:
                 f"{name} gives {vectors.name} as {vectors.data_type} {list(vectors.shape or ())}, and embeddings are "
                 f"floating-point [B, D]; correct the export, {SERVED_AS_IS}"
             )
-
-
-def require_segmenter(artifact: Artifact) -> None:
-    """Raise ManifestError for a file that cannot stand behind the images' step, or gives no class a pixel."""
-    name, told = artifact.path.name, artifact.interface
-    if told.inputs is not None:
-        _require_image(_only(told.inputs, f"{name} takes", "one image", name, "a segmenter"), name)
-    if told.outputs is None:
-        return
-    masks = _only(told.outputs, f"{name} gives", "scores or classes of the pixels", name, "a segmenter")
-    axes = 4 if masks.data_type in FLOATS else 3
-    if masks.shape is not None and len(masks.shape) != axes:
-        raise ManifestError(
-            f"{name} gives {masks.name} as {masks.data_type} {list(masks.shape)}, and a segmenter gives scores "
-            f"[B, C, H, W] as floating-point numbers, or classes [B, H, W] as whole ones; correct the export, "
-            f"{SERVED_AS_IS}"
-        )
 
 
 def require_detector(artifact: Artifact) -> None:

@@ -20,13 +20,16 @@ def require_known(entry: Entry) -> None:
         raise entry.error(labels.unknown(str(spec.labels)), "labels")
 
 
-def resolve_labels(entry: Entry, network: Network, classes: int) -> tuple[str, ...] | None:
-    """One label a class, or None where nothing names them. Raises ManifestError."""
+def resolve_labels(entry: Entry, network: Network, classes: int | None) -> tuple[str, ...] | None:
+    """One label a class, or None where nothing names them; `classes` is None where nothing tells how many there are.
+
+    Raises ManifestError.
+    """
     given = _given(entry)
     found = given if given is not None else network.labels
     if entry.card and found != entry.card.labels:
         raise entry.error(contradiction(f"{len(entry.card.labels)} others"), "labels")
-    if found is not None and len(found) != classes:
+    if found is not None and classes is not None and len(found) != classes:
         whose = f"; {entry.spec.labels} is a set for other networks" if entry.spec.labels in labels.SETS else ""
         held = f"; so many {entry.spec.reference} gives, which the file is held to" if entry.spec.reference else ""
         message = f"there are {len(found)} labels for {classes} classes; give one a class{whose}{held}"

@@ -1,4 +1,4 @@
-"""How much an artifact's masks may differ from its network's."""
+"""How much the masks of an artifact may differ from its network's."""
 
 from __future__ import annotations
 
@@ -6,34 +6,35 @@ from pydantic import BaseModel, ConfigDict, Field, StrictFloat
 
 
 class Tolerance(BaseModel):
-    """What is left out has the precision's default."""
+    """How much an artifact may differ from its network. What is left out has the precision's default."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     pixel_agreement: StrictFloat | None = Field(
-        None, ge=0, le=1, description="Least share of pixels with the same class, of an image."
+        None, ge=0, le=1, description="Least share of pixels of the same class, of all pictures."
     )
-    mean_iou: StrictFloat | None = Field(
-        None, ge=0, le=1, description="Least mean intersection over union of the classes in either's masks."
+    iou_agreement: StrictFloat | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="Least intersection over union of the network's masks and the artifact's, mean of the classes.",
     )
     miou_loss: StrictFloat | None = Field(
-        None, ge=0, le=1, description="What the mean IoU with the true masks may fall by, network to artifact."
+        None,
+        ge=0,
+        le=1,
+        description="How much of the mean intersection over union with the given masks may be lost, network to "
+        "artifact.",
     )
 
 
 LIMITS = {
     precision: Tolerance.model_validate(values)
     for precision, values in {
-        "fp32": {"pixel_agreement": 0.999, "mean_iou": 0.99, "miou_loss": 0.001},
-        "fp16": {"pixel_agreement": 0.98, "mean_iou": 0.9, "miou_loss": 0.01},
-        "bf16": {"pixel_agreement": 0.95, "mean_iou": 0.8, "miou_loss": 0.02},
-        "int8": {"pixel_agreement": 0.8, "mean_iou": 0.5, "miou_loss": 0.03},
+        "fp32": {"pixel_agreement": 0.999, "iou_agreement": 0.99, "miou_loss": 0.001},
+        "fp16": {"pixel_agreement": 0.99, "iou_agreement": 0.95, "miou_loss": 0.005},
+        "bf16": {"pixel_agreement": 0.97, "iou_agreement": 0.9, "miou_loss": 0.01},
+        "int8": {"pixel_agreement": 0.9, "iou_agreement": 0.7, "miou_loss": 0.02},
     }.items()
 }
 """What each precision may cost if the manifest does not say otherwise."""
-
-
-def limits(precision: str, changes: Tolerance) -> Tolerance:
-    """The precision's own limits with those that the manifest sets; the widest for a precision that is not known."""
-    own = LIMITS.get(precision, LIMITS["int8"])
-    return own.model_copy(update=changes.model_dump(exclude_unset=True))

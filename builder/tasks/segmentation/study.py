@@ -1,26 +1,28 @@
-"""What a segmenter itself gives for the evaluation images, once it is known to be masks of single images."""
+"""What a segmenter itself gives for the evaluation images, once it is known to be masks."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from builder.data.images import Evaluation, ImageFile, Tensors, evaluation, find
+from builder.data.images import Evaluation, ImageFile, evaluation, find
+from builder.data.images import Tensors as ImageTensors
 from builder.data.recipe import PreprocessRecipe
-from builder.data.recipe.placing import Placement
 from builder.errors import ExportError, VerificationError
+from builder.networks.artifact import alone
 from builder.networks.heads import with_head
 from builder.networks.making import settled
 from builder.steps import STEPS
 from builder.steps.mask import MaskSettings
-from builder.tasks.images import samples
+from builder.tasks.images import photos
 from builder.tasks.images.artifacts import require_size
 from builder.tasks.images.labels import resolve_labels
 from builder.tasks.images.preprocessing import MIN_IMAGES, hold_step, resolve_recipe
-from builder.tasks.images.running import batch_sizes, outputs
+from builder.tasks.images.running import FEW, batch_sizes, in_batches, outputs
 from builder.tasks.images.samples import ImageCalibration, ImageSamples
-from builder.tasks.segmentation import maps, truths
+from builder.tasks.segmentation import classes, truths
+from builder.tasks.segmentation.details import Details
 from builder.tasks.segmentation.spec import Segmentation
 from builder.tasks.task import Entry, Reference
 from builder.triton.interface import own_names
@@ -32,75 +34,68 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-STEP = "mask"
-TIE = 1e-3
-"""Of the spread of all scores: two classes as near as this are a tie to rounded arithmetic."""
-MOST_UNDECIDED = 0.2
-LIMIT = 1e-3
-"""Share of decided pixels that a second run, or the company of an image, may change."""
+    Run = Callable[[torch.Tensor], torch.Tensor]
 
-
-@dataclass(frozen=True)
-class Details:
-    """What the task keeps of its study for later."""
-
-    recipe: PreprocessRecipe
-    files: list[ImageFile]
-    images: Evaluation
-    settings: MaskSettings
-    classes: int
-    decided: list[torch.Tensor]
-    """bool [images, H, W] by batch size, as the answers: pixels whose best class is no tie."""
-    truths: dict[int, Path] = field(default_factory=dict)
-    """By number of the image, the file of its true mask."""
+STEP = "pillow_placed"
+SAME = 0.999
+"""Share of the decided pixels of which the network must give the same class whatever the batch."""
+DECIDED = 1e-4
+"""Share of a picture's pixels that may be ties, for it to be an example."""
 
 
 def study(entry: Entry, network: Network, report: Report) -> tuple[nn.Module, Reference]:
-    """The network as it is served, and all that its artifacts are held to. Raises BuilderError."""
+    """The network as a segmenter, and all that its artifacts are held to. Raises BuilderError."""
     recipe = resolve_recipe(entry, network)
-    _require_whole(entry, recipe)
-    if network.interface and entry.artifact:
-        with entry.at("preprocess"):
-            require_size(network.interface, recipe.shape, entry.artifact.path.name)
+    _require_recipe(entry, network, recipe)
     report("preprocessing the evaluation images")
     with entry.at("images"):
         files = find(entry.spec.images, entry.base)
     hold_step(entry, recipe, files)
     images = evaluation(files, recipe, max(MIN_IMAGES, entry.spec.max_batch_size))
     report("running the network")
-    module = _head(entry, network, recipe)
-    asked = _asked(entry, module, images, recipe)
-    labels = resolve_labels(entry, network, asked.classes)
-    with entry.at("images"):
-        masks = truths.found(entry.spec.images, images, entry.base)
-    details = Details(recipe, files, images, asked.settings, asked.classes, asked.decided, masks)
-    _hold_masks(entry, details, asked.answers[-1], asked.raw)
-    signature = _signature(network, recipe, asked.settings)
+    module = _with_head(entry, network, recipe)
+    found = _result(entry, module, next(images.batches(1)))
+    signature = _signature(entry, network, recipe, found)
+    labels = resolve_labels(entry, network, None if found.ndim == 3 else max(2, found.shape[1]))
+    answers = _answers(entry, module, images, recipe)
     return module, Reference(
         signature=signature,
         samples=ImageSamples(images, signature.inputs[0].name),
-        answers=asked.answers,
+        answers=answers,
         trained=network.trained,
         provenance=dict(network.provenance),
-        warnings=tuple(_remarks(asked)),
+        warnings=tuple(_remarks(answers[-1], network.trained)),
         labels=labels,
-        is_widened=True,
-        details=details,
+        is_widened=found.is_floating_point(),
+        details=_details(entry, module, recipe, signature, files, images),
     )
 
 
-def _require_whole(entry: Entry, recipe: PreprocessRecipe) -> None:
-    """Raise ManifestError for a recipe that cuts away what masks are to be of."""
-    if recipe.crop is not None and entry.spec.size == "picture":
+def _require_recipe(entry: Entry, network: Network, recipe: PreprocessRecipe) -> None:
+    if entry.spec.size == "picture" and recipe.crop is not None:
         raise entry.error(
-            "a crop cuts off parts of the pictures, of which nothing could be told; say `preprocess: {resize: [H, W], "
-            "crop: null}`, or letterbox, or `size: network`",
+            "what a crop cuts off has no class, and masks are of the whole picture: say `crop: null` and `resize: "
+            "[HEIGHT, WIDTH]`, or `letterbox:`; or `size: network` for masks of what the network sees",
             "preprocess",
         )
+    if network.interface and entry.artifact:
+        with entry.at("preprocess"):
+            require_size(network.interface, recipe.shape, entry.artifact.path.name)
 
 
 def head(entry: Entry, network: Network, reference: Reference) -> nn.Module:
-    return _head(entry, network, reference.details.recipe)
+    return _with_head(entry, network, reference.details.recipe)
+
+
+def _with_head(entry: Entry, network: Network, recipe: PreprocessRecipe) -> nn.Module:
+    if entry.artifact:
+        return with_head(alone(network.module), (NETWORK_INPUT,), classes.as_given)
+    module = settled(network.module, recipe.shape, entry.weights.seed, entry.spec.network)
+    return with_head(module, (NETWORK_INPUT,), classes.in_head(_size(recipe)))
+
+
+def _size(recipe: PreprocessRecipe) -> tuple[int, int]:
+    return recipe.shape[1], recipe.shape[2]
 
 
 def calibration(entry: Entry, reference: Reference) -> ImageCalibration | None:
@@ -109,151 +104,127 @@ def calibration(entry: Entry, reference: Reference) -> ImageCalibration | None:
         return None
     with entry.at("calibration"):
         files = find(entry.spec.calibration, entry.base)
-    return ImageCalibration(Tensors(files, reference.details.recipe), reference.signature.inputs[0].name)
+    return ImageCalibration(ImageTensors(files, reference.details.recipe), reference.signature.inputs[0].name)
 
 
-def _head(entry: Entry, network: Network, recipe: PreprocessRecipe) -> nn.Module:
-    """Classes, uint8 [B, H, W], for each pixel of the network's input; of a file of the user's, what it gives."""
-    if entry.artifact:
-        return with_head(network.module, (NETWORK_INPUT,), lambda result: (_alone(result),))
-    module = settled(network.module, recipe.shape, entry.weights.seed, entry.spec.network)
-    size = (recipe.shape[1], recipe.shape[2])
-    return with_head(module, (NETWORK_INPUT,), lambda result: (maps.best(maps.enlarged(maps.whole(result), size)),))
-
-
-def _alone(result: Any) -> torch.Tensor:
-    """The one output of a user's file, whose name it may be given by."""
-    if isinstance(result, dict) and len(result) == 1:
-        result = next(iter(result.values()))
-    return maps.whole(result)
-
-
-@dataclass
-class Asked:
-    """What the network gave, by batch size."""
-
-    answers: list[torch.Tensor]
-    """uint8 [images, h, w]"""
-    decided: list[torch.Tensor]
-    raw: torch.Tensor
-    """What it, or the user's file, gives for the first image, as it is served: [1, ...]."""
-    classes: int
-    settings: MaskSettings
-
-
-def _asked(entry: Entry, module: nn.Module, images: Evaluation, recipe: PreprocessRecipe) -> Asked:
-    """Raises BuilderError."""
-    import torch
-
-    sizes, size = batch_sizes(entry.spec.max_batch_size), (recipe.shape[1], recipe.shape[2])
-    known: list[int] = []
-
-    def predict(batch: torch.Tensor) -> torch.Tensor:
-        scores = _scores(entry, module, batch)
-        known.append(scores.shape[1] if scores.ndim == 4 else int(scores.max()) + 1)
-        found = scores if entry.artifact else maps.enlarged(scores, size)
-        certain = maps.margins(found) > TIE if found.ndim == 4 else torch.ones_like(found, dtype=torch.bool)
-        return torch.stack((maps.best(found), certain.to(torch.uint8)), dim=1)
-
-    with entry.at("images"), torch.inference_mode():
-        found = outputs(predict, images, sizes)
-        first = next(images.batches(1))
-        again, raw = predict(first)[:, 0], module(first)
-    answers, decided = ([rows[:, part] for rows in found] for part in (0, 1))
-    certain = [rows.bool() for rows in decided]
-    _require_same(entry.name, answers, certain, again)
-    return Asked(answers, certain, raw, max(known), _settings(entry, raw, size))
-
-
-def _scores(entry: Entry, module: nn.Module, batch: torch.Tensor) -> torch.Tensor:
-    """[B, C, h, w], or classes [B, h, w]. Raises VerificationError, ExportError."""
-    import torch
-
-    network: Any = module.network
-    with border(ExportError, f"{entry.name}: the network fails on a batch of {len(batch)} images"):
-        result = network(batch)
-    try:
-        scores = _alone(result)
-    except VerificationError as error:
-        raise VerificationError(f"{entry.name}: {error}") from None
-    if len(scores) != len(batch):
-        raise VerificationError(f"{entry.name}: the network gives {len(scores)} masks for {len(batch)} images")
-    if scores.ndim == 4 and not torch.isfinite(scores).all():
-        raise VerificationError(
-            f"{entry.name}: the network itself gives NaN or infinite scores for real images; its weights are damaged, "
-            "or the recipe is not the one it was trained with"
-        )
-    return scores
-
-
-def _require_same(name: str, answers: list[torch.Tensor], decided: list[torch.Tensor], again: torch.Tensor) -> None:
-    """Raise VerificationError where chance decides, or the company of an image does."""
-    alone, certain = answers[0], decided[0]
-    if _changed(alone[:1], again, certain[:1]) > LIMIT:
-        raise VerificationError(
-            f"{name}: the network gives another mask when it is run twice on the same image. Chance must not decide in "
-            "evaluation mode"
-        )
-    for other in answers[1:]:
-        count = min(len(alone), len(other))
-        if _changed(alone[:count], other[:count], certain[:count]) > LIMIT:
-            raise VerificationError(
-                f"{name}: an image's mask depends on the other images of its batch, and the server forms batches of "
-                "anybody's images; mend forward() (batch normalisation without running averages, a mean over dimension "
-                "0), or set `max_batch_size: 1`"
-            )
-
-
-def _changed(ours: torch.Tensor, theirs: torch.Tensor, decided: torch.Tensor) -> float:
-    return ((ours != theirs) & decided).sum().item() / max(1, int(decided.sum()))
-
-
-def _settings(entry: Entry, raw: torch.Tensor, size: tuple[int, int]) -> MaskSettings:
-    spec: Segmentation = entry.spec
-    kind, shape = data_type_of(raw.dtype), tuple(raw.shape[1:])
-    return MaskSettings(data_type=kind, shape=shape, network_size=size, size=spec.size, encode=spec.encode)
-
-
-def _signature(network: Network, recipe: PreprocessRecipe, settings: MaskSettings) -> Signature:
+def _signature(entry: Entry, network: Network, recipe: PreprocessRecipe, found: torch.Tensor) -> Signature:
+    """Masks of the network's size, or what the user's own file gives."""
     pixels = TensorSpec(NETWORK_INPUT, "FP32", recipe.shape)
-    own = Signature((pixels,), (TensorSpec(NETWORK_OUTPUT, settings.data_type, settings.shape),))
+    given = TensorSpec(NETWORK_OUTPUT, "UINT8", _size(recipe))
+    if entry.artifact:
+        given = TensorSpec(NETWORK_OUTPUT, data_type_of(found.dtype), tuple(found.shape[1:]))
+    own = Signature((pixels,), (given,))
     return own_names(own, network.interface) if network.interface else own
 
 
-def _hold_masks(entry: Entry, details: Details, answers: torch.Tensor, raw: torch.Tensor) -> None:
-    """Hold the step behind the network to masks that PyTorch makes, for pictures as they are. Raises BuilderError."""
-    import numpy as np
+def _result(entry: Entry, module: nn.Module, batch: torch.Tensor) -> torch.Tensor:
+    """What the network itself gives: logits, or numbers of classes. Raises ExportError, VerificationError."""
+    import torch
 
-    plain = details.settings.model_copy(update={"size": "picture", "encode": "none"})
-    uint8 = plain.model_copy(update={"data_type": "UINT8", "shape": tuple(answers.shape[1:])})
-    served, of_raw = STEPS[STEP].function(uint8), STEPS[STEP].function(plain)
-    for number, view in enumerate(details.images.views[:MIN_IMAGES]):
-        placement = placed(details, number)
-        expected = maps.of_picture(answers[number], placement, details.settings.network_size).numpy()
-        at = np.array(placement, np.int32)
-        same = np.array_equal(served(answers[number].numpy(), at), expected)
-        if not same or (number == 0 and not _agrees(of_raw(raw[0].numpy(), at), expected)):
-            raise VerificationError(f"{entry.name}: the served step makes another mask than PyTorch of {view.name}")
-
-
-def _agrees(found: Any, expected: Any) -> bool:
-    """Of what was computed twice, in batches of other sizes, so that ties may fall otherwise."""
-    return found.shape == expected.shape and float((found != expected).mean()) <= 10 * LIMIT
-
-
-def placed(details: Details, number: int) -> Placement:
-    """Where an evaluation image lies in the network's input."""
-    return samples.placed(details.images.views[number], details.recipe)
-
-
-def _remarks(asked: Asked) -> list[str]:
-    found = []
-    if (asked.answers[-1] == asked.answers[-1].flatten()[0]).all():
-        found.append(
-            f"the network gives class {int(asked.answers[-1].flatten()[0])} for every pixel of every picture, so that "
-            "little is proved; its weights may not be trained, or the images are not of its kind"
+    with border(ExportError, f"{entry.name}: the network fails on a batch of {len(batch)}"), torch.inference_mode():
+        found = classes.of_result(module.network(batch))  # type: ignore[operator]
+    if len(found) != len(batch):
+        raise VerificationError(f"{entry.name}: the network gives {len(found)} masks for {len(batch)} pictures")
+    if found.is_floating_point() and not torch.isfinite(found).all():
+        raise VerificationError(
+            f"{entry.name}: the network itself gives NaN or infinite logits on real images; its weights are damaged, "
+            "or the recipe is not the one it was trained with"
         )
-    undecided = 1 - asked.decided[-1].double().mean().item()
-    if undecided > MOST_UNDECIDED:
-        found.append(f"two classes tie on {undecided:.0%} of the pixels, which count neither way in the comparison")
+    if found.ndim == 3 and (found.min() < 0 or found.max() >= classes.MOST_CLASSES):
+        raise VerificationError(f"{entry.name}: the network gives class {int(found.max())}; masks have 0 to 255")
+    return found
+
+
+def _run(entry: Entry, module: nn.Module, recipe: PreprocessRecipe) -> Run:
+    """Batches to uint8 [B, 2, H, W]: masks, and where they are undecided."""
+    import torch
+
+    def run(batch: torch.Tensor) -> torch.Tensor:
+        found = classes.led_to(_size(recipe), _result(entry, module, batch))
+        return torch.stack([classes.chosen(found), classes.undecided(found).to(torch.uint8)], 1)
+
+    return run
+
+
+def _answers(entry: Entry, module: nn.Module, images: Evaluation, recipe: PreprocessRecipe) -> list[torch.Tensor]:
+    """By batch size. Raises VerificationError where chance or the rest of the batch decides."""
+    import torch
+
+    run, sizes = _run(entry, module, recipe), batch_sizes(entry.spec.max_batch_size)
+    with entry.at("images"):
+        found = outputs(run, images, sizes)
+    again = in_batches(run, torch.cat(list(images.batches(1, FEW))), sizes[0])
+    if (share := _equal(found[0][: len(again)], again[: len(found[0])])) < SAME:
+        raise VerificationError(
+            f"{entry.name}: the network gives other masks when it is run twice on the same images: {1 - share:.2%} of "
+            "the pixels differ. Chance must not decide in evaluation mode"
+        )
+    for other in found[1:]:
+        count = min(len(found[0]), len(other))
+        if (share := _equal(found[0][:count], other[:count])) < SAME:
+            raise VerificationError(
+                f"{entry.name}: the network's mask of an image depends on the other images of its batch: "
+                f"{1 - share:.2%} of the pixels differ at other batch sizes. The usual cause is batch normalisation "
+                "without running averages; mend forward(), or set `max_batch_size: 1`, with which each image is alone"
+            )
+    return found
+
+
+def _equal(one: torch.Tensor, other: torch.Tensor) -> float:
+    """Of the pixels that are decided."""
+    decided = (one[:, 1] | other[:, 1]) == 0
+    return 1 - int((one[:, 0] != other[:, 0])[decided].sum()) / max(1, int(decided.sum()))
+
+
+def _details(
+    entry: Entry, module: nn.Module, recipe: PreprocessRecipe, signature: Signature, files: list[ImageFile],
+    images: Evaluation,
+) -> Details:  # fmt: skip
+    spec: Segmentation = entry.spec
+    given = signature.outputs[0]
+    with entry.at("images"):
+        masks = truths.masks_of(images.views, _folder(entry))
+        sizes = [view.file.decode(recipe).size for view in images.views]
+        placements = tuple(recipe.placement(*size) for size in sizes)
+        for path, placed in zip(masks, placements, strict=True):
+            if path:
+                truths.read(path, (placed.picture_height, placed.picture_width))
+    return Details(
+        recipe=recipe,
+        settings=MaskSettings(
+            data_type=given.data_type, shape=given.shape, input=_size(recipe), size=spec.size, encode=spec.encode
+        ),
+        files=files,
+        images=images,
+        placements=placements,
+        masks=masks,
+        examples=_examples(_run(entry, module, recipe), recipe, files),
+    )
+
+
+def _folder(entry: Entry) -> Path | None:
+    images = entry.spec.images
+    return entry.base / Path(images.masks).expanduser() if images and images.masks else None
+
+
+def _examples(run: Run, recipe: PreprocessRecipe, files: list[ImageFile]) -> tuple[bytes, ...]:
+    """The photos whose masks are decided, or that with the fewest ties."""
+    import torch
+
+    step: Any = STEPS[STEP].function(recipe)
+    shares = {
+        data: run(torch.as_tensor(step(data)[0])[None])[0, 1].double().mean().item()
+        for data in photos.accepted(recipe, files)
+    }
+    decided = tuple(data for data, share in shares.items() if share <= DECIDED)
+    return decided or (min(shares, key=lambda data: shares[data]),)
+
+
+def _remarks(answers: torch.Tensor, trained: bool) -> list[str]:
+    """What is right in no mask that anybody wants."""
+    found = []
+    if (answers[:, 1] == 1).double().mean().item() > 1 / 2:
+        found.append("more than half of the pixels are ties between two classes, so that little of the masks is proved")
+    if trained and bool((answers[:, 0] == answers[0, 0, 0, 0]).all()):
+        found.append("all pixels of all images are of one class; the recipe may not be the network's, or the images")
     return found
