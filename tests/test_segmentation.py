@@ -20,8 +20,8 @@ from builder.launchers import LAUNCHERS
 from builder.networks import torchvision_segmentation
 from builder.repository import golden
 from builder.repository.golden import GoldenTensor
-from tests.conftest import ANY_PORTS, build
-from tests.test_networks import Layers
+from conftest import ANY_PORTS, build
+from test_networks import Layers
 
 SIDE = 64
 MODULE = Path(__file__).parent / "networks" / "segmenters.py"
