@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 import torch
 import tritonclient.grpc as grpc
+from conftest import ANY_PORTS, build
 from PIL import Image
+from test_networks import Layers
 from torchvision.models import get_model_builder
 from tritonclient.utils import InferenceServerException
 
@@ -20,8 +22,6 @@ from builder.launchers import LAUNCHERS
 from builder.networks import torchvision_segmentation
 from builder.repository import golden
 from builder.repository.golden import GoldenTensor
-from conftest import ANY_PORTS, build
-from test_networks import Layers
 
 SIDE = 64
 MODULE = Path(__file__).parent / "networks" / "segmenters.py"
