@@ -17,7 +17,7 @@ from PIL import Image
 from shapes import Box, pictures, save
 from torch import Tensor, nn
 
-BATCH = 32
+BATCH = 16
 
 
 def train(count: int, epochs: int, seed: int = 0) -> nn.Module:
@@ -30,8 +30,7 @@ def train(count: int, epochs: int, seed: int = 0) -> nn.Module:
     for epoch in range(epochs):
         total = 0.0
         for batch in torch.randperm(count)[: count // BATCH * BATCH].view(-1, BATCH).tolist():
-            losses = module(*turned([examples[number] for number in batch]))
-            loss = 2 * losses["bbox_regression"] + losses["classification"]
+            loss = sum(module(*turned([examples[number] for number in batch])).values())
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
