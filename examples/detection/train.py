@@ -109,8 +109,8 @@ def coco(annotations: Path, rows: list[dict[str, object]]) -> tuple[float, float
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--pictures", type=int, default=768)
-    parser.add_argument("--epochs", type=int, default=14)
+    parser.add_argument("--pictures", type=int, default=1024)
+    parser.add_argument("--epochs", type=int, default=20)
     options = parser.parse_args()
     annotations = save(options.folder / "heldout", 200, seed=1)
     save(options.folder / "calibration", 100, seed=2)
