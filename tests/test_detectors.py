@@ -93,7 +93,7 @@ def hold(module: nn.Module, side: int) -> None:
         corners = (expected["boxes"][:, None] - boxes[None]).abs().amax(2)
         differing = (expected["scores"][:, None] - scores[None]).abs()
         same = alike & (corners < 0.5) & (differing < 1e-4)
-        # Of two that overlap, with scores that differ by rounding, either may be left: few, and all others are the same.
+        # Of two that overlap, with scores that rounding changes, either may be left: few, and all others are the same.
         assert same.any(1).float().mean() >= 0.95
         assert same.any(0).float().mean() >= 0.95
 
@@ -124,7 +124,7 @@ ENTRY = """\
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_format_gives_the_same_candidates(kind: str, tmp_path: Path) -> None:
-    """The build holds each to torchvision's whole pipeline, at several batch sizes, as weights that were trained."""
+    """Over 10 s: three builds, each held to torchvision's whole pipeline as trained weights are, at several batch sizes."""
     torch.manual_seed(0)
     torch.save(lively(getattr(kinds, kind)()).state_dict(), tmp_path / f"{kind}.pth")
     shutil.copy(Path(kinds.__file__), tmp_path)

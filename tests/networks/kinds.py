@@ -1,4 +1,4 @@
-"""One small detector of each of torchvision's classes that can be served, without pyramids where they can do without."""
+"""One small detector of each of torchvision's classes that can be served, without pyramids where none is needed."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class One(nn.Sequential):
 class Two(nn.Module):
     """Two maps, of an eighth and a sixteenth."""
 
-    out_channels = WIDTH
+    out_channels: int | list[int] = WIDTH
 
     def __init__(self) -> None:
         super().__init__()
@@ -41,7 +41,11 @@ class Two(nn.Module):
 
 
 class Columns(Two):
-    out_channels = [WIDTH, WIDTH]
+    """With the widths of each map, as SSD asks for them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.out_channels = [WIDTH, WIDTH]
 
 
 def ssd() -> nn.Module:
