@@ -124,7 +124,7 @@ ENTRY = """\
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_format_gives_the_same_candidates(kind: str, tmp_path: Path) -> None:
-    """Over 10 s: three builds, each held to torchvision's whole pipeline as trained weights are, at several batch sizes."""
+    """Over 10 s: three builds, each held to torchvision's whole pipeline as trained weights are, in batches."""
     torch.manual_seed(0)
     torch.save(lively(getattr(kinds, kind)()).state_dict(), tmp_path / f"{kind}.pth")
     shutil.copy(Path(kinds.__file__), tmp_path)
