@@ -17,7 +17,6 @@ from conftest import ANY_PORTS, build
 from builder.launchers import LAUNCHERS
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "detection"
-pytest.importorskip("pycocotools")
 
 
 @pytest.fixture(scope="module")
