@@ -16,15 +16,18 @@ from PIL import Image
 from torchvision.transforms.functional import normalize, resize, to_tensor
 from tritonclient.utils import InferenceServerException
 
+from builder.build.run import build_repository, resolve
 from builder.data.images import SAMPLES
 from builder.errors import BuilderError, ManifestError, NetworkError, VerificationError
 from builder.launchers import LAUNCHERS
+from builder.manifest.models import load_manifest
 from builder.tasks.embedding import comparison
 from builder.tasks.embedding.limits import LIMITS, Tolerance, limits
 from builder.types import BuiltModel
 from client import Client, InvalidInput
 
 SIDE = 64
+ROOT = Path(__file__).parent.parent
 MODULE = Path(__file__).parent / "networks" / "embedders.py"
 MEAN, STD = [0.5, 0.4, 0.3], [0.2, 0.25, 0.3]
 RECIPE = f"{{channels: 3, resize: [{SIDE}, {SIDE}], mean: {MEAN}, std: {STD}}}"
@@ -266,3 +269,17 @@ def test_zeros_are_like_zeros_and_nothing_else() -> None:
     wrong = compared([[0, 0], [1, 0.5]], [[0.1, 0], [1, 0.5]])
     with pytest.raises(VerificationError, match="cosine of 0 is nan"):
         comparison.require(wrong, limits("int8", Tolerance.model_validate({})), "m")
+
+
+def test_the_example_builds(tmp_path: Path) -> None:
+    """Over 10 s: EfficientNet-Lite0 with its weights, in fp32; int8 is told apart from it, and not built."""
+    entries = resolve(load_manifest(ROOT / "examples" / "embedding" / "models.yaml"))
+    assert [(entry.name, entry.spec.precision) for entry in entries] == [
+        ("lite0_vectors", "fp32"),
+        ("lite0_vectors_int8", "int8"),
+    ]
+    outcome = build_repository(entries[:1], tmp_path / "repository")
+    assert not outcome.failed
+    figures = outcome.built[0].verification.figures()
+    assert figures["cosine"] >= LEAST_COSINE
+    assert figures["neighbour_agreement"] == 1

@@ -73,8 +73,8 @@ def _pairs(units: Array, start: int, end: int, least: float) -> Iterator[tuple[A
 def _tile(units: Array, start: int, end: int, other: int, least: float) -> tuple[Array, Array, Array]:
     import numpy as np
 
-    cosines = (units[start:end] @ units[other : other + BLOCK].T).clip(-1, 1)
-    rows, columns = np.nonzero(cosines >= least - ROUNDING)
+    cosines = units[start:end] @ units[other : other + BLOCK].T
+    rows, columns = np.divmod(np.flatnonzero(cosines >= least - ROUNDING), cosines.shape[1])  # nonzero() is slow in 2-D
     is_pair = start + rows < other + columns
     rows, columns = rows[is_pair], columns[is_pair]
-    return start + rows, other + columns, cosines[rows, columns]
+    return start + rows, other + columns, cosines[rows, columns].clip(-1, 1)
