@@ -52,7 +52,7 @@ CASES = {
     "fasterrcnn": "task: detection, network: fasterrcnn_mobilenet_v3_large_320_fpn, weights: random",
     "lraspp": "task: segmentation, network: lraspp_mobilenet_v3_large, weights: random",
     "lraspp_png": "task: segmentation, network: lraspp_mobilenet_v3_large, weights: random, encode: png",
-    "lite0": f"task: embedding, network: '{LITE0}:lite0', weights: included, layer: flatten, preprocess: {RECIPE}",
+    "lite0": f"task: embedding, network: '{LITE0}:lite0', weights: included, layer: _avg_pooling, preprocess: {RECIPE}",
 }
 SETTINGS = {"pillow": PreprocessRecipe, "pillow_placed": PreprocessRecipe, "mask": MaskSettings,
             "detections": DetectionSettings}  # fmt: skip
