@@ -108,7 +108,7 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore
         return service_pb2.ServerReadyResponse(ready=self.ready)
 
     def ModelReady(self, request: Any, context: Any) -> Any:
-        return service_pb2.ModelReadyResponse(ready=request.name in self.names)
+        return service_pb2.ModelReadyResponse(ready=request.name in (*self.names, *self.named))
 
     def ModelStatistics(self, request: Any, context: Any) -> Any:
         response = service_pb2.ModelStatisticsResponse()

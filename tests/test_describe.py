@@ -11,7 +11,7 @@ from builder import networks
 from builder.errors import NetworkError
 from builder.networks.describe import describe, parse_shape
 
-QUICK = ["alexnet", "vgg16", "googlenet", "resnet18", "squeezenet1_1", "vit_b_16"]
+QUICK = ["alexnet", "vgg16", "googlenet", "resnet18", "squeezenet1_1", "vit_b_16", "fcn_resnet50"]
 
 
 def build_repo_describe(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -41,10 +41,16 @@ def every(name: str) -> pytest.param:  # type: ignore[valid-type]
 
 @pytest.mark.parametrize("name", [every(name) for name in networks.all_names()])
 def test_totals_are_those_that_are_published(name: str) -> None:
-    facts, found = networks.find(name).facts(name), describe(name)
-    assert found.parameters == facts.parameters
+    facts = networks.find(name).facts(name)
+    # Those that are published have the classifier of their training with them, which nobody serves.
+    has_auxiliary = facts.task == "segmentation" and not name.startswith("lraspp")
+    found = describe(name, arguments={"aux_loss": True} if has_auxiliary else None)
     assert facts.gflops
-    assert found.multiply_adds / 1e9 == pytest.approx(facts.gflops, rel=0.02, abs=0.0005)
+    if facts.task == "detection":  # published with constants for batch normalisation, and for pictures of other sizes
+        assert found.parameters == pytest.approx(facts.parameters, rel=0.01)
+    else:
+        assert found.parameters == facts.parameters
+        assert found.multiply_adds / 1e9 == pytest.approx(facts.gflops, rel=0.02, abs=0.0005)
     assert sum(layer.parameters for layer in found.layers) <= found.parameters
     assert sum(layer.multiply_adds for layer in found.layers) <= found.multiply_adds
 

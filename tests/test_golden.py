@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from rebuilding import entry
 
 from builder.errors import RepositoryError
-from builder.repository import golden
+from builder.repository import detections, golden
 from builder.repository.golden import Golden, GoldenSet, GoldenTensor
 from builder.types import Endpoints
 
@@ -107,3 +107,58 @@ def test_they_are_read_as_they_were_written_and_kept_small(tmp_path: Path) -> No
     (tmp_path / golden.FILENAME).write_text('{"golden": 1, "samples": 3}')
     with pytest.raises(RepositoryError, match="build the model again"):
         golden.read(tmp_path)
+
+
+def finds(boxes: list[list[float]], scores: list[float], classes: list[int]) -> dict[str, GoldenTensor]:
+    """As a detector answers, padded to four."""
+    most, count = 4, len(scores)
+    arrays = {
+        "BOXES": np.zeros((1, most, 4), "<f4"),
+        "SCORES": np.zeros((1, most), "<f4"),
+        "CLASSES": np.zeros((1, most), "<i4"),
+        "COUNT": np.full((1, 1), count, "<i4"),
+    }
+    for name, values in zip(arrays, (boxes, scores, classes), strict=False):
+        if count:
+            arrays[name][0, :count] = values
+    kinds = {"<f4": "FP32", "<i4": "INT32"}
+    return {name: GoldenTensor(name, kinds[a.dtype.str], a.shape, a.tobytes()) for name, a in arrays.items()}
+
+
+LEFT, RIGHT = [0.0, 0, 10, 10], [20.0, 0, 30, 10]
+BOTH = finds([LEFT, RIGHT], [0.8, 0.8], [1, 2])
+
+
+@pytest.mark.parametrize(
+    ("found", "wrong"),
+    [
+        (BOTH, ""),
+        (finds([RIGHT, LEFT], [0.8, 0.7995], [2, 1]), ""),
+        (finds([RIGHT, LEFT], [0.8, 0.79], [2, 1]), "1 of 2 detections are others than were recorded, allowed 0"),
+        (finds([RIGHT, LEFT], [0.8, 0.8], [1, 2]), "2 of 2 detections"),
+        (finds([LEFT, [22.0, 0, 32, 10]], [0.8, 0.8], [1, 2]), "1 of 2 detections"),
+        (finds([LEFT], [0.8], [1]), "1 of 2 detections"),
+        (finds([LEFT, RIGHT, RIGHT], [0.8, 0.8, 0.8], [1, 2, 2]), "1 of 3 detections"),
+        (finds([], [], []), "2 of 2 detections"),
+        (
+            BOTH | {"SCORES": replace(BOTH["SCORES"], shape=(1, 5))},
+            "SCORES is FP32 [1, 5], and FP32 [1, 4] was recorded",
+        ),
+        (BOTH | {"SCORES": replace(BOTH["SCORES"], data=b"1")}, "SCORES has 1 bytes, and 16 were recorded"),
+        ({name: tensor for name, tensor in BOTH.items() if name != "COUNT"}, "there is no COUNT"),
+    ],
+)
+def test_detections_are_the_same_in_any_order(found: dict[str, GoldenTensor], wrong: str) -> None:
+    told = golden.unlike(Golden((), tuple(BOTH.values())), found, 1e-3)
+    assert told.startswith(wrong) if wrong else told == ""
+
+
+def test_a_tenth_of_many_detections_may_be_others() -> None:
+    boxes = np.arange(40, dtype="<f4").reshape(10, 4) * 10
+    answer = {"SCORES": np.full((1, 10), 0.5), "CLASSES": np.ones((1, 10)), "COUNT": np.array([[10]])}
+    moved = boxes.copy()
+    moved[0] += 500
+    sides = [answer | {"BOXES": some[None]} for some in (boxes, moved)]
+    assert detections.difference(*sides, 1e-3) == ""
+    moved[1] += 500
+    assert detections.difference(*sides, 1e-3).startswith("2 of 10 detections")

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import ANY_PORTS
+from PIL import Image
 
 from builder.launchers import LAUNCHERS
 from builder.types import Endpoints
@@ -65,6 +66,45 @@ class TritonPythonModel:
         outputs = {"last_hidden": hidden, "pooled": hidden.mean(1)}
         return [pb_utils.Tensor(name, array) for name, array in outputs.items()]
 """
+FINDER = """
+import numpy as np
+import triton_python_backend_utils as pb_utils
+
+
+class TritonPythonModel:
+    def execute(self, requests):
+        return [pb_utils.InferenceResponse(self.found(request)) for request in requests]
+
+    def found(self, request):
+        pictures = len(pb_utils.get_input_tensor_by_name(request, "IMAGE").as_numpy())
+        values = {
+            "BOXES": np.float32([[1, 1, 5, 4], [0, 0, 0, 0]]),
+            "SCORES": np.float32([0.75, 0]),
+            "CLASSES": np.int32([1, 0]),
+            "COUNT": np.int32([1]),
+        }
+        return [pb_utils.Tensor(name, np.stack([value] * pictures)) for name, value in values.items()]
+"""
+FINDERS = (
+    'input { name: "IMAGE" data_type: TYPE_STRING dims: 1 }\n'
+    'output { name: "BOXES" data_type: TYPE_FP32 dims: [2, 4] }\n'
+    'output { name: "SCORES" data_type: TYPE_FP32 dims: 2 } output { name: "COUNT" data_type: TYPE_INT32 dims: 1 }\n'
+    'output { name: "CLASSES" data_type: TYPE_INT32 dims: 2 }\n'
+)
+PAINTER = """
+import numpy as np
+import triton_python_backend_utils as pb_utils
+
+
+class TritonPythonModel:
+    def execute(self, requests):
+        mask = pb_utils.Tensor("MASK", np.eye(6, 8, dtype=np.uint8)[None])
+        return [pb_utils.InferenceResponse([mask]) for _ in requests]
+"""
+PAINTERS = (
+    'input { name: "IMAGE" data_type: TYPE_STRING dims: 1 }\n'
+    'output { name: "MASK" data_type: TYPE_UINT8 dims: [-1, -1] }\n'
+)
 ENCODERS = (
     'input { name: "ids" data_type: TYPE_INT64 dims: -1 } input { name: "mask" data_type: TYPE_INT64 dims: -1 }\n'
     'output { name: "last_hidden" data_type: TYPE_FP32 dims: [-1, 4] }\n'
@@ -115,6 +155,8 @@ def hand_written(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Endpoints
     tagger(repository, "single", [0.75], ["yes"])
     tagger(repository, "digits", [0.3, 0.6, 0.1], ["0", "1", "2"], "softmax")
     add(repository, "encoder", ENCODER, ENCODERS, 8, task="tensors")
+    add(repository, "finder", FINDER, FINDERS, 8, task="detection")
+    add(repository, "painter", PAINTER, PAINTERS, 8, task="segmentation")
     running = LAUNCHERS["embedded"].launch(repository, replace(ANY_PORTS, verify_integrity=False))
     yield running.endpoints
     running.stop()
@@ -172,6 +214,10 @@ def test_the_page_on_clients_is_true(
         "path,error,count,labels,classes,probabilities",
         "photos/a.png,,2,dog: large;red,1;2,0.875;0.5",
     ]
+    for name in ("found.png", "tinted.png"):
+        with Image.open(name) as drawn:
+            assert drawn.size == (8, 6)
+    assert Path("found.csv").read_text().splitlines()[1].startswith("photos/a.png,")
     assert np.load("many-answers.npz")["pooled"].shape == (20, 4)
 
 
@@ -179,6 +225,7 @@ def prepare(folder: Path) -> None:
     (folder / "photos").mkdir()
     for name in ("photo.png", "photos/a.png"):
         (folder / name).write_bytes(b"png")
+    Image.new("RGB", (8, 6), "teal").save(folder / "street.jpg")
     ids = np.array([[101, 7592, 102]])
     np.save("ids.npy", ids)
     np.save("mask.npy", np.ones_like(ids))

@@ -17,7 +17,6 @@ from conftest import ANY_PORTS, build
 from builder.launchers import LAUNCHERS
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "detection"
-pytest.importorskip("pycocotools")
 
 
 @pytest.fixture(scope="module")
@@ -29,9 +28,9 @@ def train() -> ModuleType:
 
 @pytest.fixture(scope="module")
 def trained(train: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, torch.nn.Module]:
-    """Some seconds of training: enough that most of what is drawn is found, if not exactly."""
+    """Some seconds of training: enough that much of what is drawn is found, if not exactly."""
     folder = tmp_path_factory.mktemp("shapes")
-    return folder, made(train, folder, count=384, epochs=5)
+    return folder, made(train, folder, count=384, epochs=8)
 
 
 def made(train: ModuleType, folder: Path, count: int, epochs: int) -> torch.nn.Module:
@@ -67,14 +66,14 @@ def test_the_server_finds_what_the_module_finds(train: ModuleType, trained: tupl
     """Over 10 s: a detector is trained, so that there is something to find."""
     folder, module = trained
     own = train.score(module, folder / "shapes" / "heldout" / "coco.json")[0]
-    assert own > 0.02
+    assert own > 0.2
     assert served(train, folder) == pytest.approx(own, abs=0.001)
 
 
 @pytest.mark.slow
 def test_a_longer_training_learns_where_shapes_are(train: ModuleType, tmp_path: Path) -> None:
-    """A minute of processor time: the training that the example has by default."""
-    module = made(train, tmp_path, count=768, epochs=14)
+    """Two minutes of processor time: the training that the example has by default."""
+    module = made(train, tmp_path, count=1024, epochs=20)
     own = train.score(module, tmp_path / "shapes" / "heldout" / "coco.json")[0]
-    assert own > 0.2
+    assert own >= 0.8
     assert served(train, tmp_path) == pytest.approx(own, abs=0.001)

@@ -17,8 +17,10 @@ from wholeness import answers
 from builder.build.run import resolve
 from builder.cli import app
 from builder.compare.run import compare
+from builder.compare.variants import entry_or_network
 from builder.containers import KINDS, default_kind
 from builder.data.images import SAMPLES
+from builder.errors import ManifestError
 from builder.lifecycle.rollout import RolloutOptions, roll_out
 from builder.manifest.models import load_manifest
 from builder.repository import lock
@@ -119,7 +121,7 @@ def test_versions_are_rolled_out_and_back(repository: Path, tmp_path: Path) -> N
     for name in KEYS:
         assert np.array_equal(told[-1][name], told[1][name]), name
         assert not np.array_equal(told[-2][name], told[1][name]), name
-    assert {release.model for release in history(repository)} >= set(KEYS)
+        assert [release.version for release in history(repository, name)] == [2, 1], name
 
 
 def test_images_have_what_the_steps_need(twice: Path) -> None:
@@ -141,9 +143,27 @@ def test_formats_are_compared(name: str, tmp_path: Path) -> None:
     assert "calibration" in rough.reason
 
 
-def test_a_detector_of_two_stages_is_exported_to_onnx(tmp_path: Path) -> None:
-    """Its suppression of all images at once among it."""
+TWO = "task: detection, network: ends.py:two_stage, weights: included, labels: [none, cup, mug, jug]"
+
+
+@pytest.mark.parametrize(("form", "precision"), [("onnx", "fp32"), ("onnx", "fp16"), ("aoti", "fp32")])
+def test_detectors_of_two_stages_are_exported(form: str, precision: str, tmp_path: Path) -> None:
+    """Over 10 s: AOTInductor compiles. The suppression of all images at once is an operator of torchvision's."""
     shutil.copy(ENDS, tmp_path)
-    keys = "task: detection, network: ends.py:two_stage, weights: included, format: onnx, labels: [none, cup, mug, jug]"
-    (built,) = build(tmp_path, f"models:\n  m: {{{keys}}}\n")
-    assert built.verification.figures()["found_agreement"] == 1.0
+    (built,) = build(tmp_path, f"models:\n  m: {{{TWO}, format: {form}, precision: {precision}}}\n")
+    figures = built.verification.figures()
+    assert figures["found_agreement"] == 1.0
+    assert figures["box_error"] < 0.5
+
+
+def test_what_a_detector_of_two_stages_cannot_be_is_said_before_its_export(tmp_path: Path) -> None:
+    shutil.copy(ENDS, tmp_path)
+    with pytest.raises(ManifestError, match="openvino") as refused:
+        build(tmp_path, f"models:\n  m: {{{TWO}, format: torchscript, precision: int8, calibration: {SAMPLES}}}\n")
+    assert "models.m.precision" in str(refused.value)
+
+
+def test_a_network_alone_is_compared_for_what_it_is_made_for(tmp_path: Path) -> None:
+    for name, task in (("lraspp_mobilenet_v3_large", "segmentation"), ("lenet", "classification")):
+        alone = entry_or_network(None, tmp_path / "models.yaml", name, "random")
+        assert alone.spec.task == task

@@ -65,12 +65,7 @@ def hold(ask: Ask, goldens: GoldenSet, count: int | None = None) -> None:
 
 def _wrong(sample: Golden, answer: Answer, tolerance: float) -> str:
     found = {out.name: GoldenTensor(out.name, out.data_type, out.shape, out.data) for out in answer.outputs}
-    for expected in sample.outputs:
-        if expected.name not in found:
-            return f"there is no {expected.name}"
-        if wrong := golden.difference(expected, found[expected.name], tolerance):
-            return wrong
-    return ""
+    return golden.unlike(sample, found, tolerance)
 
 
 def hold_pace(candidate: Ask, before: Ask, goldens: GoldenSet, most: float) -> str:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from builder import networks
 from builder.errors import NetworkError
+from builder.networks import detectors
 from builder.networks.making import hollow, settled
 from builder.types import NetworkRequest, WeightsSource
 from builder.util.usercode import border, undone
@@ -68,7 +69,8 @@ def _followed(
     try:
         return _run(module, "meta", shape, request.name)
     except NetworkError:
-        if not networks.callables.matches(request.name):
+        # Which boxes a detector keeps depends on numbers.
+        if not networks.callables.matches(request.name) and not detectors.is_detector(module):
             raise
     return _run(family.make(request).module, "cpu", shape, request.name)
 

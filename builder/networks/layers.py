@@ -33,7 +33,8 @@ def ended(module: nn.Module, layer: str, name: str) -> nn.Module:
     from torchvision.models.feature_extraction import create_feature_extractor
 
     with border(NetworkError, f"{name} cannot be ended at {layer}"):
-        return _alone(create_feature_extractor(module, return_nodes={layer: "layer"}))
+        ended = create_feature_extractor(module, return_nodes={layer: "layer"}, suppress_diff_warning=True)
+        return _alone(ended)
 
 
 def _nodes(module: nn.Module) -> list[str] | None:
@@ -97,9 +98,14 @@ def _hooked(module: nn.Module, layer: str) -> nn.Module:
 def given(module: nn.Module, layer: str, pixels: torch.Tensor) -> Any:
     """What one of the modules gives while the whole network runs, the last time that it is asked."""
     found: list[Any] = []
-    handle = module.get_submodule(layer).register_forward_hook(lambda *call: found.append(call[-1]))
+    handle = module.get_submodule(layer).register_forward_hook(lambda *call: found.append(_kept(call[-1])))
     try:
         module(pixels)
     finally:
         handle.remove()
     return found[-1]
+
+
+def _kept(result: Any) -> Any:
+    """A copy, which what comes behind cannot change in place, as nn.ReLU(inplace=True) would."""
+    return result.clone() if hasattr(result, "clone") else result

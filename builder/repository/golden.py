@@ -9,11 +9,13 @@ from __future__ import annotations
 import base64
 import io
 import json
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from builder.errors import RepositoryError
+from builder.repository import detections
 from builder.triton.signature import MASK_OUTPUT
 
 if TYPE_CHECKING:
@@ -142,19 +144,31 @@ def values(tensor: GoldenTensor) -> np.ndarray[Any, Any] | None:
     return np.frombuffer(tensor.data, TYPES[tensor.data_type]).reshape(tensor.shape)
 
 
+def unlike(sample: Golden, found: Mapping[str, GoldenTensor], tolerance: float) -> str:
+    """What is wrong with the answer to a sample, its tensors by their names; nothing where it is right."""
+    for expected in sample.outputs:
+        if expected.name not in found:
+            return f"there is no {expected.name}"
+    pairs = [(expected, found[expected.name]) for expected in sample.outputs]
+    if {tensor.name for tensor in sample.outputs} != set(detections.NAMES):
+        return next(filter(None, (difference(*pair, tolerance) for pair in pairs)), "")
+    if wrong := next(filter(None, (_form(*pair) for pair in pairs)), ""):
+        return wrong
+    ours, theirs = (_numbers(side) for side in zip(*pairs, strict=True))
+    return detections.difference(ours, theirs, tolerance)
+
+
+def _numbers(tensors: Iterable[GoldenTensor]) -> dict[str, np.ndarray[Any, Any]]:
+    return {tensor.name: array for tensor in tensors if (array := values(tensor)) is not None}
+
+
 def difference(expected: GoldenTensor, found: GoldenTensor, tolerance: float) -> str:
     """What is wrong with an answer, with the figures; nothing where it is right."""
     import numpy as np
 
-    if (found.data_type, found.shape) != (expected.data_type, expected.shape):
-        return (
-            f"{expected.name} is {found.data_type} {list(found.shape)}, and {expected.data_type} "
-            f"{list(expected.shape)} was recorded"
-        )
-    try:
-        ours, theirs = values(expected), values(found)
-    except ValueError:
-        return f"{expected.name} has {len(found.data)} bytes, and {len(expected.data)} were recorded"
+    if wrong := _form(expected, found):
+        return wrong
+    ours, theirs = values(expected), values(found)
     if expected.name == MASK_OUTPUT and expected.data_type in MASK_TYPES:
         return _of_masks(expected, found, tolerance)
     if ours is None or theirs is None or not np.issubdtype(ours.dtype, np.floating):
@@ -167,6 +181,20 @@ def difference(expected: GoldenTensor, found: GoldenTensor, tolerance: float) ->
     return (
         "" if off <= tolerance else f"{expected.name} is off by {off:.2%} of its largest value, allowed {tolerance:.2%}"
     )
+
+
+def _form(expected: GoldenTensor, found: GoldenTensor) -> str:
+    """What is wrong with a tensor's type, shape or bytes, whatever its values."""
+    if (found.data_type, found.shape) != (expected.data_type, expected.shape):
+        return (
+            f"{expected.name} is {found.data_type} {list(found.shape)}, and {expected.data_type} "
+            f"{list(expected.shape)} was recorded"
+        )
+    try:
+        values(found)
+    except ValueError:
+        return f"{expected.name} has {len(found.data)} bytes, and {len(expected.data)} were recorded"
+    return ""
 
 
 def _of_masks(expected: GoldenTensor, found: GoldenTensor, tolerance: float) -> str:

@@ -69,5 +69,5 @@ def when(condition: Schema, consequence: Schema) -> Schema:
 
 def whole_recipe() -> Schema:
     """An object whose `preprocess` needs nothing that weights would bring along."""
-    size = {"anyOf": [said("crop", GIVEN), said("resize", SIDES)]}
+    size = {"anyOf": [said("crop", GIVEN), said("resize", SIDES), said("letterbox", GIVEN)]}
     return said("preprocess", {"allOf": [{"required": ["channels"]}, size]})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,8 @@ from client.errors import InvalidInput, UnreadableFile
 if TYPE_CHECKING:
     from client.types import Array
 
+BYTES = "path_bytes"
+COLUMNS = ("path", "vector", BYTES)
 ROWS = 16_384
 """That are read, or normalised, at a time."""
 
@@ -35,20 +38,21 @@ def read(path: str) -> Vectors:
 
     try:
         table = parquet.ParquetFile(path)
-        if not {"path", "vector"} <= set(table.schema_arrow.names):
+        columns = set(table.schema_arrow.names)
+        if not {"path", "vector"} <= columns:
             raise InvalidInput(f"{path} has no columns path and vector, as `repo-client embed --parquet` writes them")
         names: list[str] = []
         units: Array | None = None
-        for batch in table.iter_batches(ROWS, columns=["path", "vector"]):
-            rows = batch.filter(batch.column("vector").is_valid())
+        for batch in table.iter_batches(ROWS, columns=[name for name in COLUMNS if name in columns]):
+            rows = batch.filter(_is_list(path, batch.column("vector")).is_valid())
             if not rows.num_rows:
                 continue
             block = _block(path, rows.column("vector"), rows.num_rows)
             if units is None:
                 units = np.empty((table.metadata.num_rows, block.shape[1]), np.float32)
             _require_one_length(path, units, block)
-            units[len(names) : len(names) + len(block)] = _unit(block)
-            names += rows.column("path").to_pylist()
+            units[len(names) : len(names) + len(block)] = unit(block)
+            names += _names(rows)
     except (OSError, pa.ArrowException) as error:
         raise UnreadableFile(f"{path}: {error}") from None
     if units is None:
@@ -56,14 +60,39 @@ def read(path: str) -> Vectors:
     return Vectors(names, units[: len(names)])
 
 
+def _is_list(path: str, column: Any) -> Any:
+    """The column, which is one of lists of numbers."""
+    from pyarrow import types
+
+    kind = column.type
+    is_list = types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind)
+    if is_list and (types.is_floating(kind.value_type) or types.is_integer(kind.value_type)):
+        return column
+    raise InvalidInput(f"{path} has no vectors: its column vector is of {kind}, not of lists of numbers")
+
+
+def _names(rows: Any) -> list[str]:
+    """The paths; those that are not UTF-8 have their bytes in a column of their own, see `batch.tables`."""
+    names: list[str] = [str(name) for name in rows.column("path").to_pylist()]
+    if BYTES in rows.schema.names:
+        raw = rows.column(BYTES).to_pylist()
+        names = [os.fsdecode(exact) if exact else name for name, exact in zip(names, raw, strict=True)]
+    return names
+
+
 def _block(path: str, column: Any, count: int) -> Array:
-    """float32 [count, D]"""
+    """float32 [count, D], of finite numbers"""
     import numpy as np
+    import pyarrow.compute as pc
 
     values = np.asarray(column.flatten(), np.float32)
-    lengths = {len(values) // count} if len(values) % count == 0 else set()
-    if not lengths or any(len(row) not in lengths for row in (column[0], column[count - 1])):
+    lengths = set(pc.list_value_length(column).unique().to_pylist())
+    if len(lengths) > 1:
         raise InvalidInput(f"{path} has vectors of several lengths; they are of several models")
+    if not values.size:
+        raise InvalidInput(f"{path} has vectors without numbers")
+    if not np.isfinite(values).all():
+        raise InvalidInput(f"{path} has a vector with numbers that are not finite")
     return values.reshape(count, -1)
 
 
@@ -77,11 +106,13 @@ def gathered(pairs: Iterable[tuple[str, Array]]) -> Vectors:
     for name, vector in pairs:
         names.append(name)
         waiting.append(vector)
+        if vector.shape != waiting[0].shape or (blocks and len(vector) != blocks[0].shape[1]):
+            raise InvalidInput("the vectors have several lengths; the model was built anew meanwhile")
         if len(waiting) == ROWS:
-            blocks.append(_unit(np.stack(waiting)))
+            blocks.append(unit(np.stack(waiting)))
             waiting = []
     if waiting:
-        blocks.append(_unit(np.stack(waiting)))
+        blocks.append(unit(np.stack(waiting)))
     if not blocks:
         raise InvalidInput("there are no vectors to search")
     return Vectors(names, np.concatenate(blocks))
@@ -92,8 +123,12 @@ def _require_one_length(path: str, units: Array, block: Array) -> None:
         raise InvalidInput(f"{path} has vectors of several lengths; they are of several models")
 
 
-def _unit(block: Array) -> Array:
+def unit(block: Array) -> Array:
     import numpy as np
 
-    lengths = np.linalg.norm(block, axis=1, keepdims=True)
-    return np.asarray(np.divide(block, lengths, out=np.zeros_like(block, np.float32), where=lengths > 0), np.float32)
+    largest = np.abs(block).max(axis=1, keepdims=True)
+    scaled = np.divide(
+        block, largest, out=np.zeros_like(block, np.float32), where=largest > 0
+    )  # its squares are finite
+    lengths = np.linalg.norm(scaled, axis=1, keepdims=True)
+    return np.asarray(np.divide(scaled, lengths, out=scaled, where=lengths > 0), np.float32)

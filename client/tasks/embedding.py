@@ -62,7 +62,9 @@ def decode(info: ModelInfo, request: Request, exchanges: Sequence[Exchange]) -> 
     found = exchange.answer[EMBEDDING]
     if found is None:
         raise ServerError(f"{info.name} did not give {EMBEDDING}")
-    rows = found.reshape(len(request.images), -1)
+    if len(found) != len(request.images) or not found.size:
+        raise ServerError(f"{info.name} gave {EMBEDDING} {list(found.shape)} for {len(request.images)} images")
+    rows = found.reshape(len(found), -1)
     if not np.isfinite(rows).all():
         raise ServerError(f"{info.name} gave a vector with numbers that are not finite")
     return list(rows)

@@ -6,6 +6,7 @@ python examples/detection/shapes.py shapes/heldout --count 200 --seed 1
 from __future__ import annotations
 
 import argparse
+import colorsys
 import json
 import math
 import random
@@ -30,14 +31,20 @@ def draw(dice: random.Random, photos: list[Image.Image]) -> tuple[Image.Image, l
         outline = place(dice, picture.size, kind)
         box = around(outline)
         if not any(touch(box, other) for _, other in found):
-            colour = tuple(dice.randrange(256) for _ in range(3))
+            colour = bright(dice)
             ImageDraw.Draw(large).polygon([(x * FINE, y * FINE) for x, y in outline], fill=colour)
             found.append((kind, box))
     return large.resize(picture.size, Image.Resampling.BOX), found
 
 
+def bright(dice: random.Random) -> tuple[int, ...]:
+    """A colour that photos seldom have."""
+    found = colorsys.hsv_to_rgb(dice.random(), dice.uniform(0.7, 1), dice.uniform(0.7, 1))
+    return tuple(round(255 * value) for value in found)
+
+
 def background(dice: random.Random, photos: list[Image.Image]) -> Image.Image:
-    width, height = dice.randint(112, 160), dice.randint(112, 160)
+    width, height = dice.randint(112, 144), dice.randint(112, 144)
     photo = dice.choice(photos)
     left, top = dice.randint(0, photo.width - width), dice.randint(0, photo.height - height)
     return photo.crop((left, top, left + width, top + height))
@@ -45,7 +52,7 @@ def background(dice: random.Random, photos: list[Image.Image]) -> Image.Image:
 
 def place(dice: random.Random, size: tuple[int, int], kind: str) -> list[tuple[float, float]]:
     """The corners of a shape, turned at random (a circle has many), wholly inside of the picture."""
-    radius = dice.uniform(11, 32)
+    radius = dice.uniform(14, 36)
     count, turn = CORNERS.get(kind, 72), dice.uniform(0, 2 * math.pi)
     middle = [dice.uniform(radius, side - radius) for side in size]
     angles = [turn + 2 * math.pi * corner / count for corner in range(count)]

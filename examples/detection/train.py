@@ -17,7 +17,7 @@ from PIL import Image
 from shapes import Box, pictures, save
 from torch import Tensor, nn
 
-BATCH = 32
+BATCH = 16
 
 
 def train(count: int, epochs: int, seed: int = 0) -> nn.Module:
@@ -30,8 +30,7 @@ def train(count: int, epochs: int, seed: int = 0) -> nn.Module:
     for epoch in range(epochs):
         total = 0.0
         for batch in torch.randperm(count)[: count // BATCH * BATCH].view(-1, BATCH).tolist():
-            losses = module(*turned([examples[number] for number in batch]))
-            loss = 2 * losses["bbox_regression"] + losses["classification"]
+            loss = sum(module(*turned([examples[number] for number in batch])).values())
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -110,8 +109,8 @@ def coco(annotations: Path, rows: list[dict[str, object]]) -> tuple[float, float
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--pictures", type=int, default=768)
-    parser.add_argument("--epochs", type=int, default=14)
+    parser.add_argument("--pictures", type=int, default=1024)
+    parser.add_argument("--epochs", type=int, default=20)
     options = parser.parse_args()
     annotations = save(options.folder / "heldout", 200, seed=1)
     save(options.folder / "calibration", 100, seed=2)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from builder.networks.detectors.boxes import anchors, best, chosen, decoded, divided
+from builder.networks.detectors.boxes import anchors, best, by_name, chosen, decoded, divided
 
 if TYPE_CHECKING:
     import torch
@@ -36,7 +36,7 @@ def taken_apart(module: Any, size: tuple[int, int]) -> tuple[nn.Module, Callable
             self.backbone, self.head = module.backbone, module.head
 
         def forward(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-            given = self.head(list(self.backbone(pixels).values()))
+            given = self.head(list(by_name(self.backbone(pixels)).values()))
             return given["cls_logits"], given["bbox_regression"]
 
     def candidates(given: Any) -> tuple[torch.Tensor, ...]:

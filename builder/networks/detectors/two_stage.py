@@ -124,7 +124,7 @@ def _unsuppressed(boxes: torch.Tensor, scores: torch.Tensor, counted: torch.Tens
 
     nothing = torch.full_like(scores, -1.0)
     values = torch.where(counted, scores, nothing)
-    apart = boxes.amax((0, 1, 2)) + 1  # of no `dim` the ONNX exporter knows nothing
+    apart = boxes.flatten().amax(0) + 1
     places = torch.arange(boxes.shape[0], device=boxes.device).to(boxes.dtype).reshape(-1, 1, 1) * apart
     kept = nms((boxes + places).reshape(-1, 4), values.reshape(-1), limit)
     flags = torch.zeros_like(values).reshape(-1).scatter(0, kept, torch.ones_like(kept, dtype=values.dtype))

@@ -90,40 +90,35 @@ class Preprocess:
 
     def of(self, image: Image.Image) -> FloatArray:
         """Pillow image in the recipe's mode -> float32 [C, H, W]. Raises ImageError."""
-        if self._recipe["letterbox"] or not self._recipe["antialias"]:
-            return self._on_canvas(image)
-        pixels = np.asarray(self.crop(self.resize(image)))
-        planes = pixels.reshape(*pixels.shape[:2], -1)[..., self._order]
-        tensor = np.empty(self.shape, np.float32)
-        for channel, table in enumerate(self._tables):
-            np.take(table, planes[..., channel], out=tensor[channel], mode="clip")
-        return tensor
-
-    def _on_canvas(self, image: Image.Image) -> FloatArray:
         *_, top, left, height, width = self._placement(image)
+        # A 1x5000 image is small, but resized by its shorter side it is enormous.
         self._check_pixels((width, height), "the resized image")
         _, rows, columns = self.shape
-        first_row, first_column = max(0, top), max(0, left)
-        last_row, last_column = min(rows, top + height), min(columns, left + width)
-        part = slice(first_row - top, last_row - top), slice(first_column - left, last_column - left)
+        down, across = _seen_part(top, height, rows), _seen_part(left, width, columns)
+        part = slice(down.start - top, down.stop - top), slice(across.start - left, across.stop - left)
         tensor = np.empty(self.shape, np.float32)
-        tensor[...] = self._border[:, None, None]
-        tensor[:, first_row:last_row, first_column:last_column] = self._resized(image, height, width, part)
+        if (down, across) != (slice(0, rows), slice(0, columns)):
+            tensor[...] = self._border[:, None, None]
+        self._fill(tensor[:, down, across], image, (height, width), part)
         return tensor
 
-    def _resized(self, image: Image.Image, height: int, width: int, part: tuple[slice, slice]) -> FloatArray:
-        """The part of the resized picture that is wanted, normalised, channels first."""
-        is_whole = image.size == (width, height)
-        if is_whole or self._recipe["antialias"]:
-            pixels = np.asarray(image if is_whole else image.resize((width, height), self._resample))
-            planes = pixels.reshape(height, width, -1)[part][..., self._order]
-            return np.stack([np.take(table, planes[..., c], mode="clip") for c, table in enumerate(self._tables)])
-        pixels = np.asarray(image)
-        planes = pixels.reshape(*pixels.shape[:2], -1)[..., self._order]
-        blended = _blended(planes, (height, width), part)
-        mean, std = (np.asarray(self._recipe[key], np.float32)[:, None, None] for key in ("mean", "std"))
-        normalised: FloatArray = (blended - mean) / std
-        return normalised
+    def _fill(self, tensor: FloatArray, image: Image.Image, size: tuple[int, int], part: tuple[slice, slice]) -> None:
+        """Put the part of the resized picture that is wanted into float32 [C, h, w], normalised."""
+        is_whole = image.size == size[::-1]
+        if not is_whole and not self._recipe["antialias"]:
+            blended = _blended(self._planes(image), size, part)
+            mean, std = (np.asarray(self._recipe[key], np.float32)[:, None, None] for key in ("mean", "std"))
+            np.divide(blended - mean, std, out=tensor)
+            return
+        down, across = part
+        resized = image if is_whole else image.resize(size[::-1], self._resample)
+        planes = self._planes(resized.crop((across.start, down.start, across.stop, down.stop)))
+        for channel, table in enumerate(self._tables):
+            np.take(table, planes[..., channel], out=tensor[channel], mode="clip")
+
+    def _planes(self, image: Image.Image) -> "np.ndarray[Any, np.dtype[np.uint8]]":
+        """uint8 [H, W, C], in the order of the recipe."""
+        return np.asarray(image).reshape(image.height, image.width, -1)[..., self._order]
 
     def _placement(self, image: Image.Image) -> tuple[int, int, int, int, int, int]:
         """Height and width of the picture; top, left, height and width of it on the canvas."""
@@ -182,23 +177,6 @@ class Preprocess:
         plain = flat.convert(self._mode) if flat is image or flat.mode != self._mode else flat
         turn = _turn(image) if self._recipe["orientation"] == "exif" else None
         return plain if turn is None else plain.transpose(turn)
-
-    def resize(self, image: Image.Image) -> Image.Image:
-        if self._recipe["resize"] is None:
-            return image
-        size = _resized(image.size, self._recipe["resize"])
-        # A 1x5000 image is small, but resized by its shorter side it is enormous.
-        self._check_pixels(size, "the resized image")
-        return image.resize(size, self._resample)
-
-    def crop(self, image: Image.Image) -> Image.Image:
-        if self._recipe["crop"] is None:
-            return image
-        height, width = self._recipe["crop"]
-        image = _pad(image, width, height)
-        # round() is half-to-even here as in torchvision.
-        left, top = round((image.width - width) / 2), round((image.height - height) / 2)
-        return image.crop((left, top, left + width, top + height))
 
 
 def _turn(image: Image.Image) -> Image.Transpose | None:
@@ -286,8 +264,7 @@ def _blended(planes: Any, size: tuple[int, int], part: tuple[slice, slice]) -> F
 
 
 def _mixed(rows: Any, before: Any, behind: Any, right: FloatArray) -> FloatArray:
-    scale = np.float32(255)
-    left, other = rows[:, before] / scale, rows[:, behind] / scale
+    left, other = (rows[:, columns] / np.float32(255) for columns in (before, behind))
     mixed: FloatArray = left + (other - left) * right[:, None]
     return mixed
 
@@ -325,13 +302,9 @@ def _resized(size: tuple[int, int], target: tuple[int, ...]) -> tuple[int, int]:
     return (target[0], scaled) if width <= height else (scaled, target[0])
 
 
-def _pad(image: Image.Image, width: int, height: int) -> Image.Image:
-    """Black borders where the image is smaller than the crop."""
-    if image.width >= width and image.height >= height:
-        return image
-    canvas = Image.new(image.mode, (max(width, image.width), max(height, image.height)))
-    canvas.paste(image, ((canvas.width - image.width) // 2, (canvas.height - image.height) // 2))
-    return canvas
+def _seen_part(start: int, side: int, canvas: int) -> slice:
+    """What is on the canvas of a side of the picture, which may begin before it and reach beyond."""
+    return slice(max(0, start), min(canvas, start + side))
 
 
 class TritonPythonModel:

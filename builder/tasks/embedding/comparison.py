@@ -65,10 +65,12 @@ def compare(
 
 
 def cosine(ours: torch.Tensor, theirs: torch.Tensor) -> torch.Tensor:
-    """Row by row, float64; NaN where a vector has no length."""
+    """Row by row, float64; 1 where both vectors are all zeros, and NaN where one of them is."""
     import torch
 
-    return torch.as_tensor((ours * theirs).sum(1) / (ours.norm(dim=1) * theirs.norm(dim=1)))
+    lengths, others = ours.norm(dim=1), theirs.norm(dim=1)
+    cosines = (ours * theirs).sum(1) / (lengths * others)
+    return torch.as_tensor(cosines.masked_fill((lengths == 0) & (others == 0), 1.0))
 
 
 def spread(vectors: torch.Tensor) -> torch.Tensor:
