@@ -102,13 +102,13 @@ def _compiled(module: nn.Module, program: torch.export.ExportedProgram, device: 
 
 
 def _beside_each_other(files: list[Any]) -> list[Any]:
-    """The library named as the file that tells the operators that it calls: it is looked for under the library's."""
-    told = next(file for file in map(str, files) if file.endswith("wrapper.json"))
+    """The library named as the file that tells the operators that it calls, if there is one: that is looked for so."""
+    told = [file for file in files if isinstance(file, str) and file.endswith("wrapper.json")]
     libraries = [file for file in files if isinstance(file, str) and file.endswith(".so")]
-    named = {library: Path(told).with_suffix(".so") for library in libraries}
+    named = {library: str(Path(file).with_suffix(".so")) for file, library in zip(told, libraries, strict=False)}
     for library, path in named.items():
         shutil.move(library, path)
-    return [str(named.get(file, file)) if isinstance(file, str) else file for file in files]
+    return [named.get(file, file) if isinstance(file, str) else file for file in files]
 
 
 def _bound_to(device: str) -> dict[str, str]:
