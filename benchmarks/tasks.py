@@ -1,116 +1,236 @@
-"""Pictures per second of a served detector over those of its own steps in this process, at batches of 8, in one run.
+"""Pictures per second of served detectors, segmenters and embedders over those of the same pipeline in this process.
 
-Give it a repository that was built: python benchmarks/tasks.py model_repository shapes --images shapes/heldout
-In process, pictures are decoded on as many threads as the served step has, then the artifact runs, then the step that
-makes detections. Both get the same encoded bytes; the sides take turns, and medians are compared.
+One network a task is built, or models of a repository that was built are taken: --repository model_repository shapes.
+In process, pictures are decoded on as many threads as the served step has, then the artifact runs, then the step behind
+it, if there is one. Both get the same encoded bytes in batches of 8; the sides take turns, and medians are compared.
+Answers are compared before. --parts also tells where a batch's time goes in process.
 """
 
 from __future__ import annotations
 
 import argparse
+import collections
+import contextlib
 import json
 import statistics
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 import tritonclient.grpc as triton
+from PIL import Image
 
+from builder.build.run import build_repository, resolve
 from builder.data.images import SAMPLES
 from builder.data.recipe import PreprocessRecipe
 from builder.exporters import EXPORTERS
 from builder.launchers import LAUNCHERS
 from builder.launchers.options import LaunchOptions
 from builder.machine.cores import granted_cores
+from builder.manifest.models import load_manifest
+from builder.repository import layout
 from builder.steps import STEPS
-from builder.steps.detections import Decoding
+from builder.steps.detections import DetectionSettings
+from builder.steps.mask import MaskSettings
 from builder.triton.model_config import read
 from builder.triton.signature import Signature, TensorSpec
 from builder.types import Target
 
 BATCH = 8
-OUTPUTS = ("BOXES", "SCORES", "CLASSES", "COUNT")
 AT_ONCE = 2  # requests in flight: while one is decoded, the other is in the network
+LITE0 = Path(__file__).parent.parent / "examples" / "lite0.py"
+RECIPE = "{channels: 3, resize: 256, crop: 224, mean: [0.498, 0.498, 0.498], std: [0.502, 0.502, 0.502]}"
+# Random weights find nothing above a detector's own threshold, and all of a picture above none.
+CASES = {
+    "ssdlite": "task: detection, network: ssdlite320_mobilenet_v3_large, weights: random",
+    "fasterrcnn": "task: detection, network: fasterrcnn_mobilenet_v3_large_320_fpn, weights: random",
+    "lraspp": "task: segmentation, network: lraspp_mobilenet_v3_large, weights: random",
+    "lraspp_png": "task: segmentation, network: lraspp_mobilenet_v3_large, weights: random, encode: png",
+    "lite0": f"task: embedding, network: '{LITE0}:lite0', weights: included, layer: _avg_pooling, preprocess: {RECIPE}",
+}
+SETTINGS = {"pillow": PreprocessRecipe, "pillow_placed": PreprocessRecipe, "mask": MaskSettings,
+            "detections": DetectionSettings}  # fmt: skip
+Tensors = dict[str, Any]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("repository", type=Path)
-    parser.add_argument("model")
+    parser.add_argument("models", nargs="*", help=f"of --repository; without it, of {', '.join(CASES)}")
+    parser.add_argument("--repository", type=Path, help="one that was built")
     parser.add_argument("--images", type=Path, default=SAMPLES, help="a folder of pictures")
-    parser.add_argument("--format", default="onnx", choices=sorted(EXPORTERS), help="of the published artifact")
+    parser.add_argument("--format", default="onnx", choices=[n for n in EXPORTERS if EXPORTERS[n].PRECISIONS["cpu"]])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--batches", type=int, default=10, help="batches of 8 in each round")
+    parser.add_argument("--parts", action="store_true", help="seconds of a batch in process, step by step")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
-    ports = LaunchOptions(http_port=0, grpc_port=0, metrics_port=0)
-    files = [file.read_bytes() for file in sorted(options.images.iterdir()) if file.suffix in (".jpg", ".png")]
-    pictures = (files * BATCH)[:BATCH]
-    with LAUNCHERS["embedded"].launch(options.repository, ports) as server:
-        sides = {
-            "served": served(server.endpoints.grpc, options.model, pictures),
-            "in_process": in_process(options.repository, options.model, options.format, pictures),
-        }
-        same(*(side() for side in sides.values()))
-        rates = race(sides, options.rounds, options.batches)
-    show(options.model, rates, options.json)
+    with contextlib.ExitStack() as stack:
+        repository = options.repository or built(options, Path(stack.enter_context(tempfile.TemporaryDirectory())))
+        ports = LaunchOptions(http_port=0, grpc_port=0, metrics_port=0)
+        server = stack.enter_context(LAUNCHERS["embedded"].launch(repository, ports))
+        for model in options.models or list(CASES):
+            measure(repository, model, server.endpoints.grpc, options)
 
 
-def served(url: str, model: str, pictures: list[bytes]) -> Callable[[], list[np.ndarray]]:
+def built(options: argparse.Namespace, folder: Path) -> Path:
+    """A repository with the cases that are wanted."""
+    rows = [f"  {name}: {{format: {options.format}, {CASES[name]}}}" for name in options.models or CASES]
+    (folder / "models.yaml").write_text("\n".join(["models:", *rows, ""]))
+    outcome = build_repository(resolve(load_manifest(folder / "models.yaml")), folder / "repository")
+    for failure in outcome.failed:
+        raise failure.error
+    return folder / "repository"
+
+
+def measure(repository: Path, model: str, url: str, options: argparse.Namespace) -> None:
+    pictures = of_one_size(options.images)
+    own = Pipeline(repository, model)
+    sides = {"served": served(url, model, own.outputs, pictures), "in_process": lambda: own(pictures)}
+    same(model, *(side() for side in sides.values()))
+    for side in sides.values():
+        side()
+    own.seconds.clear()
+    rates = race(sides, options.rounds, options.batches)
+    show(model, rates, own.parts() if options.parts else {}, options.json)
+
+
+def of_one_size(folder: Path) -> list[bytes]:
+    """Eight pictures: masks of one tensor have one size."""
+    by_size: dict[tuple[int, int], list[bytes]] = collections.defaultdict(list)
+    for file in sorted(folder.iterdir()):
+        if file.suffix in (".jpg", ".png"):
+            with Image.open(file) as image:
+                by_size[image.size].append(file.read_bytes())
+    return (max(by_size.values(), key=len) * BATCH)[:BATCH]
+
+
+def served(url: str, model: str, outputs: tuple[str, ...], pictures: list[bytes]) -> Callable[[], Tensors]:
     client = triton.InferenceServerClient(url)
 
-    def ask() -> list[np.ndarray]:
+    def ask() -> Tensors:
         given = triton.InferInput("IMAGE", [BATCH, 1], "BYTES")
         given.set_data_from_numpy(np.array(pictures, object)[:, None])
         answer = client.infer(model, [given], client_timeout=120)
-        return [answer.as_numpy(name) for name in OUTPUTS]
+        return {name: answer.as_numpy(name) for name in outputs}
 
     return ask
 
 
-def in_process(repository: Path, model: str, format_name: str, pictures: list[bytes]) -> Callable[[], list[np.ndarray]]:
-    before, network, after = read(repository / model / "config.pbtxt").ensemble_scheduling.step
-    parameters = read(repository / before.model_name / "config.pbtxt").parameters
-    recipe = PreprocessRecipe.model_validate_json(parameters["recipe"].string_value)
-    decoding = Decoding.model_validate_json(
-        read(repository / after.model_name / "config.pbtxt").parameters["recipe"].string_value
+@dataclass(frozen=True)
+class Stage:
+    """One model that the ensemble asks: what it computes, and the ensemble's names of its tensors."""
+
+    name: str
+    run: Callable[..., tuple[Any, ...]]
+    inputs: list[str]
+    outputs: list[str]
+
+
+class Pipeline:
+    """What the ensemble does, in this process: pictures -> the ensemble's outputs."""
+
+    def __init__(self, repository: Path, model: str) -> None:
+        config = read(repository / model / "config.pbtxt")
+        self.outputs = tuple(tensor.name for tensor in config.output)
+        self.seconds: dict[str, list[float]] = collections.defaultdict(list)
+        self._stages = [stage(repository, step) for step in config.ensemble_scheduling.step]
+
+    def __call__(self, pictures: list[bytes]) -> Tensors:
+        tensors: Tensors = {"IMAGE": pictures}
+        for one in self._stages:
+            started = time.perf_counter()
+            found = one.run(*(tensors[name] for name in one.inputs))
+            tensors |= zip(one.outputs, found, strict=True)
+            self.seconds[one.name].append(time.perf_counter() - started)
+        return {name: tensors[name] for name in self.outputs}
+
+    def parts(self) -> dict[str, float]:
+        """Median seconds of a batch."""
+        return {name: statistics.median(times) for name, times in self.seconds.items()}
+
+
+def stage(repository: Path, step: Any) -> Stage:
+    config = read(repository / step.model_name / "config.pbtxt")
+    inputs, outputs = ([tensor.name for tensor in side] for side in (config.input, config.output))
+    is_step = layout.role_of(repository / step.model_name) in layout.STEP_ROLES
+    run = of_step(config) if is_step else of_network(repository / step.model_name / str(step.model_version), config)
+    return Stage(
+        step.model_name, run, [step.input_map[name] for name in inputs], [step.output_map[name] for name in outputs]
     )
-    place, choose = STEPS["pillow_placed"].function(recipe), STEPS["detections"].function(decoding)
-    run, given = loaded(repository / network.model_name, format_name)
-    raw = [tensor.name for tensor in STEPS["detections"].signature(decoding).inputs[:-1]]
-    names = {between: name for name, between in network.output_map.items()}
-    order = [names[after.input_map[name]] for name in raw]
+
+
+def of_step(config: Any) -> Callable[..., tuple[Any, ...]]:
+    """A picture at a time, on as many threads as the served step has."""
+    given = {tensor.name for tensor in config.output}
+    kind = next(name for name, only in (("mask", "MASK"), ("detections", "BOXES"), ("pillow_placed", "PLACEMENT"),
+                                        ("pillow", "PIXELS")) if only in given)  # fmt: skip
+    parameters = config.parameters
+    settings = SETTINGS[kind].model_validate_json(parameters["recipe"].string_value)
+    function = STEPS[kind].function(settings)
     pool = ThreadPoolExecutor(int(parameters["threads"].string_value))
 
-    def ask() -> list[np.ndarray]:
-        pixels, placed = zip(*pool.map(place, pictures), strict=True)
-        found = run({given: torch.from_numpy(np.stack(pixels))})
-        tensors = [found[name].numpy() for name in order]
-        rows = [choose(*(tensor[row] for tensor in tensors), placed[row]) for row in range(BATCH)]
-        return [np.stack(column) for column in zip(*rows, strict=True)]
+    def run(*columns: Any) -> tuple[Any, ...]:
+        rows = list(pool.map(function, *columns))
+        if kind == "detections":
+            return filled(rows, settings.max_detections)
+        if kind == "pillow_placed":
+            return tuple(np.stack(column) for column in zip(*rows, strict=True))
+        return (np.array(rows, object)[:, None] if isinstance(rows[0], bytes) else np.stack(rows),)
+
+    return run
+
+
+def filled(rows: list[Any], most: int) -> tuple[np.ndarray, ...]:
+    """What was found of each picture as tensors of one size, as clients get it."""
+    boxes, scores = np.zeros((len(rows), most, 4), np.float32), np.zeros((len(rows), most), np.float32)
+    classes, counts = np.zeros((len(rows), most), np.int32), np.zeros((len(rows), 1), np.int32)
+    for row, (box, score, kind) in enumerate(rows):
+        boxes[row, : len(box)], scores[row, : len(box)], classes[row, : len(box)] = box, score, kind
+        counts[row] = len(box)
+    return boxes, scores, classes, counts
+
+
+def of_network(folder: Path, config: Any) -> Callable[..., tuple[Any, ...]]:
+    """The published artifact, with as many threads as the server gives it."""
+    signature = Signature(*map(tuple, sides_of(config)))
+    file = folder / config.default_model_filename
+    exporter = next(one for one in EXPORTERS.values() if file.name == one.FILENAME)
+    run = exporter.load(file, Target(threads=granted_cores()), signature)
+
+    def ask(*arrays: Any) -> tuple[Any, ...]:
+        names = (tensor.name for tensor in signature.inputs)
+        found: Mapping[str, torch.Tensor] = run(dict(zip(names, map(torch.from_numpy, arrays), strict=True)))
+        return tuple(found[tensor.name].numpy() for tensor in signature.outputs)
 
     return ask
 
 
-def loaded(folder: Path, format_name: str) -> tuple[Any, str]:
-    """The published artifact, with as many threads as the server gives it."""
-    config = read(folder / "config.pbtxt")
-    given, answers = (
-        tuple(TensorSpec(t.name, "FP32", tuple(t.dims)) for t in side) for side in (config.input, config.output)
-    )
-    target = Target(threads=granted_cores())
-    file = folder / "1" / config.default_model_filename
-    return EXPORTERS[format_name].load(file, target, Signature(given, answers)), given[0].name
+def sides_of(config: Any) -> Iterator[list[TensorSpec]]:
+    kinds = type(config).DESCRIPTOR.fields_by_name["input"].message_type.fields_by_name["data_type"].enum_type
+    for side in (config.input, config.output):
+        yield [
+            TensorSpec(t.name, kinds.values_by_number[t.data_type].name.removeprefix("TYPE_"), tuple(t.dims))
+            for t in side
+        ]
 
 
-def same(ours: list[np.ndarray], theirs: list[np.ndarray]) -> None:
-    """Sides that find different things are not to be compared."""
-    if not np.array_equal(ours[3], theirs[3]) or np.abs(ours[0] - theirs[0]).max(initial=0) > 0.5:
-        raise SystemExit("the server finds other things than its steps do in this process")
+def same(model: str, ours: Tensors, theirs: Tensors) -> None:
+    """Sides that give different things are not to be compared."""
+    for name, array in ours.items():
+        other = theirs[name]
+        is_close = array.shape == other.shape and (
+            np.mean(array == other) > 0.999
+            if array.dtype.kind in "uiO"
+            else np.allclose(array, other, atol=0.5 if name == "BOXES" else 1e-3)
+        )
+        if not is_close:
+            raise SystemExit(f"{model}: the server gives another {name} than its steps do in this process")
 
 
 def race(sides: dict[str, Callable[[], object]], rounds: int, batches: int) -> dict[str, list[float]]:
@@ -126,10 +246,14 @@ def race(sides: dict[str, Callable[[], object]], rounds: int, batches: int) -> d
     return rates
 
 
-def show(model: str, rates: dict[str, list[float]], as_json: bool) -> None:
+def show(model: str, rates: dict[str, list[float]], parts: dict[str, float], as_json: bool) -> None:
     ours, theirs = (statistics.median(rates[side]) for side in ("served", "in_process"))
-    line = f"{model}: served {ours:.1f}/s  in process {theirs:.1f}/s  ratio {ours / theirs:.2f}"
-    print(json.dumps({"model": model, "rates": rates, "ratio": ours / theirs}) if as_json else line)
+    if as_json:
+        print(json.dumps({"model": model, "rates": rates, "ratio": ours / theirs, "parts": parts}), flush=True)
+        return
+    print(f"{model:12} served {ours:6.1f}/s  in process {theirs:6.1f}/s  ratio {ours / theirs:.2f}", flush=True)
+    for name, seconds in parts.items():
+        print(f"  {seconds * 1e3:7.1f} ms  {name}")
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from builder.build import artifact_entry
 from builder.build.entry import Entry, resolve
 from builder.errors import CompareError
 from builder.exporters import EXPORTERS
-from builder.manifest.models import DEFAULT_TASK, Manifest, spec_of
+from builder.manifest.models import Manifest, spec_of
 from builder.repository import layout
 
 
@@ -24,7 +24,8 @@ def entry_or_network(manifest: Manifest | None, path: Path, name: str, weights: 
     if name not in networks.all_names():
         known = f"{', '.join(manifest.models)}" if manifest else f"nothing, since {path} does not exist"
         raise CompareError(f"{name!r} is neither an entry of {path} ({known}) nor one of `build-repo networks`")
-    alone = Manifest(path, {name: spec_of(DEFAULT_TASK)(network=name)})
+    task = networks.find(name).facts(name).task
+    alone = Manifest(path, {name: spec_of(task)(network=name, task=task)})
     return resolve(alone, [name], weights)[0]
 
 

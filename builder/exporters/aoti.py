@@ -72,7 +72,7 @@ def export(request: ExportRequest) -> dict[str, str]:
         with weights_released(module), torch.no_grad():
             program = exported(module, request, device)
             equal = equal_sizes(program, request.signature)
-            files = _compiled(module, program, device, Path(folder))
+            files = _beside_each_other(_compiled(module, program, device, Path(folder)))
             del program
         require_room(request.path, sum(Path(file).stat().st_size for file in files if isinstance(file, str)))
         package_aoti(str(request.path), files)
@@ -99,6 +99,16 @@ def _compiled(module: nn.Module, program: torch.export.ExportedProgram, device: 
         "post_grad_custom_post_pass": lambda _: page_out(module),
     }
     return torch._inductor.aot_compile(program.module(), program.example_inputs[0], options=configs)
+
+
+def _beside_each_other(files: list[Any]) -> list[Any]:
+    """The library named as the file that tells the operators that it calls, if there is one: that is looked for so."""
+    told = [file for file in files if isinstance(file, str) and file.endswith("wrapper.json")]
+    libraries = [file for file in files if isinstance(file, str) and file.endswith(".so")]
+    named = {library: str(Path(file).with_suffix(".so")) for file, library in zip(told, libraries, strict=False)}
+    for library, path in named.items():
+        shutil.move(library, path)
+    return [named.get(file, file) if isinstance(file, str) else file for file in files]
 
 
 def _bound_to(device: str) -> dict[str, str]:

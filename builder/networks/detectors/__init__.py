@@ -65,6 +65,11 @@ def refusal(module: nn.Module) -> str:
     return f"{kind} gives more than boxes: {REFUSED[kind]}" if kind in REFUSED else ""
 
 
+def branches(module: nn.Module) -> bool:
+    """Whether it looks at what a first network proposes, so that no symbol stands for its tensors."""
+    return KINDS.get(_kind(module)) is two_stage
+
+
 def recipe(module: nn.Module) -> PreprocessRecipe:
     """As the module's own transform treats pictures."""
     transform: Any = module.transform

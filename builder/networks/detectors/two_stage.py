@@ -61,12 +61,12 @@ def _set_scales(pool: Any, scales: Sequence[float]) -> None:
 
 
 def _extent(pixels: torch.Tensor, placement: torch.Tensor | None) -> torch.Tensor:
-    """float [B, 2]: height and width of the picture in the corner of the input."""
+    """float32 [B, 2]: height and width of the picture in the corner of the input."""
     import torch
 
     if placement is not None:
-        return placement[:, 4:6].to(pixels.dtype)
-    size = torch.tensor([pixels.shape[2], pixels.shape[3]], dtype=pixels.dtype, device=pixels.device)
+        return placement[:, 4:6].float()
+    size = torch.tensor([pixels.shape[2], pixels.shape[3]], dtype=torch.float32, device=pixels.device)
     return size.expand(pixels.shape[0], 2)
 
 
@@ -87,7 +87,10 @@ def _are_larger(boxes: torch.Tensor, least: float) -> torch.Tensor:
 def _proposals(
     rpn: Any, features: list[torch.Tensor], references: torch.Tensor, extent: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Boxes [B, P, 4] for the second network, the best first, and whether each is one: the rest fills up."""
+    """Boxes float32 [B, P, 4] for the second network, the best first, and whether each is one: the rest fills up.
+
+    Places are never computed in half precision, which has no pixels apart that are beyond some hundreds.
+    """
     import torch
 
     logits, codes = rpn.head(features)
@@ -96,10 +99,10 @@ def _proposals(
         values, places = best(of_level.permute(0, 2, 3, 1).flatten(1), rpn.pre_nms_top_n())
         count = of_level.shape[1] * of_level.shape[2] * of_level.shape[3]
         level = references[start : start + count]
-        found = decoded(rpn.box_coder, chosen(_by_place(moves), places), level[places])
+        found = decoded(rpn.box_coder, chosen(_by_place(moves), places).float(), level[places].float())
         found = _clipped(found, extent)
         boxes.append(found)
-        scores.append(_unsuppressed(found, values.sigmoid(), _are_larger(found, rpn.min_size), rpn.nms_thresh))
+        scores.append(_unsuppressed(found, values.float().sigmoid(), _are_larger(found, rpn.min_size), rpn.nms_thresh))
         start += count
     values, places = best(torch.cat(scores, 1), rpn.post_nms_top_n())
     return chosen(torch.cat(boxes, 1), places), values >= 0
@@ -129,22 +132,30 @@ def _unsuppressed(boxes: torch.Tensor, scores: torch.Tensor, counted: torch.Tens
 
 
 def _regions(pool: Any, features: list[torch.Tensor], proposals: torch.Tensor, scales: Sequence[float]) -> torch.Tensor:
-    """What each proposal holds, [B * P, C, h, w], of the level of the pyramid that its size is for."""
+    """What each proposal holds, [B * P, C, h, w], of the level of the pyramid that its size is for.
+
+    Pooled in float32, which every kernel takes, and given in the features' own type.
+    """
     import torch
-    from torchvision.ops import roi_align
 
     count, each = proposals.shape[:2]
     images = torch.arange(count, device=proposals.device).to(proposals.dtype).reshape(-1, 1, 1).expand(-1, each, 1)
     boxes = torch.cat((images, proposals), dim=-1).reshape(-1, 5)
     if len(scales) == 1:
-        return torch.as_tensor(roi_align(features[0], boxes, pool.output_size, scales[0], pool.sampling_ratio))
+        return _pooled(pool, features[0], boxes, scales[0])
     levels = _levels(pool, proposals.reshape(-1, 4), scales)
     found = features[0].new_zeros(boxes.shape[0], features[0].shape[1], *pool.output_size)
     for number, (feature, scale) in enumerate(zip(features, scales, strict=True)):
         rows = torch.where(levels == number)[0]
-        regions = roi_align(feature, boxes[rows], pool.output_size, scale, pool.sampling_ratio)
-        found = found.index_copy(0, rows, regions)
+        found = found.index_copy(0, rows, _pooled(pool, feature, boxes[rows], scale))
     return found
+
+
+def _pooled(pool: Any, feature: torch.Tensor, boxes: torch.Tensor, scale: float) -> torch.Tensor:
+    from torchvision.ops import roi_align
+
+    regions: torch.Tensor = roi_align(feature.float(), boxes, pool.output_size, scale, pool.sampling_ratio)
+    return regions.to(feature.dtype)
 
 
 def _levels(pool: Any, boxes: torch.Tensor, scales: Sequence[float]) -> torch.Tensor:

@@ -108,7 +108,8 @@ def _activated(table: Array, activation: str) -> Array:
 
 def suppressed(boxes: Array, classes: Array, limit: float, most: int) -> Array:
     """Which of the candidates, the best first, are kept, at most `most`."""
-    areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+    sides = np.ascontiguousarray(boxes.T)  # a row for each of the four, which are read one by one
+    areas = (sides[2] - sides[0]) * (sides[3] - sides[1])
     alive = np.ones(len(boxes), bool)
     kept: list[int] = []
     place = 0
@@ -118,16 +119,17 @@ def suppressed(boxes: Array, classes: Array, limit: float, most: int) -> Array:
             break
         kept.append(place)
         rivals = place + 1 + np.flatnonzero(alive[place + 1 :] & (classes[place + 1 :] == classes[place]))
-        alive[rivals[_overlaps(boxes, areas, place, rivals) > limit]] = False
+        alive[rivals[_overlaps(sides, areas, place, rivals) > limit]] = False
         place += 1
     return np.array(kept, np.int64)
 
 
-def _overlaps(boxes: Array, areas: Array, place: int, rivals: Array) -> Array:
+def _overlaps(sides: Array, areas: Array, place: int, rivals: Array) -> Array:
     """Intersection over union of one box with others, float32; 0 where neither has an area."""
-    others = boxes[rivals]
-    sides = np.minimum(boxes[place, 2:], others[:, 2:]) - np.maximum(boxes[place, :2], others[:, :2])
-    common = np.maximum(sides, 0).prod(1)
+    left, top, right, bottom = sides
+    wide = np.minimum(right[rivals], right[place]) - np.maximum(left[rivals], left[place])
+    high = np.minimum(bottom[rivals], bottom[place]) - np.maximum(top[rivals], top[place])
+    common = np.maximum(wide, 0) * np.maximum(high, 0)
     union = areas[place] + areas[rivals] - common
     return np.asarray(np.divide(common, union, out=np.zeros_like(common), where=union > 0))
 

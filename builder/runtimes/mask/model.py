@@ -16,6 +16,8 @@ from PIL import Image
 Array = np.ndarray[Any, np.dtype[Any]]
 MOST_CLASSES = 256
 BITS = 8
+RUN_LENGTHS = 3
+"""zlib's Z_RLE: of masks, whose rows are runs, it makes files as small as its default does, in a part of the time."""
 
 
 class MaskError(ValueError):
@@ -40,11 +42,13 @@ class Mask:
         """uint8 of the size of the network's input. Raises MaskError."""
         if classes.ndim == 3:
             return chosen(blended(classes.astype(np.float32, copy=False), self._input))
-        rows, columns = (_nearest(wanted, has) for wanted, has in zip(self._input, classes.shape, strict=True))
-        numbers = classes[rows[:, None], columns]
-        if numbers.size and (numbers.min() < 0 or numbers.max() >= MOST_CLASSES):
+        numbers = classes
+        if classes.shape != self._input:
+            rows, columns = (_nearest(wanted, has) for wanted, has in zip(self._input, classes.shape, strict=True))
+            numbers = _taken(classes, rows, columns)
+        if numbers.dtype != np.uint8 and numbers.size and (numbers.min() < 0 or numbers.max() >= MOST_CLASSES):
             raise MaskError(f"the network gives class {numbers.max()}, and a mask has classes from 0 to 255")
-        mask: Array = numbers.astype(np.uint8)
+        mask: Array = numbers.astype(np.uint8, copy=False)
         return mask
 
 
@@ -52,7 +56,13 @@ def chosen(logits: Array) -> Array:
     """float32 [C, H, W] -> uint8 [H, W]. One channel tells of one class beside the background. Raises MaskError."""
     if not np.isfinite(logits).all():
         raise MaskError("the network gives NaN or infinite logits for this picture")
-    mask: Array = (logits[0] > 0 if len(logits) == 1 else logits.argmax(0)).astype(np.uint8)
+    if len(logits) == 1:
+        return np.asarray(logits[0] > 0, np.uint8)
+    largest, mask = logits.max(0), np.empty(logits.shape[1:], np.uint8)
+    for number in reversed(
+        range(len(logits))
+    ):  # of equal ones the first; argmax over the first axis takes twice as long
+        np.copyto(mask, np.uint8(number), where=logits[number] == largest)
     return mask
 
 
@@ -80,8 +90,12 @@ def of_picture(mask: Array, placement: Array) -> Array:
     high, wide, top, left, height, width = (int(number) for number in placement)
     rows = np.clip(top + _nearest(high, height), 0, mask.shape[0] - 1)
     columns = np.clip(left + _nearest(wide, width), 0, mask.shape[1] - 1)
-    part: Array = mask[rows[:, None], columns]
-    return part
+    return _taken(mask, rows, columns)
+
+
+def _taken(mask: Array, rows: Array, columns: Array) -> Array:
+    """Columns first: rows are then copied whole, which is many times faster where there are more of them."""
+    return mask.take(columns, 1).take(rows, 0)
 
 
 def _nearest(wanted: int, length: int) -> Array:
@@ -95,7 +109,7 @@ def encoded(mask: Array) -> bytes:
     image = Image.fromarray(mask).convert("L")
     image.putpalette(PALETTE)
     buffer = io.BytesIO()
-    image.save(buffer, "PNG")
+    image.save(buffer, "PNG", compress_type=RUN_LENGTHS)
     return buffer.getvalue()
 
 

@@ -70,6 +70,12 @@ def _of_torchvision(entry: Entry, network: Network, recipe: PreprocessRecipe) ->
     spec: Detection = entry.spec
     if spec.output is not None:
         raise entry.error("torchvision's detectors are known; leave output out", "output")
+    if (spec.format, spec.precision) == ("torchscript", "int8") and detectors.branches(network.module):
+        raise entry.error(
+            "PyTorch's quantisation follows no code that chooses by content, as a detector of two stages does; say "
+            "`format: openvino` or `format: onnx`, which quantise the operations that it runs",
+            "precision",
+        )
     detector = detectors.detector(network.module, recipe, spec.max_detections)
     iou = spec.iou_threshold or detector.iou_threshold
     detectors.with_iou(network.module, iou)

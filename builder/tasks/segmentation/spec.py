@@ -45,7 +45,7 @@ class Segmentation(LabelledSpec):
 
     @field_validator("images", mode="before", json_schema_input_type=Text | MaskedImages | None)
     @classmethod
-    def _images_as_set(cls, value: Any) -> Any:
+    def _as_masked_images(cls, value: Any) -> Any:
         return {"data": value} if isinstance(value, str) else value
 
     def files(self) -> dict[Keys, str]:
