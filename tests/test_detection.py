@@ -28,6 +28,7 @@ from builder.manifest.models import load_manifest
 from builder.repository import golden
 from builder.steps import STEPS
 from builder.steps.detections import DetectionSettings
+from builder.tasks.detection.annotations import Annotations, Truth, mean_average_precision
 from builder.tasks.detection.found import Found
 from builder.tasks.detection.matching import Rules, match
 from builder.tasks.task import Reference
@@ -437,3 +438,11 @@ def test_golden_examples_stand(made: tuple[Path, dict[str, BuiltModel]]) -> None
         assert goldens
         for sample in goldens.samples:
             assert [tensor.name for tensor in sample.outputs] == ["BOXES", "SCORES", "CLASSES", "COUNT"]
+
+
+@pytest.mark.parametrize(("is_crowd", "expected"), [(True, 1.0), (False, 0.2525)])
+def test_what_is_found_in_a_crowd_is_neither_right_nor_wrong(is_crowd: bool, expected: float) -> None:
+    truths = Annotations({0: [Truth([0, 0, 10, 10], 1, False), Truth([50, 50, 100, 100], 1, is_crowd)]})
+    boxes = torch.tensor([[60.0, 60, 80, 80], [0, 0, 10, 10]])
+    found = Found(boxes, torch.tensor([0.9, 0.8]), torch.tensor([1, 1]))
+    assert mean_average_precision(truths, {0: found}) == pytest.approx(expected, abs=0.001)

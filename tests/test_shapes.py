@@ -30,7 +30,7 @@ def train() -> ModuleType:
 def trained(train: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, torch.nn.Module]:
     """Some seconds of training: enough that much of what is drawn is found, if not exactly."""
     folder = tmp_path_factory.mktemp("shapes")
-    return folder, made(train, folder, count=384, epochs=8)
+    return folder, made(train, folder, count=256, epochs=6)
 
 
 def made(train: ModuleType, folder: Path, count: int, epochs: int) -> torch.nn.Module:
@@ -66,7 +66,7 @@ def test_the_server_finds_what_the_module_finds(train: ModuleType, trained: tupl
     """Over 10 s: a detector is trained, so that there is something to find."""
     folder, module = trained
     own = train.score(module, folder / "shapes" / "heldout" / "coco.json")[0]
-    assert own > 0.2
+    assert own > 0.05
     assert served(train, folder) == pytest.approx(own, abs=0.001)
 
 

@@ -59,9 +59,8 @@ def chosen(logits: Array) -> Array:
     if len(logits) == 1:
         return np.asarray(logits[0] > 0, np.uint8)
     largest, mask = logits.max(0), np.empty(logits.shape[1:], np.uint8)
-    for number in reversed(
-        range(len(logits))
-    ):  # of equal ones the first; argmax over the first axis takes twice as long
+    # Of equal ones the first. argmax over the first axis takes twice as long.
+    for number in reversed(range(len(logits))):
         np.copyto(mask, np.uint8(number), where=logits[number] == largest)
     return mask
 

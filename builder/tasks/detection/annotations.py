@@ -8,7 +8,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from builder.data.images import Evaluation
 from builder.errors import ManifestError
@@ -19,11 +19,19 @@ SLACK = 1.0
 """Pixels that a box may reach beyond its picture."""
 
 
+class Truth(NamedTuple):
+    box: Sequence[float]
+    """x, y, width, height in pixels."""
+    kind: int
+    """The network's class."""
+    is_crowd: bool
+    """Of many objects together: what is found within is neither right nor wrong."""
+
+
 @dataclass(frozen=True)
 class Annotations:
-    """By number of an evaluation picture, boxes [x, y, width, height] with their classes."""
-
-    boxes: Mapping[int, Sequence[tuple[Sequence[float], int]]]
+    boxes: Mapping[int, Sequence[Truth]]
+    """By number of an evaluation picture."""
 
 
 def read(images: AnnotatedSet, evaluation: Evaluation, base: Path, labels: Sequence[str] | None) -> Annotations:
@@ -62,21 +70,20 @@ def _classes(categories: Any, labels: Sequence[str] | None) -> dict[Any, int]:
     return {one["id"]: list(labels).index(str(one["name"])) for one in categories}
 
 
-def _boxes(
-    document: Any, numbers: Mapping[str, int], classes: Mapping[Any, int], file: Path
-) -> dict[int, list[tuple[Sequence[float], int]]]:
+def _boxes(document: Any, numbers: Mapping[str, int], classes: Mapping[Any, int], file: Path) -> dict[int, list[Truth]]:
     known = {one["id"]: one for one in document["images"]}
     told = {str(one["file_name"]) for one in known.values()}
     if lacking := sorted(set(numbers) - told):
         raise ManifestError(
             f"{file} says nothing of {', '.join(lacking[:3])}; a picture without objects is listed, too"
         )
-    found: dict[int, list[tuple[Sequence[float], int]]] = {number: [] for number in numbers.values()}
+    found: dict[int, list[Truth]] = {number: [] for number in numbers.values()}
     for one in document["annotations"]:
         image = known[one["image_id"]]
         _require_inside(one["bbox"], image, file)
         if image["file_name"] in numbers:
-            found[numbers[image["file_name"]]].append((one["bbox"], classes[one["category_id"]]))
+            truth = Truth(one["bbox"], classes[one["category_id"]], bool(one.get("iscrowd", 0)))
+            found[numbers[image["file_name"]]].append(truth)
     return found
 
 
@@ -110,11 +117,8 @@ def mean_average_precision(truths: Annotations, found: Mapping[int, Found]) -> f
 
 
 def _dataset(truths: Annotations) -> dict[str, Any]:
-    pairs = [(number, *pair) for number, boxes in truths.boxes.items() for pair in boxes]
-    rows: list[dict[str, Any]] = [
-        {"id": place, "image_id": number, "category_id": kind, "bbox": list(box), "area": box[2] * box[3], "iscrowd": 0}
-        for place, (number, box, kind) in enumerate(pairs, 1)
-    ]
+    pairs = [(number, truth) for number, boxes in truths.boxes.items() for truth in boxes]
+    rows = [_row(place, *pair) for place, pair in enumerate(pairs, 1)]
     kinds = sorted({row["category_id"] for row in rows})
     return {
         "info": {},
@@ -122,6 +126,11 @@ def _dataset(truths: Annotations) -> dict[str, Any]:
         "annotations": rows,
         "categories": [{"id": kind} for kind in kinds],
     }
+
+
+def _row(place: int, number: int, truth: Truth) -> dict[str, Any]:
+    size = {"bbox": list(truth.box), "area": truth.box[2] * truth.box[3]}
+    return {"id": place, "image_id": number, "category_id": truth.kind, "iscrowd": int(truth.is_crowd)} | size
 
 
 def _results(number: int, found: Found) -> list[dict[str, Any]]:
