@@ -36,7 +36,7 @@ def _complete(task: str, spec: Schema) -> None:
     properties["precision"] |= {"enum": precisions()}
     if "labels" in properties:
         properties["labels"]["anyOf"].insert(0, {"enum": list(labels.SETS)})  # or a file, or a list
-    of_recipes = _of_networks() if "preprocess" in properties else []
+    of_recipes = _of_networks("output" in properties) if "preprocess" in properties else []
     calibrated = [_calibrated()] if "calibration" in properties else []
     spec["allOf"] = [*_targets(), *calibrated, *_within_the_batch(), *_of_artifacts(), *of_recipes]
     if "multilabel" in properties:
@@ -119,10 +119,12 @@ def _without_weights() -> list[str]:
     return [name for family in families for name in family.names()]
 
 
-def _of_networks() -> list[Schema]:
+def _of_networks(has_output: bool) -> list[Schema]:
+    """A callable without `output`, where the task has that key, is a torchvision detector, which knows its recipe."""
     own, bare = said("network", OWN_CALLABLE), said("network", {"enum": _without_weights()})
     alone = said("weights", {"type": "string", "not": {"pattern": FILE_PATTERN}})  # no card comes with them
-    return [when({"anyOf": [own, bare]}, said("weights", GIVEN)), when({"allOf": [own, alone]}, whole_recipe())]
+    unknown = [own, alone, *([said("output", GIVEN)] if has_output else [])]
+    return [when({"anyOf": [own, bare]}, said("weights", GIVEN)), when({"allOf": unknown}, whole_recipe())]
 
 
 def _entries() -> Schema:
