@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from builder.commands import figures
 from builder.commands.options import (
     Accelerators,
     Json,
@@ -28,6 +29,10 @@ if TYPE_CHECKING:
     from builder.build.outcome import Outcome
     from builder.executors.ray.options import Options
     from builder.types import BuiltModel, Report
+
+
+BRIEF = tuple(column for column in figures.AGREEMENT if column.title in ("TOP-1", "FOUND", "PIXELS", "COSINE"))
+"""One figure a task."""
 
 
 class Executor(StrEnum):
@@ -170,10 +175,11 @@ def _print_outcome(outcome: Outcome, current: list[Plan], repository: Path, as_j
 
 
 def _print_built(built: list[BuiltModel]) -> None:
-    """TOP-1 is how often the artifact agrees with the network; ACCURACY, of labelled images, how often it is right."""
+    """The columns beyond MAX ERROR say how far the artifact agrees with the network, and, where that is known of the
+    samples, how often it is right."""
     columns = ("MODEL", "VERSION", "FORMAT", "PRECISION", "MB", "SECONDS", "MAX ERROR")
-    answers = any("top1_agreement" in m.verification.figures() for m in built)
-    labelled = any("artifact_accuracy" in m.verification.figures() for m in built)
+    proofs = [m.verification.figures() for m in built]
+    more = figures.columns(proofs, BRIEF + figures.QUALITY)
     rows = [
         (
             m.name,
@@ -183,13 +189,9 @@ def _print_built(built: list[BuiltModel]) -> None:
             f"{m.artifact_bytes / 1e6:.1f}",
             f"{m.seconds:.1f}",
             f"{m.verification.max_abs_error:.1e}",
-            *((_share(m.verification.figures().get("top1_agreement"), 0),) * answers),
-            *((_share(m.verification.figures().get("artifact_accuracy")),) * labelled),
+            *(figures.told(proof, column) for column in more),
         )
-        for m in built
+        for m, proof in zip(built, proofs, strict=True)
     ]
-    print_table(columns + ("TOP-1",) * answers + ("ACCURACY",) * labelled, rows, numbers=(1, 4, 5, 6, 7, 8))
-
-
-def _share(value: float | None, digits: int = 2) -> str | None:
-    return None if value is None else f"{value:.{digits}%}"
+    titles = tuple(column.title for column in more)
+    print_table(columns + titles, rows, numbers=(1, *range(4, len(columns + titles))))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from builder.commands import figures
 from builder.commands.networks import print_facts
 from builder.commands.options import Json, ManifestFile, Weights
 from builder.commands.output import as_record, print_json, print_table, progress, say
@@ -63,28 +65,32 @@ def _print_comparison(result: Comparison, as_json: bool) -> None:
         return
     if not result.trained:
         say(f"{result.name} has random weights: sizes and speeds are real, agreement is that of noise")
-    columns = ("FORMAT", "PRECISION", "MB", "BUILD S", "MS AT 1", "SAMPLES/S AT 8", "MAX ERROR", "TOP-1", "TOP-5")
-    labelled = any(row.figure("artifact_accuracy") is not None for row in result.rows)
-    rows = [_compared(row, labelled, result) for row in (result.network, *result.rows)]
-    print_table(columns + ("ACCURACY",) * labelled, rows, numbers=range(2, 10))
+    columns = ("FORMAT", "PRECISION", "MB", "BUILD S", "MS AT 1", "SAMPLES/S AT 8", "MAX ERROR")
+    proofs = [row.verification.figures() for row in result.rows if row.verification]
+    more = figures.columns(proofs, figures.AGREEMENT + figures.QUALITY)
+    rows = [_compared(row, result, more) for row in (result.network, *result.rows)]
+    titles = tuple(column.title for column in more)
+    print_table(columns + titles, rows, numbers=range(2, len(columns + titles)))
     for row in result.rows:
         if row.reason:
             print(f"{row.format} {row.precision}: {row.reason}")
 
 
-def _compared(row: Row, labelled: bool, result: Comparison) -> tuple[Any, ...]:
-    def number(value: float | None, form: str) -> str | None:
-        return None if value is None else format(value, form)
-
-    measured = (
-        number(row.megabytes, ".1f"),
-        number(row.build_seconds, ".1f"),
-        number(row.latency_ms, ".2f"),
-        number(row.samples_per_second, ".1f"),
-        number(row.figure("max_abs_error"), ".1e"),
-        number(row.figure("top1_agreement"), ".2%"),
-        number(row.figure("top5_agreement"), ".2%"),
+def _compared(row: Row, result: Comparison, more: Sequence[figures.Column]) -> tuple[Any, ...]:
+    proofs = [other.verification.figures() for other in result.rows if other.verification]
+    found = row.verification.figures() if row.verification else {}
+    is_network = row is result.network
+    return (
+        row.format,
+        row.precision,
+        _number(row.megabytes, ".1f"),
+        _number(row.build_seconds, ".1f"),
+        _number(row.latency_ms, ".2f"),
+        _number(row.samples_per_second, ".1f"),
+        _number(row.figure("max_abs_error"), ".1e"),
+        *(figures.own(proofs[0], column) if is_network and proofs else figures.told(found, column) for column in more),
     )
-    own = next((r.figure("network_accuracy") for r in result.rows if r.verification), None)
-    accuracy = own if row is result.network else row.figure("artifact_accuracy")
-    return (row.format, row.precision, *measured, *((number(accuracy, ".2%"),) * labelled))
+
+
+def _number(value: float | None, form: str) -> str | None:
+    return None if value is None else format(value, form)

@@ -8,6 +8,12 @@ from pathlib import Path
 from builder.compare.rows import Comparison, Row
 from builder.errors import CompareError
 
+SHARES = {
+    "top1_agreement": "top-1 agreement",
+    "found_agreement": "detections found",
+    "pixel_agreement": "equal pixels",
+    "neighbour_agreement": "equal neighbours",
+}
 SUFFIXES = (".png", ".svg", ".pdf")
 
 
@@ -54,7 +60,8 @@ def _panels(rows: Sequence[Row]) -> dict[str, list[float | None]]:
 
 def _agreement(rows: Sequence[Row]) -> dict[str, list[float | None]]:
     """How often the answer is the network's, where there are answers; else by how much the numbers differ."""
-    shares = [row.figure("top1_agreement") for row in rows]
-    if any(share is not None for share in shares):
-        return {"top-1 agreement %": [None if share is None else share * 100 for share in shares]}
+    for name, title in SHARES.items():
+        shares = [row.figure(name) for row in rows]
+        if any(share is not None for share in shares):
+            return {f"{title} %": [None if share is None else share * 100 for share in shares]}
     return {"largest error": [row.figure("max_abs_error") for row in rows]}
