@@ -62,7 +62,7 @@ def test_table_tells_why_a_row_is_empty(folder: Path) -> None:
     head, network, row, reason = finished.stdout.splitlines()
     assert head.split()[:2] == ["FORMAT", "PRECISION"]
     assert network.split()[:2] == ["pytorch", "fp32"]
-    assert row.split() == ["onnx", "int8", *["-"] * 7]
+    assert row.split() == ["onnx", "int8", *["-"] * 5]
     assert reason.startswith("onnx int8: int8 needs `calibration")
     assert "random weights" in finished.stderr
 

@@ -394,8 +394,11 @@ def annotated(folder: Path, **changes: object) -> str:
     return "{data: images, annotations: coco.json}"
 
 
-def test_annotations_measure_both(tmp_path: Path) -> None:
-    (model,) = built(tmp_path, entry(images=annotated(tmp_path)))
+@pytest.mark.parametrize("folder", ["", "images/"])
+def test_annotations_measure_both(folder: str, tmp_path: Path) -> None:
+    """Tools write the pictures' names with the folder's, or without."""
+    named = [{"id": n, "file_name": f"{folder}{n}.png", "width": 120, "height": 80} for n in range(8)]
+    (model,) = built(tmp_path, entry(images=annotated(tmp_path, images=named)))
     figures = model.verification.figures()
     assert figures["network_map"] > 0.99
     assert abs(figures["artifact_map"] - figures["network_map"]) < 0.001
@@ -429,6 +432,35 @@ def test_a_file_of_the_users_is_served_as_it_is(made: tuple[Path, dict[str, Buil
     keys = {key: value for key, value in CORNERS.items() if key != "arguments"}
     (model,) = built(tmp_path, entry(**keys | {"network": "", "weights": "", "format": "", "artifact": "found.onnx"}))
     assert model.verification.figures()["found_agreement"] == 1.0
+
+
+KNOWN = {"network": "finding.py:known", "weights": "included"}
+MISFITS = {
+    "shares said of pixels": (KNOWN | {"output": "{layout: yolo, normalized: true}"}, "which are pixels: leave it out"),
+    "pixels said of shares": (
+        CORNERS | {"network": "finding.py:known_corners", "weights": "included", "arguments": ""}
+        | {"output": "{layout: boxes_scores, background: 0, activation: softmax}"},
+        "say `normalized: true`",
+    ),
+    "activated twice": (KNOWN | {"output": "{layout: yolo, activation: sigmoid}"}, "which are probabilities already"),
+    "another layout": (KNOWN | {"output": "{layout: boxes_scores}"}, r"this gives \[1, 7, 64\]"),
+    "cut off": (
+        KNOWN | {"preprocess": "{channels: 3, resize: 64, crop: 64, mean: [0, 0, 0], std: [1, 1, 1]}"},
+        "in what a crop cuts off nothing would be found",
+    ),
+    "a classifier": ({"network": "resnet18", "output": ""}, "resnet18 is a network for classification; write `task: "),
+    "a detector": (
+        {"network": "ssd300_vgg16", "output": "", "task": "segmentation"},
+        "ssd300_vgg16 is a network for detection; write `task: detection`",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", MISFITS)
+def test_what_is_said_of_a_network_fits_it(what: str, tmp_path: Path) -> None:
+    keys, message = MISFITS[what]
+    with pytest.raises(ManifestError, match=message):
+        built(tmp_path, entry(**keys))
 
 
 def test_golden_examples_stand(made: tuple[Path, dict[str, BuiltModel]]) -> None:

@@ -1,5 +1,7 @@
 """Tables have columns for what the proof of a task says."""
 
+import importlib
+
 import pytest
 
 from builder.commands import figures
@@ -7,7 +9,10 @@ from builder.tasks import TASKS
 
 
 def test_only_what_a_row_has_is_a_column() -> None:
-    rows = [{"cosine": 0.9999, "max_abs_error": 1.0}, {"found_agreement": 1.0, "artifact_map": 0.5, "network_map": 0.25}]
+    rows: list[dict[str, float]] = [
+        {"cosine": 0.9999, "max_abs_error": 1.0},
+        {"found_agreement": 1.0, "artifact_map": 0.5, "network_map": 0.25},
+    ]
     more = figures.columns(rows, figures.AGREEMENT + figures.QUALITY)
     assert [column.title for column in more] == ["FOUND", "COSINE", "MAP"]
     assert [figures.told(rows[0], column) for column in more] == [None, "0.999900", None]
@@ -25,9 +30,6 @@ def test_every_tasks_proof_has_a_column(task: str) -> None:
 
 
 def verification_of(task: str) -> type:
-    import importlib
-
     module = importlib.import_module(f"builder.tasks.{task}.comparison")
-    name = "ScoresVerification" if task == "classification" else f"{task.title()}Verification"
-    found: type = getattr(module, name)
+    found: type = getattr(module, f"{task.title()}Verification")
     return found

@@ -27,6 +27,11 @@ class Vectors:
 
 
 def is_table(source: str) -> bool:
+    """Raises InvalidInput for tables that are not read."""
+    if source.endswith((".csv", ".jsonl")) and Path(source).is_file():
+        raise InvalidInput(
+            f"{source}: vectors are read from Parquet alone; write them with `repo-client embed --parquet`"
+        )
     return source.endswith(".parquet") and Path(source).is_file()
 
 

@@ -72,19 +72,28 @@ def _classes(categories: Any, labels: Sequence[str] | None) -> dict[Any, int]:
 
 def _boxes(document: Any, numbers: Mapping[str, int], classes: Mapping[Any, int], file: Path) -> dict[int, list[Truth]]:
     known = {one["id"]: one for one in document["images"]}
-    told = {str(one["file_name"]) for one in known.values()}
-    if lacking := sorted(set(numbers) - told):
+    places = {one["id"]: _place(str(one["file_name"]), numbers) for one in document["images"]}
+    if lacking := sorted(set(numbers) - set(places.values())):
+        others = [str(one["file_name"]) for one in document["images"] if not places[one["id"]]]
         raise ManifestError(
             f"{file} says nothing of {', '.join(lacking[:3])}; a picture without objects is listed, too"
+            + (f". It has {', '.join(others[:3])}" if others else "")
         )
     found: dict[int, list[Truth]] = {number: [] for number in numbers.values()}
     for one in document["annotations"]:
         image = known[one["image_id"]]
         _require_inside(one["bbox"], image, file)
-        if image["file_name"] in numbers:
+        if place := places[one["image_id"]]:
             truth = Truth(one["bbox"], classes[one["category_id"]], bool(one.get("iscrowd", 0)))
-            found[numbers[image["file_name"]]].append(truth)
+            found[numbers[place]].append(truth)
     return found
+
+
+def _place(name: str, numbers: Mapping[str, int]) -> str | None:
+    """The picture's name in its folder, where the annotations may have the folder's, too."""
+    parts = Path(name).parts
+    ends = (str(Path(*parts[place:])) for place in range(len(parts)))
+    return next((end for end in ends if end in numbers), None)
 
 
 def _require_inside(box: Any, image: Any, file: Path) -> None:

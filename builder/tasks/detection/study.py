@@ -33,6 +33,7 @@ LEAST = 8
 """Detections in all images together that a comparison is worth something with."""
 SOME = 10
 """An image, where there are fewer: the threshold is lowered for the comparison until there are so many."""
+ALL = 0.995
 MOST_UNDECIDED = 0.2
 PLACEMENT_SHAPE = (6,)
 
@@ -56,6 +57,12 @@ def study(entry: Entry, network: Network, report: Report) -> tuple[nn.Module, Re
     import torch
 
     recipe = subject.recipe_of(entry, network, lambda known: resolve_recipe(entry, known))
+    if recipe.crop is not None:
+        raise entry.error(
+            "in what a crop cuts off nothing would be found: detectors see whole pictures; say `letterbox: SIDE`, or "
+            "`resize: [HEIGHT, WIDTH]` and `crop: null`",
+            "preprocess",
+        )
     if network.interface and entry.artifact:
         with entry.at("preprocess"):
             require_size(network.interface, recipe.shape, entry.artifact.path.name)
@@ -235,9 +242,10 @@ def _remarks(details: Details, figures: comparison.DetectionVerification, own: l
             f"{len(own)} images, so that what it finds above {details.threshold:.2g} was compared"
         )
     if figures.undecided > MOST_UNDECIDED:
+        proved = "less" if figures.undecided < ALL else "nothing"
         found.append(
-            f"{figures.undecided:.0%} of the detections tie with others, and count neither way, so that less is proved"
-            + ("" if trained else "; random weights give nearly one score to everything")
+            f"{figures.undecided:.0%} of the detections tie with others, and count neither way, so that {proved} is "
+            "proved of them" + ("" if trained else "; random weights give nearly one score to everything")
         )
     return found
 

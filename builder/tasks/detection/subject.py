@@ -14,7 +14,7 @@ from builder.networks.heads import with_head
 from builder.networks.making import settled
 from builder.networks.outputs import described
 from builder.steps.detections import DetectionSettings
-from builder.tasks.detection import found
+from builder.tasks.detection import found, plausible
 from builder.tasks.detection.found import Found
 from builder.tasks.detection.spec import Detection, Output
 from builder.tasks.images.samples import placed
@@ -123,6 +123,8 @@ def _of_layout(entry: Entry, network: Network, recipe: PreprocessRecipe, output:
 
     def own(view: View) -> Found:
         answer = _answer(entry, head, view.tensor(recipe, recipe.reference_transform())[None], view.name)
+        if network.trained:
+            plausible.require(entry, settings, answer)
         with entry.at("output"):
             return found.decoded(settings, [tensor[0] for tensor in answer], placed(view, recipe))
 
@@ -208,7 +210,7 @@ def _answer(
         with torch.inference_mode(), border(ExportError, f"{entry.name}: the network fails on {name}"):
             given = head(pixels, *others)
     except VerificationError as error:
-        raise VerificationError(f"{entry.name}: {error}") from None
+        raise entry.error(str(error), "output") from None
     return given if isinstance(given, tuple) else (given,)
 
 

@@ -31,14 +31,21 @@ def resolve_recipe(entry: Entry, network: Network) -> PreprocessRecipe:
     return recipe_with(entry, network.recipe)
 
 
+COMMON = {
+    "": "ImageNet's is {channels: 3, resize: 256, crop: 224, mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225]}",
+    "detection": "YOLO's is {channels: 3, letterbox: 640, mean: [0, 0, 0], std: [1, 1, 1]}",
+    "segmentation": "torchvision's segmenters have {channels: 3, resize: [520, 520], mean: [0.485, 0.456, 0.406], "
+    "std: [0.229, 0.224, 0.225]}",
+}
+"""By task, what many networks were trained with."""
+
+
 def recipe_with(entry: Entry, own: PreprocessRecipe | None) -> PreprocessRecipe:
     """A network's own recipe, if it has one, with the entry's changes. Raises ManifestError."""
     overrides = entry.spec.preprocess
     if own is None and not overrides.model_fields_set:
-        raise entry.error(
-            "preprocess: is needed, since nothing else tells how your network was trained; ImageNet's is "
-            "{channels: 3, resize: 256, crop: 224, mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225]}"
-        )
+        said = COMMON.get(entry.spec.task, COMMON[""])
+        raise entry.error(f"preprocess: is needed, since nothing else tells how your network was trained; {said}")
     try:
         return resolved(own, overrides)
     except ValueError as error:
