@@ -29,7 +29,7 @@ from builder.errors import ManifestError, NetworkError
 from builder.exporters.interfaces import interface
 from builder.networks import artifact as as_network
 from builder.networks import heads
-from builder.tasks import one_image
+from builder.tasks.images import artifacts
 from builder.tasks.spec import ModelSpec
 from builder.triton.interface import Interface, ToldTensor, inputs_of, own_names
 from builder.triton.signature import Signature, TensorSpec
@@ -310,17 +310,17 @@ NOT_CLASSIFIERS: list[tuple[Artifact, str]] = [
 def test_what_cannot_classify_images(artifact: Artifact, message: str) -> None:
     format_name = "torchscript" if artifact.path.suffix == ".pt" else "onnx"
     with pytest.raises(ManifestError, match=message):
-        one_image.require_classifier(artifact, format_name, "softmax")
+        artifacts.require_classifier(artifact, format_name, "softmax")
 
 
 def test_what_can_classify_images() -> None:
-    one_image.require_classifier(told([IMAGE], [ANSWER]), "onnx", "softmax")
-    one_image.require_classifier(told([ToldTensor("x")], None, ".pt"), "torchscript", "none")
-    one_image.require_classifier(told([ToldTensor("x", "FP32", (-1, -1, -1, -1))], [ANSWER]), "openvino", "sigmoid")
-    one_image.require_classifier(told([ToldTensor("x", "FP32", (-1, 3, 3, 3))], [ANSWER]), "onnx", "none")
+    artifacts.require_classifier(told([IMAGE], [ANSWER]), "onnx", "softmax")
+    artifacts.require_classifier(told([ToldTensor("x")], None, ".pt"), "torchscript", "none")
+    artifacts.require_classifier(told([ToldTensor("x", "FP32", (-1, -1, -1, -1))], [ANSWER]), "openvino", "sigmoid")
+    artifacts.require_classifier(told([ToldTensor("x", "FP32", (-1, 3, 3, 3))], [ANSWER]), "onnx", "none")
 
 
 def test_the_recipe_is_held_to_the_files_size() -> None:
-    one_image.require_size(Interface((IMAGE,), None), (3, 8, 8), "m.onnx")
+    artifacts.require_size(Interface((IMAGE,), None), (3, 8, 8), "m.onnx")
     with pytest.raises(ManifestError, match=r"m.onnx takes images of 3x8x8, and these keys give 3x16x16"):
-        one_image.require_size(Interface((IMAGE,), None), (3, 16, 16), "m.onnx")
+        artifacts.require_size(Interface((IMAGE,), None), (3, 16, 16), "m.onnx")

@@ -245,6 +245,10 @@ def test_the_command_prints_and_draws(seeing: Fake, tmp_path: Path) -> None:
     refused = run("detect", *paths, "--url", seeing[1], "--draw", tmp_path / "one.png")
     assert refused.returncode == InvalidInput.exit_code
     assert "name a folder" in refused.stderr
+    other = run("detect", paths[0], "--url", seeing[1], "--draw", tmp_path / "found.jpg")
+    assert other.returncode == InvalidInput.exit_code
+    assert "pictures are written as PNG" in other.stderr
+    assert not (tmp_path / "found.jpg").exists()
 
 
 def rows_of(path: Path) -> Iterable[dict[str, Any]]:

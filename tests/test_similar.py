@@ -209,7 +209,9 @@ def test_commands_refuse_what_they_cannot_do(tmp_path: Path) -> None:
     (tmp_path / "none.parquet").write_bytes(b"no table")
     parquet.write_table(pa.table({"path": ["a"], "label": ["cat"]}), tmp_path / "classes.parquet")
     url = ("--url", "localhost:1")
+    (tmp_path / "v.csv").write_text("path,v0\na,1\n")
     for code, message, arguments in (
+        (InvalidInput.exit_code, "vectors are read from Parquet", (tmp_path / "v.csv", "--duplicates")),
         (2, "--top", (good, "--to", good, "--top", "0")),
         (2, "--threshold", (good, "--duplicates", "--threshold", "1.5")),
         (2, "one of --to IMAGE and", (good,)),

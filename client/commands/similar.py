@@ -87,7 +87,11 @@ def _asked(client: Client, among: Sequence[str], model: str | None, concurrency:
 def _tell_nearest(client: Client, searched: Vectors, to: str, model: str | None, top: int, as_json: bool) -> None:
     from client.similar.search import nearest
 
-    for one in nearest(searched, client.embed(to, model), top):
+    try:
+        wanted = client.embed(to, model)
+    except InvalidInput as error:
+        raise InvalidInput(f"{to}: {error}") from None
+    for one in nearest(searched, wanted, top):
         if as_json:
             print_json({"image": one.name, "cosine": one.cosine})
         else:
