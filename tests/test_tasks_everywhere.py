@@ -131,7 +131,9 @@ def test_images_have_what_the_steps_need(twice: Path) -> None:
     assert [one.partition("==")[0] for one in requirements(models)] == ["pillow"]
 
 
-@every_task
+@pytest.mark.parametrize(
+    "name", [*list(KEYS)[:1], *(pytest.param(name, marks=pytest.mark.slow) for name in list(KEYS)[1:])]
+)
 def test_formats_are_compared(name: str, tmp_path: Path) -> None:
     """Over 10 s: each format is timed in a process of its own."""
     shutil.copy(ENDS, tmp_path)
@@ -146,7 +148,9 @@ def test_formats_are_compared(name: str, tmp_path: Path) -> None:
 TWO = "task: detection, network: ends.py:two_stage, weights: included, labels: [none, cup, mug, jug]"
 
 
-@pytest.mark.parametrize(("form", "precision"), [("onnx", "fp32"), ("onnx", "fp16"), ("aoti", "fp32")])
+@pytest.mark.parametrize(
+    ("form", "precision"), [("onnx", "fp32"), ("onnx", "fp16"), pytest.param("aoti", "fp32", marks=pytest.mark.slow)]
+)
 def test_detectors_of_two_stages_are_exported(form: str, precision: str, tmp_path: Path) -> None:
     """Over 10 s: AOTInductor compiles. The suppression of all images at once is an operator of torchvision's."""
     shutil.copy(ENDS, tmp_path)
