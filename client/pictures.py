@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, AsyncIterable, Generator, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -13,10 +14,12 @@ if TYPE_CHECKING:
     from client.types import Array
 
 
-class Pictures:
+class Pictures(ABC):
+    @abstractmethod
     def ask(self, request: Any, model: str | None = None) -> Any:
-        raise NotImplementedError
+        """The answer to one request of a task. Raises ClientError."""
 
+    @abstractmethod
     def ask_each(
         self,
         files: Iterable[AnyImage],
@@ -25,7 +28,7 @@ class Pictures:
         concurrency: int = 8,
         batch_size: int = 8,
     ) -> Generator[Outcome[AnyImage], None, None]:
-        raise NotImplementedError
+        """The answers to files, as they come."""
 
     def detect(self, image: Image, model: str | None = None, threshold: float | None = None) -> tuple[Detection, ...]:
         """The objects on one image, the surest first. Raises ClientError.
@@ -91,12 +94,14 @@ class Pictures:
         return self.ask_each(images, embedding.Request, model, concurrency, batch_size)
 
 
-class AsyncPictures:
+class AsyncPictures(ABC):
     """The names and arguments are those of `Pictures`."""
 
+    @abstractmethod
     async def ask(self, request: Any, model: str | None = None) -> Any:
-        raise NotImplementedError
+        """The answer to one request of a task. Raises ClientError."""
 
+    @abstractmethod
     def ask_each(
         self,
         files: Iterable[AnyImage] | AsyncIterable[AnyImage],
@@ -105,7 +110,7 @@ class AsyncPictures:
         concurrency: int = 8,
         batch_size: int = 8,
     ) -> AsyncGenerator[Outcome[AnyImage], None]:
-        raise NotImplementedError
+        """The answers to files, as they come."""
 
     async def detect(
         self, image: Image, model: str | None = None, threshold: float | None = None

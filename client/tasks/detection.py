@@ -38,10 +38,7 @@ def recognises(info: ModelInfo) -> bool:
 
 
 def refusal(info: ModelInfo) -> str:
-    if info.task == NAME and encoded.takes_images(info) and encoded.gives(info, *OUTPUTS):
-        return ""
-    said = f"is for {info.task}, and " if info.task not in (None, NAME) else ""
-    return f"{info.name} {said}does not find objects on encoded images; `repo-client models` shows what each takes"
+    return encoded.refusal(info, NAME, OUTPUTS, "find objects on encoded images")
 
 
 def check(info: ModelInfo, request: Request) -> None:

@@ -35,10 +35,7 @@ def recognises(info: ModelInfo) -> bool:
 
 
 def refusal(info: ModelInfo) -> str:
-    if info.task == NAME and encoded.takes_images(info) and encoded.gives(info, EMBEDDING):
-        return ""
-    said = f"is for {info.task}, and " if info.task not in (None, NAME) else ""
-    return f"{info.name} {said}does not make vectors of encoded images; `repo-client models` shows what each takes"
+    return encoded.refusal(info, NAME, (EMBEDDING,), "make vectors of encoded images")
 
 
 def check(info: ModelInfo, request: Request) -> None:

@@ -29,6 +29,14 @@ def takes_images(info: ModelInfo) -> bool:
     return [given.datatype for given in info.inputs] == ["BYTES"]
 
 
+def refusal(info: ModelInfo, task: str, outputs: Sequence[str], does: str) -> str:
+    """Why a model is not asked for a task; empty if it is. `does` is what such a model does of encoded images."""
+    if info.task == task and takes_images(info) and gives(info, *outputs):
+        return ""
+    said = f"is for {info.task}, and " if info.task not in (None, task) else ""
+    return f"{info.name} {said}does not {does}; `repo-client models` shows what each takes"
+
+
 def gives(info: ModelInfo, *names: str) -> bool:
     return set(names) <= {given.name for given in info.outputs}
 

@@ -36,10 +36,7 @@ def recognises(info: ModelInfo) -> bool:
 
 
 def refusal(info: ModelInfo) -> str:
-    if info.task == NAME and encoded.takes_images(info) and encoded.gives(info, MASK):
-        return ""
-    said = f"is for {info.task}, and " if info.task not in (None, NAME) else ""
-    return f"{info.name} {said}does not give each pixel a class; `repo-client models` shows what each takes"
+    return encoded.refusal(info, NAME, (MASK,), "give each pixel a class")
 
 
 def check(info: ModelInfo, request: Request) -> None:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from builder.networks import callables
 from builder.tasks.classification import comparison
 from builder.tasks.classification.examples import examples
 from builder.tasks.classification.pipeline import pipeline
 from builder.tasks.classification.spec import Classification
-from builder.tasks.classification.study import calibration, head, study
+from builder.tasks.classification.study import head, study
 from builder.tasks.images.artifacts import require_classifier
+from builder.tasks.images.entries import calibration, require_calibration, require_recipe
 from builder.tasks.images.labels import require_known
-from builder.tasks.images.preprocessing import recipe_with
 from builder.tasks.spec import ModelSpec
 from builder.tasks.task import Entry, Reference
 from builder.types import Predict, Verification
@@ -31,15 +30,9 @@ def require(entry: Entry) -> None:
     if entry.artifact:
         with entry.at("artifact"):
             require_classifier(entry.artifact, spec.format, spec.activation)
-    if entry.needs_calibration and spec.calibration is None:
-        raise entry.error(
-            "int8 needs `calibration: {data: DIR, samples: 256}`: images like those to come, of which it learns the "
-            "ranges of the activations, and not those of `images`",
-            "precision",
-        )
+    require_calibration(entry)
     require_known(entry)
-    if entry.artifact or (callables.matches(spec.network) and not entry.card and not entry.weights.path):
-        recipe_with(entry, None)  # nothing will bring one along
+    require_recipe(entry)
 
 
 def verify(entry: Entry, reference: Reference, predict: Predict) -> Verification:

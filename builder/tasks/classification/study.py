@@ -5,18 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from builder.data.images import Evaluation, ImageFile, Tensors, evaluation, find, true_classes, unlabelled
+from builder.data.images import Evaluation, ImageFile, true_classes, unlabelled
 from builder.data.recipe import PreprocessRecipe
 from builder.networks.artifact import alone
 from builder.networks.heads import with_head
 from builder.networks.making import settled
 from builder.tasks.classification import comparison, scores, truths
 from builder.tasks.classification.spec import Classification
-from builder.tasks.images.artifacts import require_size
+from builder.tasks.images.entries import evaluated
 from builder.tasks.images.labels import resolve_labels
-from builder.tasks.images.preprocessing import MIN_IMAGES, hold_step, resolve_recipe
+from builder.tasks.images.preprocessing import resolve_recipe
 from builder.tasks.images.running import batch_sizes
-from builder.tasks.images.samples import ImageCalibration, ImageSamples
+from builder.tasks.images.samples import ImageSamples
 from builder.tasks.task import Entry, Reference
 from builder.triton.interface import own_names
 from builder.triton.signature import NETWORK_INPUT, NETWORK_OUTPUT, Signature, TensorSpec
@@ -42,17 +42,7 @@ def study(entry: Entry, network: Network, report: Report) -> tuple[nn.Module, Re
     """The network as a classifier, and all that its artifacts are held to. Raises BuilderError."""
     spec: Classification = entry.spec
     recipe = resolve_recipe(entry, network)
-    if network.interface and entry.artifact:
-        with entry.at("preprocess"):
-            require_size(network.interface, recipe.shape, entry.artifact.path.name)
-    if remark := recipe.remark():
-        report(f"note: {remark}")
-    report("preprocessing the evaluation images")
-    with entry.at("images"):
-        files = find(spec.images, entry.base)
-    hold_step(entry, recipe, files)
-    images = evaluation(files, recipe, max(MIN_IMAGES, spec.max_batch_size))
-    report("running the network")
+    files, images = evaluated(entry, network, recipe, report)
     module = _with_head(entry, network, recipe)
     scored = _run(entry, module, images)
     probabilities = _probabilities(entry, module, scored)
@@ -95,15 +85,6 @@ def as_classifier(network: nn.Module, activation: str) -> nn.Module:
 
 def _as_float32(scores: Any) -> tuple[torch.Tensor, ...]:
     return (scores.float(),)
-
-
-def calibration(entry: Entry, reference: Reference) -> ImageCalibration | None:
-    """The entry's images for int8, if it has some. Raises ManifestError."""
-    if entry.spec.calibration is None:
-        return None
-    with entry.at("calibration"):
-        files = find(entry.spec.calibration, entry.base)
-    return ImageCalibration(Tensors(files, reference.details.recipe), reference.signature.inputs[0].name)
 
 
 def _signature(network: Network, recipe: PreprocessRecipe, classes: int) -> Signature:

@@ -19,6 +19,7 @@ from builder.tasks.detection.spec import Detection
 from builder.tasks.detection.study import Details, allowed_for, calibration, compared, head, study
 from builder.tasks.images import photos
 from builder.tasks.images.artifacts import require_detector
+from builder.tasks.images.entries import require_calibration
 from builder.tasks.images.labels import require_known
 from builder.tasks.images.preprocessing import recipe_with
 from builder.tasks.images.samples import placed
@@ -48,12 +49,7 @@ def require(entry: Entry) -> None:
                 "box: xyxy}`",
                 "artifact",
             )
-    if entry.needs_calibration and spec.calibration is None:
-        raise entry.error(
-            "int8 needs `calibration: {data: DIR, samples: 256}`: images like those to come, of which it learns the "
-            "ranges of the activations, and not those of `images`",
-            "precision",
-        )
+    require_calibration(entry)
     require_known(entry)
     # torchvision's detectors know how they take pictures; what has another output must be told.
     if entry.artifact or (callables.matches(spec.network) and spec.output):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from builder.data.images import Evaluation, ImageFile, Tensors, evaluation, find
+from builder.data.images import Evaluation, ImageFile
 from builder.data.recipe import PreprocessRecipe
 from builder.errors import VerificationError
 from builder.networks.heads import as_tensors, in_order
@@ -15,9 +15,9 @@ from builder.tasks.detection.annotations import Annotations, mean_average_precis
 from builder.tasks.detection.found import Found
 from builder.tasks.detection.limits import LIMITS, UNTRAINED, Tolerance, limits
 from builder.tasks.detection.subject import Subject
-from builder.tasks.images.artifacts import require_size
+from builder.tasks.images.entries import calibrating, evaluated
 from builder.tasks.images.labels import resolve_labels
-from builder.tasks.images.preprocessing import MIN_IMAGES, hold_step, resolve_recipe
+from builder.tasks.images.preprocessing import resolve_recipe
 from builder.tasks.images.running import batch_sizes
 from builder.tasks.images.samples import ImageCalibration, ImageSamples, PlacedCalibration, PlacedSamples
 from builder.tasks.task import Entry, Reference
@@ -63,15 +63,7 @@ def study(entry: Entry, network: Network, report: Report) -> tuple[nn.Module, Re
             "`resize: [HEIGHT, WIDTH]` and `crop: null`",
             "preprocess",
         )
-    if network.interface and entry.artifact:
-        with entry.at("preprocess"):
-            require_size(network.interface, recipe.shape, entry.artifact.path.name)
-    report("preprocessing the evaluation images")
-    with entry.at("images"):
-        files = find(entry.spec.images, entry.base)
-    hold_step(entry, recipe, files)
-    images = evaluation(files, recipe, max(MIN_IMAGES, entry.spec.max_batch_size))
-    report("running the network")
+    files, images = evaluated(entry, network, recipe, report)
     served = subject.resolved(entry, network, recipe)
     labels = resolve_labels(entry, network, served.classes)
     with entry.at("images"), torch.inference_mode():
@@ -98,13 +90,11 @@ def head(entry: Entry, network: Network, reference: Reference) -> nn.Module:
 
 def calibration(entry: Entry, reference: Reference) -> Calibration | None:
     """The entry's images for int8, if it has some. Raises ManifestError."""
-    if entry.spec.calibration is None:
-        return None
-    with entry.at("calibration"):
-        files = find(entry.spec.calibration, entry.base)
     names = [tensor.name for tensor in reference.signature.inputs]
-    tensors = Tensors(files, reference.details.recipe)
-    return PlacedCalibration(tensors, *names) if len(names) > 1 else ImageCalibration(tensors, names[0])
+    images = calibrating(entry, reference.details.recipe)
+    if images is None:
+        return None
+    return PlacedCalibration(images, *names) if len(names) > 1 else ImageCalibration(images, names[0])
 
 
 def _samples(signature: Signature, images: Evaluation, served: Subject) -> ImageSamples | PlacedSamples:

@@ -6,17 +6,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from builder.data.recipe import PreprocessRecipe
-from builder.networks import callables
 from builder.repository import layout
 from builder.steps import STEPS
 from builder.steps.staging import stage_step
 from builder.tasks.embedding import comparison
 from builder.tasks.embedding.limits import limits
 from builder.tasks.embedding.spec import Embedding
-from builder.tasks.embedding.study import calibration, head, study
+from builder.tasks.embedding.study import head, study
 from builder.tasks.images import photos
 from builder.tasks.images.artifacts import require_embedder
-from builder.tasks.images.preprocessing import STEP, recipe_with
+from builder.tasks.images.entries import calibration, require_calibration, require_recipe
+from builder.tasks.images.preprocessing import STEP
 from builder.tasks.images.running import batch_sizes, held, outputs
 from builder.tasks.spec import ModelSpec
 from builder.tasks.task import Call, Entry, Example, Pipeline, Reference
@@ -40,14 +40,8 @@ def require(entry: Entry) -> None:
                 raise entry.error(f"{name} is served as it is; save it so, and leave {key} out", key)
         with entry.at("artifact"):
             require_embedder(entry.artifact)
-    if entry.needs_calibration and spec.calibration is None:
-        raise entry.error(
-            "int8 needs `calibration: {data: DIR, samples: 256}`: images like those to come, of which it learns the "
-            "ranges of the activations, and not those of `images`",
-            "precision",
-        )
-    if entry.artifact or (callables.matches(spec.network) and not entry.card and not entry.weights.path):
-        recipe_with(entry, None)  # nothing will bring one along
+    require_calibration(entry)
+    require_recipe(entry)
 
 
 def verify(entry: Entry, reference: Reference, predict: Predict) -> Verification:

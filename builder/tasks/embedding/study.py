@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from builder.data.images import Evaluation, ImageFile, Tensors, evaluation, find
+from builder.data.images import Evaluation, ImageFile
 from builder.data.recipe import PreprocessRecipe
 from builder.errors import ExportError, VerificationError
 from builder.networks import layers
@@ -16,10 +16,10 @@ from builder.networks.making import settled
 from builder.networks.outputs import described
 from builder.tasks.embedding import comparison
 from builder.tasks.embedding.spec import Embedding
-from builder.tasks.images.artifacts import require_size
-from builder.tasks.images.preprocessing import MIN_IMAGES, hold_step, resolve_recipe
+from builder.tasks.images.entries import evaluated
+from builder.tasks.images.preprocessing import resolve_recipe
 from builder.tasks.images.running import FEW, batch_sizes, in_batches, outputs
-from builder.tasks.images.samples import ImageCalibration, ImageSamples
+from builder.tasks.images.samples import ImageSamples
 from builder.tasks.task import Entry, Reference
 from builder.triton.interface import own_names
 from builder.triton.signature import NETWORK_INPUT, NETWORK_OUTPUT, Signature, TensorSpec
@@ -57,15 +57,7 @@ class Details:
 def study(entry: Entry, network: Network, report: Report) -> tuple[nn.Module, Reference]:
     """The network as it is served, and all that its artifacts are held to. Raises BuilderError."""
     recipe = resolve_recipe(entry, network)
-    if network.interface and entry.artifact:
-        with entry.at("preprocess"):
-            require_size(network.interface, recipe.shape, entry.artifact.path.name)
-    report("preprocessing the evaluation images")
-    with entry.at("images"):
-        files = find(entry.spec.images, entry.base)
-    hold_step(entry, recipe, files)
-    images = evaluation(files, recipe, max(MIN_IMAGES, entry.spec.max_batch_size))
-    report("running the network")
+    files, images = evaluated(entry, network, recipe, report)
     module = _head(entry, network, recipe)
     vectors = _vectors(entry, module, images)
     if entry.spec.layer and not entry.artifact:
@@ -85,15 +77,6 @@ def study(entry: Entry, network: Network, report: Report) -> tuple[nn.Module, Re
 
 def head(entry: Entry, network: Network, reference: Reference) -> nn.Module:
     return _head(entry, network, reference.details.recipe)
-
-
-def calibration(entry: Entry, reference: Reference) -> ImageCalibration | None:
-    """The entry's images for int8, if it has some. Raises ManifestError."""
-    if entry.spec.calibration is None:
-        return None
-    with entry.at("calibration"):
-        files = find(entry.spec.calibration, entry.base)
-    return ImageCalibration(Tensors(files, reference.details.recipe), reference.signature.inputs[0].name)
 
 
 def _head(entry: Entry, network: Network, recipe: PreprocessRecipe) -> nn.Module:

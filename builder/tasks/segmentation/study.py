@@ -6,8 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from builder.data.images import Evaluation, ImageFile, evaluation, find
-from builder.data.images import Tensors as ImageTensors
+from builder.data.images import Evaluation, ImageFile
 from builder.data.recipe import PreprocessRecipe
 from builder.errors import ExportError, VerificationError
 from builder.networks.artifact import alone
@@ -16,11 +15,11 @@ from builder.networks.making import settled
 from builder.steps import STEPS
 from builder.steps.mask import MaskSettings
 from builder.tasks.images import photos
-from builder.tasks.images.artifacts import require_size
+from builder.tasks.images.entries import evaluated
 from builder.tasks.images.labels import resolve_labels
-from builder.tasks.images.preprocessing import MIN_IMAGES, hold_step, resolve_recipe
+from builder.tasks.images.preprocessing import resolve_recipe
 from builder.tasks.images.running import FEW, batch_sizes, in_batches, outputs
-from builder.tasks.images.samples import ImageCalibration, ImageSamples
+from builder.tasks.images.samples import ImageSamples
 from builder.tasks.segmentation import classes, truths
 from builder.tasks.segmentation.details import Details
 from builder.tasks.segmentation.spec import Segmentation
@@ -46,13 +45,8 @@ DECIDED = 1e-4
 def study(entry: Entry, network: Network, report: Report) -> tuple[nn.Module, Reference]:
     """The network as a segmenter, and all that its artifacts are held to. Raises BuilderError."""
     recipe = resolve_recipe(entry, network)
-    _require_recipe(entry, network, recipe)
-    report("preprocessing the evaluation images")
-    with entry.at("images"):
-        files = find(entry.spec.images, entry.base)
-    hold_step(entry, recipe, files)
-    images = evaluation(files, recipe, max(MIN_IMAGES, entry.spec.max_batch_size))
-    report("running the network")
+    _require_recipe(entry, recipe)
+    files, images = evaluated(entry, network, recipe, report)
     module = _with_head(entry, network, recipe)
     found = _result(entry, module, next(images.batches(1)))
     signature = _signature(entry, network, recipe, found)
@@ -71,16 +65,13 @@ def study(entry: Entry, network: Network, report: Report) -> tuple[nn.Module, Re
     )
 
 
-def _require_recipe(entry: Entry, network: Network, recipe: PreprocessRecipe) -> None:
+def _require_recipe(entry: Entry, recipe: PreprocessRecipe) -> None:
     if entry.spec.size == "picture" and recipe.crop is not None:
         raise entry.error(
             "what a crop cuts off has no class, and masks are of the whole picture: say `crop: null` and `resize: "
             "[HEIGHT, WIDTH]`, or `letterbox:`; or `size: network` for masks of what the network sees",
             "preprocess",
         )
-    if network.interface and entry.artifact:
-        with entry.at("preprocess"):
-            require_size(network.interface, recipe.shape, entry.artifact.path.name)
 
 
 def head(entry: Entry, network: Network, reference: Reference) -> nn.Module:
@@ -96,15 +87,6 @@ def _with_head(entry: Entry, network: Network, recipe: PreprocessRecipe) -> nn.M
 
 def _size(recipe: PreprocessRecipe) -> tuple[int, int]:
     return recipe.shape[1], recipe.shape[2]
-
-
-def calibration(entry: Entry, reference: Reference) -> ImageCalibration | None:
-    """The entry's images for int8, if it has some. Raises ManifestError."""
-    if entry.spec.calibration is None:
-        return None
-    with entry.at("calibration"):
-        files = find(entry.spec.calibration, entry.base)
-    return ImageCalibration(ImageTensors(files, reference.details.recipe), reference.signature.inputs[0].name)
 
 
 def _signature(entry: Entry, network: Network, recipe: PreprocessRecipe, found: torch.Tensor) -> Signature:
