@@ -26,8 +26,6 @@ TESTS = ROOT / "tests"
 EXAMPLES = [ROOT / "models.yaml", *sorted(ROOT.glob("examples/*.yaml"))]
 BAD = {"models": sorted(TESTS.glob("manifests/**/*.yaml")), "training": sorted(TESTS.glob("trainings/*.yaml"))}
 ONLY_THE_LOADER = {
-    "bicubic_without_antialias",
-    "letterbox_and_crop",
     # Two values are compared.
     "name_clash", "optimum_beyond_the_one_given", "crop_upside_down", "warmup_beyond",
     # The machine, the data or the network must be asked; a word may be a file's name.

@@ -21,8 +21,6 @@ from builder.tasks.spec import ModelSpec
 from builder.tasks.task import Task
 from builder.types import Artifact, Target, WeightsSource
 
-OF_NETWORKS = ("classification", "detection", "segmentation")
-"""Tasks that known networks are made for; the others take any network."""
 LONGEST_FOLDER = 255
 """Bytes of a name on Linux's filesystems."""
 LONGEST_MARK = "_v1000000"
@@ -174,19 +172,9 @@ def _of_network(manifest: Manifest, name: str, override: str | None) -> Entry:
         raise manifest.error(f"there is no format {spec.format!r}; choose {known}", "models", name, "format")
     source = manifest.weights_source(name, override) or _default_weights(manifest, name)
     entry = Entry(name, spec, manifest, source, card)
-    for check in (_check_name, _check_task, _check_arguments, _check_precision, _check_threads):
+    for check in (_check_name, _check_arguments, _check_precision, _check_threads):
         check(entry)
     return entry
-
-
-def _check_task(entry: Entry) -> None:
-    """Only of the networks of known families: a callable may be for anything. Raises ManifestError."""
-    network, task = entry.spec.network, entry.spec.task
-    if network not in networks.all_names() or task not in OF_NETWORKS:
-        return
-    known = networks.find(network).facts(network).task
-    if known != task:
-        raise entry.error(f"{network} is a network for {known}; write `task: {known}`", "network")
 
 
 def _require_network(manifest: Manifest, name: str, spec: ModelSpec) -> None:

@@ -25,19 +25,34 @@ def study(entry: Entry, report: Report) -> tuple[nn.Module, Reference]:
     return entry.task.study(entry, make_network(entry), report)
 
 
+OF_NETWORKS = ("classification", "detection", "segmentation")
+"""Tasks that known networks are made for; the others take any network."""
+
+
 def make_network(entry: Entry) -> Network:
     """The network as its family makes it, with what a card says of its weights; or the user's own file, run here.
 
-    Raises NetworkError, WeightsError, ExportError.
+    Raises ManifestError, NetworkError, WeightsError, ExportError.
     """
     spec = entry.spec
     if entry.artifact:
         return adopted.network(entry.artifact, spec.reference, entry.base, entry.target)
+    _require_task(entry)
     request = NetworkRequest(spec.network, entry.weights, spec.arguments, entry.base)
     if entry.card and entry.weights.path:
         require_own(entry.card, entry.weights.path)
     network = networks.find(spec.network).make(request)
     return _as_trained(network, entry.card) if entry.card else network
+
+
+def _require_task(entry: Entry) -> None:
+    """Raise ManifestError for a known network of another task; a callable may be for anything."""
+    network, task = entry.spec.network, entry.spec.task
+    if network not in networks.all_names() or task not in OF_NETWORKS:
+        return
+    known = networks.find(network).facts(network).task
+    if known != task:
+        raise entry.error(f"{network} is a network for {known}; write `task: {known}`", "network")
 
 
 def _as_trained(network: Network, card: Card) -> Network:

@@ -18,7 +18,9 @@ SIDES: Schema = {"type": "array", "minItems": 2, "maxItems": 2}
 def of_model(model: type[BaseModel], title: str) -> Schema:
     """pydantic's own schema of a file, with what both files' recipes must hold."""
     schema: Schema = _for_editors(model.model_json_schema())
-    schema["$defs"]["RecipeOverrides"]["allOf"] = [*_numbers_a_channel(), _colours_in_order()]
+    recipe = [*_numbers_a_channel(), _colours_in_order(), _one_way(), _between_the_nearest()]
+    schema["$defs"]["RecipeOverrides"]["allOf"] = recipe
+    schema["$defs"]["Letterbox"]["allOf"] = _both_or_none("shortest", "longest")
     return {"$schema": DIALECT, "title": title} | {key: value for key, value in schema.items() if key != "title"}
 
 
@@ -52,6 +54,21 @@ def _numbers_a_channel() -> list[Schema]:
 def _colours_in_order() -> Schema:
     """Gray has no order."""
     return when(said("channels", {"const": 1}), {"not": said("channel_order", {"const": "bgr"})})
+
+
+def _one_way() -> Schema:
+    """A letterbox is in place of resize and crop."""
+    return when(said("letterbox", GIVEN), {"not": {"anyOf": [said("resize", GIVEN), said("crop", GIVEN)]}})
+
+
+def _between_the_nearest() -> Schema:
+    """Without antialiasing there is one filter."""
+    bilinear: Schema = {"properties": {"interpolation": {"const": "bilinear"}}}
+    return when(said("antialias", {"const": False}), bilinear)
+
+
+def _both_or_none(one: str, other: str) -> list[Schema]:
+    return [when(said(key, GIVEN), said(beside, GIVEN)) for key, beside in ((one, other), (other, one))]
 
 
 def _counts(*numbers: int) -> Schema:

@@ -18,6 +18,7 @@ from shapes import Box, pictures, save
 from torch import Tensor, nn
 
 BATCH = 16
+Values = Tensor | np.ndarray
 
 
 def train(count: int, epochs: int, seed: int = 0) -> nn.Module:
@@ -81,7 +82,7 @@ def score(module: nn.Module, annotations: Path) -> tuple[float, float]:
     return coco(annotations, rows)
 
 
-def as_rows(image: int, boxes, scores, classes) -> list[dict[str, object]]:  # type: ignore[no-untyped-def]
+def as_rows(image: int, boxes: Values, scores: Values, classes: Values) -> list[dict[str, object]]:
     """Detections (tensors or arrays) as COCO's results have them."""
     return [
         {
