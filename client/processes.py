@@ -15,6 +15,7 @@ from client.errors import Forked
 Made = TypeVar("Made")
 Process = tuple[int, int]
 GRPC = "grpc._cython.cygrpc"
+GRPC_HANDLERS = "GRPC_ENABLE_FORK_SUPPORT"
 
 
 class OfProcess(Generic[Made]):
@@ -51,6 +52,17 @@ def grpc_was_used() -> bool:
     hundreds, where calls were in flight. Only that it was loaded can be seen.
     """
     return _grpc_was_used
+
+
+def leave_forks_alone() -> None:
+    """Keep gRPC's own fork handlers out of this process, unless the environment asks for them. Call it before its import.
+
+    They are of no use here, since children's calls do not go through what they inherit. And they cost: a fork between
+    two steps of a call stops and restarts the parent's poller, which then waits for ever for an answer that has come
+    (grpcio 1.85: one call in about a thousand forks).
+    """
+    if GRPC not in sys.modules:
+        os.environ.setdefault(GRPC_HANDLERS, "0")
 
 
 def refuse_copy(owner: Process, what: str) -> None:

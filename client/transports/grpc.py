@@ -32,6 +32,7 @@ def connect_async(endpoint: Endpoint) -> AsyncGrpc | AsyncRelay:
 
 class Grpc:
     def __init__(self, endpoint: Endpoint) -> None:
+        processes.leave_forks_alone()
         import tritonclient.grpc
 
         self._endpoint, self._triton = endpoint, tritonclient.grpc
@@ -89,6 +90,7 @@ class Grpc:
 
 class AsyncGrpc:
     def __init__(self, endpoint: Endpoint) -> None:
+        processes.leave_forks_alone()
         import tritonclient.grpc.aio
 
         self._endpoint, self._triton = endpoint, tritonclient.grpc
