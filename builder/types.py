@@ -45,7 +45,7 @@ class TextFacts:
     max_length: int | None = None
     """Tokens, special ones included, that the network was made for."""
     pool: str | None = None
-    """How a sentence's vector is made of its tokens': mean, cls, or none where the network does it; None: nobody says."""
+    """How a text becomes one vector: mean, cls, or none where the network does it itself; None: nothing tells."""
     normalize: bool = False
     """Whether vectors are made one long (L2)."""
     activation: str | None = None

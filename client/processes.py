@@ -57,8 +57,8 @@ def grpc_was_used() -> bool:
 def leave_forks_alone() -> None:
     """Keep gRPC's own fork handlers out of this process, unless the environment asks for them. Call it before its import.
 
-    They are of no use here: children's calls do not go through what they inherit. And they cost. A fork that comes between
-    two steps of a call stops and restarts the parent's poller, which then may wait for ever for an answer that has
+    They are of no use here: children's calls do not go through what they inherit. And they cost: a fork that comes
+    between two steps of a call stops and restarts the poller, and the parent may wait for ever for an answer that has
     come (grpcio 1.85: one call in about a thousand forks).
     """
     if GRPC not in sys.modules:
