@@ -55,7 +55,7 @@ def grpc_was_used() -> bool:
 
 
 def leave_forks_alone() -> None:
-    """Keep gRPC's own fork handlers out of this process, unless the environment asks for them. Call it before its import.
+    """Keep the fork handlers of gRPC out of this process, unless the environment says otherwise. Call it before the import.
 
     They are of no use here: children's calls do not go through what they inherit. And they cost: a fork that comes
     between two steps of a call stops and restarts the poller, and the parent may wait for ever for an answer that has
