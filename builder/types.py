@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from builder.data.recipe import PreprocessRecipe
     from builder.triton.interface import Interface
-    from builder.triton.signature import Signature
+    from builder.triton.signature import Signature, TensorSpec
 
 
 @dataclass(frozen=True)
@@ -186,6 +186,8 @@ class AdoptRequest:
     """Whether its one output is to be float32 without an activation, too."""
     calibration: Calibration | None = None
     """To calibrate int8 with, where the source is not."""
+    outputs: tuple[TensorSpec, ...] = ()
+    """What it gave of its samples, without the batch axis where the target batches: sizes that it may leave open."""
 
     @property
     def changes_precision(self) -> bool:

@@ -26,9 +26,15 @@ def scores(pixels: torch.Tensor) -> torch.Tensor:
 
 
 def write_onnx(
-    path: Path, batch: Any = "batch", form: int = TensorProto.FLOAT, opset: int = 18, external: str = "", **save: Any
+    path: Path,
+    batch: Any = "batch",
+    form: int = TensorProto.FLOAT,
+    opset: int = 18,
+    external: str = "",
+    classes: Any = 4,
+    **save: Any,
 ) -> Path:
-    """Images -> scores [batch, 4]; the weight is `form`, and input and output are, too."""
+    """Images -> scores [batch, classes]; the weight is `form`, and input and output are, too."""
     weight = numpy_helper.from_array(WEIGHT.astype(helper.tensor_dtype_to_np_dtype(form)), "weight")
     graph = helper.make_graph(
         [
@@ -37,7 +43,7 @@ def write_onnx(
         ],
         "network",
         [helper.make_tensor_value_info("pixels", form, [batch, 3, 8, 8])],
-        [helper.make_tensor_value_info("scores", form, [batch, 4])],
+        [helper.make_tensor_value_info("scores", form, [batch, classes])],
         [weight],
     )
     # As files of old have it, weights are listed among the inputs.

@@ -19,12 +19,17 @@ from artifact_files import (
     write_onnx,
     written,
 )
+from conftest import build
 from onnx import TensorProto, helper, numpy_helper
 
+from builder.check import target as targets
+from builder.check.run import CheckOptions, check_repository
 from builder.errors import ExportError
 from builder.exporters.adopting import ADOPTERS
 from builder.exporters.interfaces import interface
+from builder.machine.cores import granted_cores
 from builder.triton.interface import ToldTensor
+from builder.triton.signature import TensorSpec
 from builder.types import AdoptRequest, Target
 
 __all__ = ["written"]
@@ -196,6 +201,34 @@ def test_a_batch_of_one_is_opened_for_servers_that_batch(tmp_path: Path) -> None
     assert torch.allclose(run_onnx(batched, PIXELS[:1]), scores(PIXELS[:1]), atol=1e-4)
     whole = adopt(source, "onnx", tmp_path / "whole", max_batch_size=0)
     assert whole.read_bytes() == source.read_bytes()
+
+
+def test_sizes_that_a_graph_leaves_open_are_declared_as_they_are(tmp_path: Path) -> None:
+    """ONNX Runtime's backend refuses a config that tells a size where the graph does not."""
+    source = write_onnx(tmp_path / "m.onnx", classes="classes")
+    found = TensorSpec("scores", "FP32", (4,))
+    told = adopt(source, "onnx", tmp_path / "told", outputs=(found,))
+    assert interface(told).outputs == (ToldTensor("scores", "FP32", (-1, 4)),)
+    assert torch.allclose(run_onnx(told, PIXELS), scores(PIXELS), atol=1e-4)
+    whole = adopt(
+        source, "onnx", tmp_path / "whole", max_batch_size=0, outputs=(TensorSpec("scores", "FP32", (-1, 4)),)
+    )
+    assert interface(whole).outputs == (ToldTensor("scores", "FP32", (-1, 4)),)
+    for name, outputs in {
+        "open": (TensorSpec("scores", "FP32", (-1,)),),
+        "other": (TensorSpec("x", "FP32", (4,)),),
+    }.items():
+        assert adopt(source, "onnx", tmp_path / name, outputs=outputs).read_bytes() == source.read_bytes()
+    closed = write_onnx(tmp_path / "closed.onnx")
+    assert adopt(closed, "onnx", tmp_path / "kept", outputs=(found,)).read_bytes() == closed.read_bytes()
+
+
+def test_what_leaves_sizes_open_is_published_without_a_finding(tmp_path: Path) -> None:
+    write_onnx(tmp_path / "open.onnx", classes="classes")
+    recipe = "{channels: 3, resize: [8, 8]}"
+    build(tmp_path, f"models: {{m: {{artifact: open.onnx, activation: softmax, preprocess: {recipe}}}}}")
+    report = check_repository([tmp_path / "repository"], CheckOptions(targets.named("newest"), False, granted_cores()))
+    assert [finding.message for finding in report.findings] == []
 
 
 def test_copied_kinds_take_no_activation(written: dict[str, Path], tmp_path: Path) -> None:

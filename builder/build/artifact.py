@@ -62,6 +62,7 @@ def _adoption(entry: Entry, reference: Reference, path: Path) -> AdoptRequest:
         activation=getattr(entry.spec, "activation", "none"),
         is_widened=reference.is_widened,
         calibration=_calibration(entry, reference),
+        outputs=reference.signature.outputs,
     )
 
 

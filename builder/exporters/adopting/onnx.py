@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from builder.exporters import onnx_file, onnx_int8
 from builder.exporters.adopting import endings
 from builder.exporters.interfaces.onnx import graphs_of, parsed, tensors_of
 from builder.triton.interface import Interface
+from builder.triton.signature import TensorSpec
 from builder.types import AdoptRequest
 
 SUFFIXES: tuple[str, ...] = (".onnx",)
@@ -66,6 +67,7 @@ def _write(request: AdoptRequest, source: Path) -> None:
     changed = _finished(model.graph, request.activation, request.is_widened)
     if request.target.max_batch_size:
         changed = _opened(model.graph) or changed
+    changed = _told(model.graph, request.outputs, bool(request.target.max_batch_size)) or changed
     beside = request.interface.beside if source == request.source else ()
     places = _places(beside, request.path.name)
     changed = _relocated(model, places) or changed
@@ -106,6 +108,28 @@ def _opened(graph: Any) -> bool:
     if fixed:  # what was inferred of them says the old size
         del graph.value_info[:]
     return bool(fixed)
+
+
+def _told(graph: Any, found: Sequence[TensorSpec], batched: bool) -> bool:
+    """Declare the sizes that outputs have and the graph leaves open; whether there were any.
+
+    ONNX Runtime's backend compares the config's sizes with those that the graph declares, or that it can infer, and
+    refuses the model where the config tells one that the graph does not.
+    """
+    sizes = {output.name: (-1,) * batched + output.shape for output in found}
+    declared = {value.name: value.type.tensor_type.shape.dim for value in graph.output}
+    pairs = [pair for name in sizes.keys() & declared.keys() for pair in _open(declared[name], sizes[name])]
+    for axis, size in pairs:
+        axis.dim_value = size
+    return bool(pairs)
+
+
+def _open(axes: Sequence[Any], sizes: Sequence[int]) -> list[tuple[Any, int]]:
+    if len(axes) != len(sizes):
+        return []
+    return [
+        (a, size) for a, size in zip(axes, sizes, strict=True) if size >= 0 and a.WhichOneof("value") != "dim_value"
+    ]
 
 
 def _batch_axis(value: Any) -> Any:
