@@ -42,10 +42,12 @@ def models(tmp_path: Path) -> Path:
 
 
 def test_clean_is_silent(models: Path, tmp_path: Path) -> None:
-    for where in (models, models / "fine", models / "fine" / "config.pbtxt"):
-        done = build_repo("check", where)
+    places = (models, models / "fine", models / "fine" / "config.pbtxt")
+    for where in [*((place,) for place in places), ("-r", models)]:
+        done = build_repo("check", *where)
         assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     assert build_repo("check", cwd=tmp_path).returncode == 2
+    assert build_repo("check", "-r", tmp_path / "none", models).returncode == 2
     models.rename(tmp_path / "model_repository")
     assert build_repo("check", cwd=tmp_path).returncode == 0
 

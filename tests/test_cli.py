@@ -75,7 +75,7 @@ def test_failure_has_its_exit_code_and_publishes_nothing(tmp_path: Path) -> None
     write_manifest(tmp_path, "models:\n  lenet: {weights: lost.pth}\n")
     finished = build_repo(cwd=tmp_path)
     assert finished.returncode == errors.WeightsError.exit_code
-    assert "lenet: FAILED:" in finished.stderr
+    assert "lenet: FAILED: " in finished.stderr
     assert "lost.pth does not exist" in finished.stderr
     assert finished.stdout == ""
     assert list((tmp_path / "model_repository").iterdir()) == []

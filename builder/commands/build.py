@@ -152,7 +152,7 @@ def _print_entries(entries: list[Entry], found: list[Plan], repository: Path, as
 
 def _print_outcome(outcome: Outcome, current: list[Plan], repository: Path, as_json: bool) -> None:
     for failure in outcome.failed:
-        say(f"{failure.name}: FAILED: {failure.error}")
+        say(f"{failure.name}: FAILED: {str(failure.error).removeprefix(f'{failure.name}: ')}")
     for model in outcome.built:
         for note in model.notes:
             say(f"{model.name}: {note}")

@@ -28,6 +28,9 @@ Paths = Annotated[
         show_default=False,
     ),
 ]
+Repositories = Annotated[
+    list[Path] | None, typer.Option("--repository", "-r", help="The same, as other commands take it.", metavar="DIR")
+]
 Strict = Annotated[bool, typer.Option("--strict", help="Judge for a server that fills nothing in by itself.")]
 ForTarget = Annotated[
     str,
@@ -51,6 +54,7 @@ Explain = Annotated[str | None, typer.Option(help="Only say what a code means.",
 
 def check(
     paths: Paths = None,
+    repository: Repositories = None,
     strict: Strict = False,
     target: ForTarget = "newest",
     errors_only: ErrorsOnly = False,
@@ -76,7 +80,7 @@ def check(
     _require_sense(sarif, as_json)
     ignored = codes.chosen(ignore or ())
     options = CheckOptions(targets.named(target), strict, granted_cores())
-    outcome = _narrowed(_outcome(_folders(paths), options, fix, load), ignored, errors_only)
+    outcome = _narrowed(_outcome(_folders([*(paths or ()), *(repository or ())]), options, fix, load), ignored, errors_only)
     _tell(outcome, sarif, as_json)
     if outcome.report.findings:
         raise typer.Exit(FOUND)
@@ -89,7 +93,7 @@ def _require_sense(sarif: Path | None, as_json: bool) -> None:
         raise UnusableError("--json and --sarif - both print to standard output; name a file for one of them")
 
 
-def _folders(paths: list[Path] | None) -> list[Path]:
+def _folders(paths: list[Path]) -> list[Path]:
     """A config means the model that it is of."""
     from builder.repository.layout import CONFIG
     from builder.util.hints import DEFAULT_REPOSITORY
