@@ -80,7 +80,8 @@ def check(
     _require_sense(sarif, as_json)
     ignored = codes.chosen(ignore or ())
     options = CheckOptions(targets.named(target), strict, granted_cores())
-    outcome = _narrowed(_outcome(_folders([*(paths or ()), *(repository or ())]), options, fix, load), ignored, errors_only)
+    places = _folders([*(paths or ()), *(repository or ())])
+    outcome = _narrowed(_outcome(places, options, fix, load), ignored, errors_only)
     _tell(outcome, sarif, as_json)
     if outcome.report.findings:
         raise typer.Exit(FOUND)
