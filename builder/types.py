@@ -37,22 +37,6 @@ class NetworkRequest:
 
 
 @dataclass(frozen=True)
-class TextFacts:
-    """What weights bring along beside a network that reads texts: as recipe and labels of one that sees pictures."""
-
-    tokenizer: Path
-    """A `tokenizer.json` of the tokenizers library."""
-    max_length: int | None = None
-    """Tokens, special ones included, that the network was made for."""
-    pool: str | None = None
-    """How a text becomes one vector: mean, cls, or none where the network does it itself; None: nothing tells."""
-    normalize: bool = False
-    """Whether vectors are made one long (L2)."""
-    activation: str | None = None
-    """Of a classifier's scores: softmax, sigmoid or none; None: it gives vectors."""
-
-
-@dataclass(frozen=True)
 class Network:
     """A PyTorch module in evaluation mode, and its origin."""
 
@@ -65,8 +49,6 @@ class Network:
     """What its weights ask of the constructor, beside what the manifest does."""
     interface: Interface | None = None
     """What the file tells of which it is made: its own names, which its artifacts keep. None: it is made of code."""
-    texts: TextFacts | None = None
-    """Of a network that reads texts, where its weights tell."""
 
 
 @dataclass(frozen=True)
