@@ -67,6 +67,10 @@ class Network:
     """What the file tells of which it is made: its own names, which its artifacts keep. None: it is made of code."""
     texts: TextFacts | None = None
     """Of a network that reads texts, where its weights tell."""
+    recipe_missing: str = ""
+    """Why there is no recipe, where its family knows."""
+    task: str | None = None
+    """What it is for as it was made, where its family knows: one without classes gives vectors."""
 
 
 @dataclass(frozen=True)
@@ -75,10 +79,12 @@ class NetworkFacts:
 
     name: str
     family: str
-    year: int
+    year: int | None
+    """None: nothing tells."""
     layers: int | None
     """Weighted layers (convolutions and linear layers) on the longest way from input to output; None: not counted."""
-    parameters: int
+    parameters: int | None
+    """None: it cannot be made without its weights."""
     top1: float | None
     """Percent."""
     top5: float | None

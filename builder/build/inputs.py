@@ -179,6 +179,9 @@ def _tools(entry: Entry) -> dict[str, str]:
     names = {"torch", "numpy", *entry.exporter.VERSIONED}
     if entry.task.HAS_STEPS or _is_of_torchvision(entry.spec.network) or _is_of_torchvision(entry.spec.reference):
         names |= {"torchvision", "pillow"}
+    for named in (entry.spec.network, entry.spec.reference or ""):
+        source = networks.source_of(named)
+        names.update(source.PACKAGES if source else ())
     found = {name: code.installed(name) for name in sorted(names)}
     return {name: version for name, version in found.items() if version} | {"build-repo": _own_digest()}
 

@@ -42,6 +42,7 @@ def make_network(entry: Entry) -> Network:
     if entry.card and entry.weights.path:
         require_own(entry.card, entry.weights.path)
     network = networks.find(spec.network).make(request)
+    _require_made_for(entry, network)
     return _as_trained(network, entry.card) if entry.card else network
 
 
@@ -53,6 +54,18 @@ def _require_task(entry: Entry) -> None:
     known = networks.find(network).facts(network).task
     if known != task:
         raise entry.error(f"{network} is a network for {known}; write `task: {known}`", "network")
+
+
+def _require_made_for(entry: Entry, network: Network) -> None:
+    """Raise ManifestError for a network that gives something else with its weights and arguments."""
+    if network.task is None or entry.spec.task not in OF_NETWORKS or network.task == entry.spec.task:
+        return
+    why = ""
+    if network.task == "embedding":
+        why = "gives vectors, and no classes, with these weights and arguments"
+    raise entry.error(
+        f"{entry.spec.network} {why or f'is a network for {network.task}'}; write `task: {network.task}`", "network"
+    )
 
 
 def _as_trained(network: Network, card: Card) -> Network:

@@ -93,7 +93,7 @@ def build_model(entry: Entry, repository: Path, report: Report = lambda _: None)
         artifact_bytes=size,
         seconds=time.perf_counter() - started,
         verification=verification,
-        notes=tuple(f"weights: {said}" for said in [reference.provenance.get(networks.weights.READ_AS)] if said),
+        notes=networks.weights.notes(reference.provenance),
         warnings=reference.warnings,
     )
 

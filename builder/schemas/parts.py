@@ -6,6 +6,8 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from builder import networks
+
 Schema = dict[str, Any]
 
 # The newest that all editors know; pydantic writes a later one, of which `_for_editors` leaves nothing.
@@ -13,6 +15,11 @@ DIALECT = "http://json-schema.org/draft-07/schema#"
 OWN_CALLABLE: Schema = {"pattern": ":"}
 GIVEN: Schema = {"not": {"type": "null"}}
 SIDES: Schema = {"type": "array", "minItems": 2, "maxItems": 2}
+
+
+def of_sources() -> list[Schema]:
+    """What names of networks look like that other packages have."""
+    return [{"pattern": source.PATTERN} for source in networks.SOURCES.values()]
 
 
 def of_model(model: type[BaseModel], title: str) -> Schema:

@@ -9,6 +9,7 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, StrictInt
 
 from builder.data.sets import Text, UserText
+from builder.networks import source_of
 from builder.util.usercode import is_callable_name
 
 Keys = tuple[str | int, ...]
@@ -77,8 +78,9 @@ class ModelSpec(BaseModel):
 
 
 def names_file(value: str) -> bool:
-    """Whether what names a network, or a reference, names a callable or a file: networks of ours are words."""
-    return is_callable_name(value) or "/" in value or "." in value
+    """Whether what names a network, or a reference, names a callable or a file: networks of ours are words, and those
+    of other packages are known by how they begin."""
+    return is_callable_name(value) or (source_of(value) is None and ("/" in value or "." in value))
 
 
 def _with(value: Any, keys: Sequence[str | int], inner: str) -> Any:

@@ -28,7 +28,7 @@ def resolve_recipe(entry: Entry, network: Network) -> PreprocessRecipe:
     for key in (overrides.model_fields_set - SERVERS_OWN) & trained.model_fields_set if trained else ():
         if getattr(overrides, key) != getattr(trained, key):
             raise entry.error(contradiction(getattr(trained, key)), "preprocess", key)
-    return recipe_with(entry, network.recipe)
+    return recipe_with(entry, network.recipe, network.recipe_missing)
 
 
 COMMON = {
@@ -40,12 +40,12 @@ COMMON = {
 """By task, what many networks were trained with."""
 
 
-def recipe_with(entry: Entry, own: PreprocessRecipe | None) -> PreprocessRecipe:
-    """A network's own recipe, if it has one, with the entry's changes. Raises ManifestError."""
+def recipe_with(entry: Entry, own: PreprocessRecipe | None, why: str = "") -> PreprocessRecipe:
+    """A network's own recipe, if it has one, with the entry's changes; `why` there is none. Raises ManifestError."""
     overrides = entry.spec.preprocess
     if own is None and not overrides.model_fields_set:
         said = COMMON.get(entry.spec.task, COMMON[""])
-        raise entry.error(f"preprocess: is needed, since nothing else tells how your network was trained; {said}")
+        raise entry.error(f"preprocess: is needed, since {why or 'nothing else tells how your network was trained'}; {said}")
     try:
         return resolved(own, overrides)
     except ValueError as error:
