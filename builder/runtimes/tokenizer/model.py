@@ -111,7 +111,8 @@ class TritonPythonModel:
         os.environ["TOKENIZERS_PARALLELISM"] = "true"
         self._input = config["input"][0]["name"]
         self._outputs = [output["name"] for output in config["output"]]
-        self._tokenizer = Tokenizer(json.loads(parameters["recipe"]), Path(__file__).with_name(FILE))
+        file = Path(args["model_repository"], args["model_version"], FILE)
+        self._tokenizer = Tokenizer(json.loads(parameters["recipe"]), file)
 
     def execute(self, requests: list[Any]) -> list[Any]:
         batches = [self._pb.get_input_tensor_by_name(r, self._input).as_numpy().ravel() for r in requests]
