@@ -28,7 +28,7 @@ CALIBRATION = "We meet at noon.\nDer Zug ist pÃ¼nktlich.\nprint('hello', 42)\næ˜
 def entry(name: str = "m", network: str = "Encoder", **keys: str) -> str:
     said = {
         "task": "text",
-        "network": f"readers.py:{network}",
+        "network": network and f"readers.py:{network}",
         "weights": "included",
         "tokenizer": "tokenizer.json",
         "max_length": "64",
@@ -249,23 +249,23 @@ KEYS = {
     "labels of vectors": ({"labels": "[a, b]"}, ManifestError, "set `activation: softmax`"),
     "figure of classes": ({"tolerance": "{top1_agreement: 0.5}"}, ManifestError, "no such figure"),
     "pool of a classifier": (
-        {"network": "readers.py:Classes", "activation": "softmax", "pool": "mean"},
+        {"network": "Classes", "activation": "softmax", "pool": "mean"},
         ManifestError,
         "the network classifies",
     ),
     "classes of an encoder": ({"activation": "softmax"}, BuilderError, r"scores \[B, classes\]"),
     "number of labels": (
-        {"network": "readers.py:Classes", "activation": "softmax", "labels": "[a, b]"},
+        {"network": "Classes", "activation": "softmax", "labels": "[a, b]"},
         ManifestError,
         "there are 2 labels for 3 classes",
     ),
     "probabilities already": (
-        {"network": "readers.py:Shares", "activation": "softmax"},
+        {"network": "Shares", "activation": "softmax"},
         VerificationError,
         "set `activation: none`",
     ),
     "no probabilities": (
-        {"network": "readers.py:Classes", "activation": "none"},
+        {"network": "Classes", "activation": "none"},
         VerificationError,
         "must give probabilities itself",
     ),
@@ -273,7 +273,7 @@ KEYS = {
     "texts are away": ({"texts": "gone.txt"}, ManifestError, "gone.txt cannot be read"),
     "int8": ({"precision": "int8"}, ManifestError, "int8 needs `calibration: FILE`"),
     "artifact": (
-        {"network": "", "weights": "", "format": "", "artifact": "small.onnx"},
+        {"network": "", "weights": "", "format": "onnx", "artifact": "small.onnx"},
         ManifestError,
         "cannot be served as it is",
     ),
@@ -286,7 +286,7 @@ def test_keys_that_are_wrong_are_named(case: str, tmp_path: Path) -> None:
     (tmp_path / "empty.txt").write_text("\n  \n")
     if "artifact" in keys:
         rows = torch.ones(1, 4, dtype=torch.int64)
-        torch.onnx.export(torch.nn.Embedding(9, 2), (rows,), str(tmp_path / "small.onnx"), dynamo=False)
+        torch.onnx.export(torch.nn.Embedding(9, 2), (rows,), str(tmp_path / "small.onnx"), dynamo=True, verbose=False)
     with pytest.raises(error, match=message):
         made(tmp_path, entry("m", **keys))
     assert not (tmp_path / "repository" / "m").exists()

@@ -73,7 +73,6 @@ def _rows(entry: Entry, network: Network, samples: TextSamples, details: Details
     """Vectors or probabilities [texts, D] of each pass. Raises BuilderError."""
     chosen, name = details.wanted, entry.name
     predict = answers.runner(text_head(network.module, details.inputs, chosen, None), details.inputs, name)
-    predict(samples.batch(details.passes[-1].runs[0]))
     answers.require_numbers(predict, samples, largest, name)
     raw = answers.rows_of(predict, samples, details.passes)
     answers.require_finite(raw, details.passes, samples, name)
