@@ -25,6 +25,7 @@ from client.types import (
     Prediction,
     Segmentation,
     TensorInfo,
+    TextOutcome,
     Tls,
 )
 
@@ -48,6 +49,7 @@ __all__ = [
     "ServerError",
     "ServerUnavailable",
     "TensorInfo",
+    "TextOutcome",
     "Tls",
     "UnreadableFile",
     "UnwritableFile",
