@@ -34,7 +34,7 @@ class Task(Protocol):
         """Why a model cannot be asked so, whatever it says; empty where it can."""
 
     def check(self, info: ModelInfo, request: Any) -> None:
-        """Raises InvalidInput for what no such request may say, whatever its files hold."""
+        """Raises InvalidOption for what no such request may say, whatever its files or texts hold."""
 
     def files(self, request: Any) -> Sequence[Item]:
         """What of a request is to be read before it is encoded: files, and texts."""

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from client.errors import InvalidInput, ServerError
+from client.errors import InvalidOption, ServerError
 from client.tasks import encoded
 from client.tasks.exchange import Columns, Exchange
 from client.types import AnyImage, Classified, Image, Inference, ModelInfo, Outcome, Output, Prediction
@@ -82,7 +82,7 @@ def check(info: ModelInfo, request: Request) -> None:
 
 
 def check_choice(info: ModelInfo, choice: Choice) -> None:
-    """Raises InvalidInput."""
+    """Raises InvalidOption."""
     _settled(info, choice)
 
 
@@ -130,7 +130,7 @@ def columns(info: ModelInfo, request: Request) -> Columns:
 def choice_columns(
     info: ModelInfo, choice: Choice, more: Mapping[str, Any] | None = None, of_texts: bool = False
 ) -> Columns:
-    """`more` is what of the request the answers depend on, beside the choice. Raises InvalidInput."""
+    """`more` is what of the request the answers depend on, beside the choice. Raises InvalidOption."""
     choice = _settled(info, choice)
     settings: dict[str, Any] = {**(more or {}), "top": choice.top}
     if choice.threshold is not None:
@@ -181,13 +181,13 @@ def _classes(info: ModelInfo) -> int:
 
 
 def _settled(info: ModelInfo, choice: Choice) -> Choice:
-    """With what is usual for the model in place of None. Raises InvalidInput."""
+    """With what is usual for the model in place of None. Raises InvalidOption."""
     if choice.top is not None and choice.top < 1:
-        raise InvalidInput("top must be at least 1")
+        raise InvalidOption("top must be at least 1")
     least = choice.threshold
     is_bounded = info.parameters.get(ACTIVATION) != SCORES
     if least is not None and not (0 <= least <= 1 if is_bounded else math.isfinite(least)):
-        raise InvalidInput(f"the threshold must be {'from 0 to 1' if is_bounded else 'a number'}, not {least:g}")
+        raise InvalidOption(f"the threshold must be {'from 0 to 1' if is_bounded else 'a number'}, not {least:g}")
     if gives_several(info):
         return Choice(choice.top, THRESHOLD if least is None else least)
     return Choice(choice.top or TOP, least)
