@@ -273,7 +273,7 @@ KEYS = {
     "texts are away": ({"texts": "gone.txt"}, ManifestError, "gone.txt cannot be read"),
     "int8": ({"precision": "int8"}, ManifestError, "int8 needs `calibration: FILE`"),
     "artifact": (
-        {"network": "", "weights": "", "format": "onnx", "artifact": "small.onnx"},
+        {"network": "", "weights": "", "format": "onnx", "artifact": "small.onnx", "max_batch_size": "1"},
         ManifestError,
         "cannot be served as it is",
     ),
