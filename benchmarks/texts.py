@@ -103,8 +103,8 @@ def show(model: str, found: dict[str, Any], as_json: bool) -> None:
         print(json.dumps({"model": model, **found}), flush=True)
         return
     ours, theirs = (statistics.median(found["rates"][side]) for side in ("served", "in_process"))
-    print(f"{model:12} served {ours:6.1f}/s  in process {theirs:6.1f}/s  ratio {found['ratio']:.2f}  "
-          f"step computes {found['step_computes']:.1%} of the served time, waits {found['step_waits']:.1%}")  # fmt: skip
+    print(f"{model:12} served {ours:6.1f}/s  in process {theirs:6.1f}/s  ratio {found['ratio']:.2f}", flush=True)
+    print(f"  the step computes {found['step_computes']:.1%} of the served time, and waits {found['step_waits']:.1%}")
 
 
 if __name__ == "__main__":

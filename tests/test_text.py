@@ -81,8 +81,14 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Asked, di
     running.stop()
 
 
-TEXTS = ("Hello there", "", "Ein längerer Satz, mit Zahlen wie 1234 und mehr Wörtern als der erste.", "日本語 👍🏽", "a\0b",
-         "word " * 2000)  # fmt: skip
+TEXTS = (
+    "Hello there",
+    "",
+    "Ein längerer Satz, mit Zahlen wie 1234 und mehr Wörtern als der erste.",
+    "日本語 👍🏽",
+    "a\0b",
+    "word " * 2000,
+)
 
 
 def own(folder: Path, model: str, *given: str) -> np.ndarray:
@@ -134,7 +140,11 @@ def test_clients_are_told_what_the_answers_are(served) -> None:
         for name in ("onnx", "openvino", "classes", "tags")
     }
     assert {parameters[name]["task"] for name in parameters} == {"text"}
-    assert [parameters["onnx"][key] for key in ("normalize", "pool", "max_text_bytes")] == ["l2", "mean", str(MOST_BYTES)]
+    assert [parameters["onnx"][key] for key in ("normalize", "pool", "max_text_bytes")] == [
+        "l2",
+        "mean",
+        str(MOST_BYTES),
+    ]
     assert [parameters["openvino"][key] for key in ("normalize", "pool", "max_text_bytes")] == [
         "none",
         "cls",

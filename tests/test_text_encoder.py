@@ -32,7 +32,7 @@ def asked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
 
 
 def sentences() -> list[str]:
-    """Own texts, very long and empty ones included, and others drawn of their words and letters, whatever the script."""
+    """Own texts, very long and empty ones included, and others drawn of their words and letters of all scripts."""
     found = [one.text for one in texts.own()]
     drawn = random.Random(0)
     words = " ".join(found[:43]).split()

@@ -26,7 +26,7 @@ ALONE = ("tokenizers",)
 
 
 def pinned(roots: Iterable[str], alone: Iterable[str] = ()) -> dict[str, str]:
-    """name -> version of the packages and all that they need, as installed here; of `alone`, and ALONE, not what they need.
+    """name -> version of the packages and all that they need, as installed here; of `alone` not what they need.
 
     A root may have a version of its own: `pillow==13.0.0`. Raises ImageError for what is not installed.
     """

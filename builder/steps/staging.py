@@ -76,7 +76,9 @@ def _values(step: Step, settings: BaseModel, given: Mapping[str, bytes | torch.T
         "outputs": signature.outputs,
         "labels": {},
         "queue": model_config.QueuePolicy(),
-        "warmups": [WarmUp(_warmup_name(signature), tuple(_warmup(tensor, given) for tensor in signature.inputs), threads)],
+        "warmups": [
+            WarmUp(_warmup_name(signature), tuple(_warmup(tensor, given) for tensor in signature.inputs), threads)
+        ],
         "parameters": _parameters(step, settings, threads),
     }
 

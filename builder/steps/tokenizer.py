@@ -1,4 +1,4 @@
-"""Texts to token numbers, by a tokenizer.json: equal to the tokenizers library's own, cut and padded as a recipe says."""
+"""Texts to token numbers, by a tokenizer.json: those of the tokenizers library, cut and padded as a recipe says."""
 
 from __future__ import annotations
 
@@ -98,9 +98,7 @@ def _read(file: Path) -> Any:
     try:
         import tokenizers
     except ImportError:
-        raise ManifestError(
-            "tokenizers is not installed; run: pip install 'triton-build-repo[text]'"
-        ) from None
+        raise ManifestError("tokenizers is not installed; run: pip install 'triton-build-repo[text]'") from None
     if not file.is_file():
         raise ManifestError(f"{file} is {'a folder' if file.is_dir() else 'not there'}; it is to be a tokenizer.json")
     try:

@@ -276,9 +276,7 @@ def _described(image: WorstImage, labels: tuple[str, ...] | None) -> str:
     )
 
 
-def require_probabilities(
-    reference: torch.Tensor, is_multilabel: bool, name: str, samples: str = "images"
-) -> None:
+def require_probabilities(reference: torch.Tensor, is_multilabel: bool, name: str, samples: str = "images") -> None:
     """Raise VerificationError unless [B, classes] rows are finite, and sum to 1 where one class alone is right."""
     import torch
 

@@ -109,8 +109,13 @@ def require_same(predict: Rows, rows: Sequence[torch.Tensor], passes: Sequence[P
     """Raise VerificationError where chance, padding or other texts decide."""
     again = of_pass(predict, samples, passes[1])
     alone = rows[1]
-    _hold(alone, again, alone, f"{name}: the network gives other answers when it is run twice on the same texts. Chance "
-          "must not decide in evaluation mode")  # fmt: skip
+    _hold(
+        alone,
+        again,
+        alone,
+        f"{name}: the network gives other answers when it is run twice on the same texts. Chance must not decide in "
+        "evaluation mode",
+    )
     _hold(
         alone,
         rows[0],

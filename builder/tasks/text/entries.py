@@ -14,7 +14,7 @@ from builder.tasks.images.labels import require_known
 from builder.tasks.task import Entry, Reference
 from builder.tasks.text.samples import TextSamples
 from builder.tasks.text.spec import TextSpec
-from builder.types import Calibration, TextFacts, Tensors
+from builder.types import Calibration, Tensors, TextFacts
 
 OF_CLASSES, OF_VECTORS = (frozenset(one.model_fields) for one in (OfClasses, OfVectors))
 

@@ -45,9 +45,7 @@ def pipeline(entry: Entry, reference: Reference, folder: Path) -> Pipeline:
         signature=Signature(own.inputs, (TensorSpec(name, "FP32", answer.shape),)),
         calls=(
             Call({TEXT_INPUT: TEXT_INPUT}, {row: row for row in rows}, staged),
-            Call(
-                {given.name: row for given, row in zip(network.inputs, rows, strict=True)}, {answer.name: name}
-            ),
+            Call({given.name: row for given, row in zip(network.inputs, rows, strict=True)}, {answer.name: name}),
         ),
         labels=reference.labels,
         labelled=frozenset({answer.name, name}) if wanted.is_classes else frozenset(),

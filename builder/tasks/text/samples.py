@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -95,13 +96,14 @@ class TextSamples:
         return min(self.settings.max_length, longest + PADDED)
 
 
-def arranged(texts: Sequence[Text], settings: TokenizerSettings, inputs: tuple[str, ...], own: Sequence[Text],
-             least: int) -> TextSamples:  # fmt: skip
+def arranged(
+    texts: Sequence[Text], settings: TokenizerSettings, inputs: tuple[str, ...], own: Sequence[Text], least: int
+) -> TextSamples:
     """Two of some length and of different ones first, with which networks are converted; `own` help where there are
     none, or fewer than `least` of all."""
     read = tokenizer(settings)
     found = list(texts)
-    for text in (*own, *own[:1] * least):
+    for text in itertools.islice(itertools.cycle(own), len(own) + least):
         if len(found) >= max(2, least) and _pair(found, read):
             break
         found.append(text)

@@ -27,7 +27,9 @@ def settings_for(
     with entry.at("tokenizer" if entry.spec.tokenizer else "network"):
         settings, largest = settings_of(file, max_length(entry, facts), entry.spec.max_text_bytes)
     if wanted.pool == "cls" and settings.padding_side == "left":
-        raise entry.error(f"{file.name} pads on the left, where the first token would be padding; use `pool: mean`", "pool")
+        raise entry.error(
+            f"{file.name} pads on the left, where the first token would be padding; use `pool: mean`", "pool"
+        )
     return settings.model_copy(update={"takes_types": takes_types}), largest
 
 

@@ -38,9 +38,7 @@ def verify(entry: Entry, reference: Reference, predict: Predict) -> Verification
     sizes = batch_sizes(entry.spec.max_batch_size)
     precision = entry.spec.precision
     if details.wanted.is_classes:
-        return of_classes.compare(
-            reference.answers, found, sizes, samples, precision, details.wanted.is_multilabel
-        )
+        return of_classes.compare(reference.answers, found, sizes, samples, precision, details.wanted.is_multilabel)
     names = [text.name for text in samples.texts]
     return of_vectors.compare(reference.answers, found, sizes, names, precision)
 
