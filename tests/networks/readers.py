@@ -24,7 +24,7 @@ class Encoder(nn.Module):
         return x + self.out(self.attend(scores, attention_mask) @ self.value(x))
 
     def attend(self, scores: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        return (scores + (1 - mask[:, None].float()) * -1e9).softmax(-1)
+        return scores.masked_fill(mask[:, None] == 0, torch.finfo(scores.dtype).min).softmax(-1)
 
 
 class Blind(Encoder):
