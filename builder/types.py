@@ -164,6 +164,8 @@ class ExportRequest:
     target: Target
     calibration: Calibration | None = None
     """To calibrate int8 with."""
+    largest: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    """By input, its largest shape without the batch, where the task knows one."""
 
 
 @dataclass(frozen=True)

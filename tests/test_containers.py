@@ -198,6 +198,7 @@ def test_packages_are_those_that_are_here() -> None:
     assert {"grpcio", "protobuf", "numpy"} <= set(pinned)
     assert "geventhttpclient" not in pinned  # of an extra that was not asked for
     assert "flatbuffers" not in pinned
+    assert set(packages.pinned(["tokenizers"])) == {"tokenizers"}  # no client of a hub is put into images
     with pytest.raises(ImageError, match="pip install no-such-thing"):
         packages.pinned(["no-such-thing"])
 

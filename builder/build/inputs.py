@@ -46,6 +46,7 @@ ROOT = Path(__file__).parent.parent
 OWN = (
     *(f"{room}/**/*" for room in ("build", "data", "exporters", "networks", "samples", "steps", "tasks", "triton")),
     "runtimes/pillow/*",
+    "runtimes/tokenizer/*",
     "runtimes/named_tensors.py",
     "templates/*.j2",
     "repository/golden.py",
@@ -177,7 +178,9 @@ def _callables(entry: Entry) -> list[str]:
 def _tools(entry: Entry) -> dict[str, str]:
     """The versions of what makes the artifact, and the digest of this package's own part in it."""
     names = {"torch", "numpy", *entry.exporter.VERSIONED}
-    if entry.task.HAS_STEPS or _is_of_torchvision(entry.spec.network) or _is_of_torchvision(entry.spec.reference):
+    if own := getattr(entry.task, "VERSIONED", ()):
+        names |= {*own}
+    elif entry.task.HAS_STEPS or _is_of_torchvision(entry.spec.network) or _is_of_torchvision(entry.spec.reference):
         names |= {"torchvision", "pillow"}
     for named in (entry.spec.network, entry.spec.reference or ""):
         source = networks.source_of(named)

@@ -16,6 +16,7 @@ from builder.networks import (
     torchvision_detection,
     torchvision_segmentation,
 )
+from builder.networks.huggingface import family as huggingface
 from builder.types import Network, NetworkFacts, NetworkRequest
 
 
@@ -63,15 +64,19 @@ NETWORKS: dict[str, Family] = {
     "lenet": lenet,
     "alexnet_gray": alexnet_gray,
     "callables": callables,
+    "huggingface": huggingface,
     "timm": timm,
 }
 SOURCES: dict[str, Source] = {"timm": timm}
+BY_FORM = (huggingface, callables)
+"""Families of any number of networks, told by how these are written: `matches(name)`."""
 
 
 def find(name: str) -> Family:
     """The family that makes `name`. Raises NetworkError."""
-    if callables.matches(name):
-        return callables
+    for open_family in BY_FORM:
+        if open_family.matches(name):
+            return open_family
     if source := source_of(name):
         source.require(name)
         return source

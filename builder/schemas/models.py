@@ -40,7 +40,9 @@ def _complete(task: str, spec: Schema) -> None:
     calibrated = [_calibrated()] if "calibration" in properties else []
     spec["allOf"] = [*_targets(), *calibrated, *_within_the_batch(), *_of_artifacts(), *of_recipes]
     if "multilabel" in properties:
-        spec["allOf"].append(_one_class())
+        spec["allOf"].append(_one_class(properties["activation"].get("default") == "softmax"))
+    if "pool" in properties:
+        spec["allOf"].append(_vectors_or_classes())
 
 
 def _of_artifacts() -> list[Schema]:
@@ -52,9 +54,18 @@ def _of_artifacts() -> list[Schema]:
     ]
 
 
-def _one_class() -> Schema:
+def _vectors_or_classes() -> Schema:
+    """What classifies texts makes no vectors of them."""
+    classifies: Schema = {"properties": {"activation": {"type": "string"}}, "required": ["activation"]}
+    none: Schema = {"enum": ["none", None]}
+    return when(classifies, {"properties": {"pool": none, "normalize": none}})
+
+
+def _one_class(is_default: bool) -> Schema:
     """The softmax chooses one."""
     chooses: Schema = {"properties": {"activation": {"const": "softmax"}}}
+    if not is_default:
+        chooses["required"] = ["activation"]
     return when(chooses, {"properties": {"multilabel": {"enum": [False, None]}}})
 
 
