@@ -292,7 +292,9 @@ def test_several_models_have_to_be_told_apart() -> None:
             assert "cars, pets" in unnamed.json()["error"]["message"]
             assert httpx.post(url + ROUTE, content=b"x", headers=RAW, params={"model": "cars"}).status_code == 200
             tasks = {"cars": "classification", "pets": "classification"}
-            assert httpx.get(url + "/models").json() == {"models": ["cars", "pets"], "default": None, "tasks": tasks}
+            told = {"models": ["cars", "pets"], "default": None, "tasks": tasks}
+            routes = {"cars": "/classify", "pets": "/classify"}
+            assert httpx.get(url + "/models").json() == told | {"routes": routes}
         with gateway(triton, "--model", "pets") as url:
             assert httpx.post(url + ROUTE, content=b"x", headers=RAW).status_code == 200
             assert httpx.get(url + "/models").json()["default"] == "pets"

@@ -47,7 +47,9 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Endpoints]:
 
 @pytest.fixture(params=["grpc", "http"])
 def client(request: pytest.FixtureRequest, served: Endpoints) -> Iterator[Client]:
-    with Client(served.grpc if request.param == "grpc" else served.http) as connection:
+    with Client(
+        served.grpc if request.param == "grpc" else f"http://{served.http.removeprefix('http://')}"
+    ) as connection:
         yield connection
 
 
@@ -81,13 +83,13 @@ def test_classes_have_the_names_of_the_file_or_of_the_config(client: Client) -> 
 def test_models_say_what_they_are_and_which_there_are(client: Client) -> None:
     info = client.model("sentences")
     assert (info.task, info.max_text_bytes) == ("text", MOST)
-    with pytest.raises(ModelNotFound, match="the text classifiers at .* are: mood, tone"):
+    with pytest.raises(ModelNotFound, match=r"the text classifiers at .* are: mood, tone"):
         client.classify(["x"])
     with pytest.raises(ModelNotFound, match="mood does not make vectors of texts"):
         client.embed(["x"], "mood")
     with pytest.raises(ModelNotFound, match="sentences is for text, and does not make vectors of encoded images"):
         client.embed(b"jpeg", "sentences")
-    with pytest.raises(ModelNotFound, match="image classifiers at .* are: none"):
+    with pytest.raises(ModelNotFound, match=r"image classifiers at .* are: none"):
         client.classify(b"jpeg")
 
 
