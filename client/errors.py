@@ -22,9 +22,18 @@
 
 from __future__ import annotations
 
+from typing import Self
+
 
 class ClientError(Exception):
     exit_code = 1
+    public = ""
+    """What callers of a service are told in place of the message, where that has addresses for whoever runs it."""
+
+    def without_address(self, message: str) -> Self:
+        """This error, with what callers of a service are told."""
+        self.public = message
+        return self
 
 
 class ServerUnavailable(ClientError):

@@ -126,8 +126,9 @@ class Flows:
             return info
         found = [model for model in (yield from self.models()) if tasks.is_for(task, model)]
         if len(found) != 1:
-            names = ", ".join(model.name for model in found) or "none"
-            raise ModelNotFound(f"name a model: the {TASKS[task].PLURAL} at {self.endpoint.url} are: {names}")
+            names, kind = ", ".join(model.name for model in found) or "none", TASKS[task].PLURAL
+            unclear = ModelNotFound(f"name a model: the {kind} at {self.endpoint.url} are: {names}")
+            raise unclear.without_address(f"name a model: the {kind} are: {names}")
         return found[0]
 
     def chosen_for(self, request: Any, model: str | None) -> Flow[ModelInfo]:

@@ -19,7 +19,7 @@ import pytest
 from fake_triton import FakeTriton, Named
 from PIL import Image
 
-from client import AsyncClient, Client, Detection, InvalidInput, ModelNotFound, Segmentation, drawn
+from client import AsyncClient, Client, Detection, InvalidInput, InvalidOption, ModelNotFound, Segmentation, drawn
 from client.moderation.judging import Judge
 from client.moderation.rules import resolve_objects
 from client.moderation.watch import look
@@ -246,7 +246,7 @@ def test_the_command_prints_and_draws(seeing: Fake, tmp_path: Path) -> None:
     assert refused.returncode == InvalidInput.exit_code
     assert "name a folder" in refused.stderr
     other = run("detect", paths[0], "--url", seeing[1], "--draw", tmp_path / "found.jpg")
-    assert other.returncode == InvalidInput.exit_code
+    assert other.returncode == InvalidOption.exit_code
     assert "pictures are written as PNG" in other.stderr
     assert not (tmp_path / "found.jpg").exists()
 

@@ -556,12 +556,12 @@ def test_hostile_names_do_not_reach_the_terminal(fake: Fake, root: Path) -> None
 @pytest.mark.parametrize(
     ("options", "code", "message"),
     [
-        ([], 6, "give --root DIR or --base-url URL"),
+        ([], 2, "give --root DIR or --base-url URL"),
         (["--root", "nowhere"], 6, "nowhere is no folder"),
         (["--root", "x" * 300], 6, "is no folder"),
         (["--base-url", "http://x.invalid"], 6, "cannot be resolved"),
         (["--root", ".", "missing.log"], 7, "missing.log: No such file"),
-        (["--root", ".", "-f", "more.log"], 6, "one log at a time"),
+        (["--root", ".", "-f", "more.log"], 2, "one log at a time"),
         (["--root", ".", "--csv", "all"], 2, "paths, classes or clients"),
     ],
 )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import itertools
 import os
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -15,7 +14,8 @@ from client.shown import cell, path_cell
 from client.tasks.exchange import Columns
 
 GROUP = 4096
-"""Rows that are held at a time."""
+GROUP_TEXT = 1 << 20
+"""Rows that are held at a time, and characters of their texts."""
 
 
 def write_csv(path: Path, rows: Iterable[Row], columns: Columns) -> None:
@@ -71,8 +71,15 @@ def _arrow_record(row: Row, columns: Columns) -> dict[str, Any]:
 
 
 def _groups(rows: Iterable[Row]) -> Iterator[list[Row]]:
-    iterator = iter(rows)
-    while group := list(itertools.islice(iterator, GROUP)):
+    group: list[Row] = []
+    held = 0
+    for row in rows:
+        group.append(row)
+        held += len(row.text or "")
+        if len(group) == GROUP or held >= GROUP_TEXT:
+            yield group
+            group, held = [], 0
+    if group:
         yield group
 
 
