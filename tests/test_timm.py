@@ -20,6 +20,7 @@ from timm.data import ImageNetInfo, create_transform, resolve_model_data_config
 from builder.build.inputs import Reading, remembered
 from builder.build.run import resolve
 from builder.data.images import SAMPLES
+from builder.errors import WeightsError
 from builder.launchers import LAUNCHERS
 from builder.manifest.models import load_manifest
 from builder.networks import describe
@@ -107,8 +108,8 @@ def test_from_the_bytes_to_the_probabilities_the_server_gives_what_timm_gives(se
     labels = ImageNetInfo().label_descriptions() if model != "conv" else [None] * 7
     for row, predictions in zip(theirs, found, strict=True):
         for prediction in predictions:
-            assert prediction.probability == pytest.approx(row[prediction.index], abs=1e-6, rel=1e-4)
-            assert model == "conv" or prediction.label == labels[prediction.index]
+            assert prediction.probability == pytest.approx(row[prediction.class_id], abs=1e-6, rel=1e-4)
+            assert model == "conv" or prediction.label == labels[prediction.class_id]
 
 
 def test_without_classes_the_server_gives_timms_vectors(served) -> None:
@@ -165,7 +166,7 @@ def test_weights_of_the_hub_are_taken_from_its_cache_and_what_is_not_there_is_to
         "  away:\n    network: timm/test_resnet\n"
     )
     done = run(tmp_path, HF_HOME=str(tmp_path / "home"), HF_HUB_OFFLINE="1")
-    assert done.returncode == 4 or done.returncode == 1, done.stderr
+    assert done.returncode == WeightsError.exit_code, done.stderr
     assert "away: FAILED: timm cannot load the weights test_resnet.r160_in1k from the hub's" in done.stderr
     assert "HF_HOME" in done.stderr and "Traceback" not in done.stderr
     facts = lock.read(tmp_path / "model_repository")

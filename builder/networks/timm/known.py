@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import functools
 import importlib.util
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -145,14 +145,14 @@ def task_of(classes: int | None) -> str:
     return "classification" if is_classifier else "embedding"
 
 
-def labels(found: Any) -> tuple[str, ...] | None:
-    """One a class, of a PretrainedCfg; None where timm does not know them."""
+def labels(config: Mapping[str, Any]) -> tuple[str, ...] | None:
+    """One a class, of a configuration of timm's; None where timm does not know them."""
     from timm.data import ImageNetInfo
 
-    if found.label_names:
-        told = found.label_descriptions or {}
-        return tuple(str(told.get(name, name)) for name in found.label_names)
-    named = subset(found.num_classes)
+    if names := config.get("label_names"):
+        told = config.get("label_descriptions") or {}
+        return tuple(str(told.get(name, name)) for name in names)
+    named = subset(config.get("num_classes"))
     return tuple(ImageNetInfo(named).label_descriptions()) if named else None
 
 

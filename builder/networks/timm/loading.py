@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -184,11 +184,10 @@ def _network(
     request: NetworkRequest, module: nn.Module, tag: str, facts: dict[str, str], trained: bool
 ) -> Network:
     """`tag`: of the weights that the module has, or was asked to have by its name."""
-    architecture = known.split(request.name)[0]
-    config = known.config(architecture, tag)
+    config = _configuration(module)
     own, why = _recipe(module, request)
     classes = getattr(module, "num_classes", None)
-    is_whole = config is not None and classes == config.num_classes and "num_classes" not in request.arguments
+    is_whole = classes == config.get("num_classes") and "num_classes" not in request.arguments
     is_known = tag or not trained or request.weights.kind == "named"  # of a file without a tag nothing is known
     named = known.labels(config) if is_whole and is_known else None
     licence = _licence(config) if trained and is_known else {}
@@ -201,6 +200,12 @@ def _network(
         recipe_missing=why,
         task=known.task_of(classes) if "num_classes" not in request.arguments else _task(classes),
     )
+
+
+def _configuration(module: nn.Module) -> dict[str, Any]:
+    """timm's, of the weights that the module was made for, with what `pretrained_cfg_overlay` says."""
+    found: Any = getattr(module, "pretrained_cfg", None) or {}
+    return dict(found) if isinstance(found, Mapping) else dict(found.to_dict())
 
 
 def _task(classes: int | None) -> str:
@@ -217,5 +222,5 @@ def _recipe(module: nn.Module, request: NetworkRequest) -> tuple[PreprocessRecip
         return None, str(error)
 
 
-def _licence(config: Any) -> dict[str, str]:
-    return {weights.LICENCE: config.license} if getattr(config, "license", None) else {}
+def _licence(config: Mapping[str, Any]) -> dict[str, str]:
+    return {weights.LICENCE: str(config["license"])} if config.get("license") else {}
