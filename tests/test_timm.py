@@ -162,8 +162,7 @@ def test_weights_of_the_hub_are_taken_from_its_cache_and_what_is_not_there_is_to
     (place / "snapshots" / commit).mkdir(parents=True)
     save_file(own("vit").state_dict(), place / "snapshots" / commit / "model.safetensors")
     (tmp_path / "models.yaml").write_text(
-        "models:\n  there:\n    network: timm/test_vit\n    max_batch_size: 2\n"
-        "  away:\n    network: timm/test_resnet\n"
+        "models:\n  there:\n    network: timm/test_vit\n    max_batch_size: 2\n  away:\n    network: timm/test_resnet\n"
     )
     done = run(tmp_path, HF_HOME=str(tmp_path / "home"), HF_HUB_OFFLINE="1")
     assert done.returncode == WeightsError.exit_code, done.stderr

@@ -40,7 +40,10 @@ CASES = {
     "network: timm/test_vit, weights: random, arguments: {wide: 5}": ["cannot be made with arguments", "wide"],
     "network: timm/test_vit, arguments: {wide: 5}": ["cannot be made with arguments", "wide"],
     "network: timm/test_vit, weights: random, arguments: {pretrained: true}": ["`weights:` says it"],
-    "network: timm/test_vit, weights: random, arguments: {num_classes: 0}": ["gives vectors", "write `task: embedding`"],
+    "network: timm/test_vit, weights: random, arguments: {num_classes: 0}": [
+        "gives vectors",
+        "write `task: embedding`",
+    ],
     "network: timm/vit_small_patch14_dinov2, weights: random": ["gives vectors", "write `task: embedding`"],
     "network: timm/test_vit, weights: random, task: detection, labels: [a]": ["is a network for classification"],
     "network: timm/resnet10t, weights: random, arguments: {in_chans: 4}": ["pictures of 4 channels"],

@@ -35,7 +35,9 @@ def networks(
 
     print_facts(facts_of(pattern), as_json)
     if pattern is None and not as_json:
-        print("\nand " + "; ".join(f"{source.HINT}: `build-repo networks '{name}/*'`" for name, source in SOURCES.items()))
+        print(
+            "\nand " + "; ".join(f"{source.HINT}: `build-repo networks '{name}/*'`" for name, source in SOURCES.items())
+        )
 
 
 def print_facts(facts: list[NetworkFacts], as_json: bool) -> None:

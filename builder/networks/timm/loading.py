@@ -77,9 +77,7 @@ def _chosen(request: NetworkRequest, architecture: str, tag: str) -> str:
     return found
 
 
-def _maker(
-    request: NetworkRequest, architecture: str, tag: str, pretrained: bool = False
-) -> Callable[[], nn.Module]:
+def _maker(request: NetworkRequest, architecture: str, tag: str, pretrained: bool = False) -> Callable[[], nn.Module]:
     def make() -> nn.Module:
         import timm
 
@@ -146,9 +144,7 @@ def _told() -> Iterator[list[str]]:
         logger.setLevel(before)
 
 
-def _of_file(
-    request: NetworkRequest, architecture: str, tag: str, path: Path
-) -> tuple[nn.Module, dict[str, str]]:
+def _of_file(request: NetworkRequest, architecture: str, tag: str, path: Path) -> tuple[nn.Module, dict[str, str]]:
     """A file of the network's own keys, or of older ones that timm itself renames. Raises WeightsError."""
     saved = state_files.read(path)
     maker = _maker(request, architecture, tag)
@@ -180,9 +176,7 @@ def _filtered(architecture: str, maker: Callable[[], nn.Module], saved: Saved) -
     return replace(saved, tensors=dict(tensors), versions=None, notes=(*saved.notes, note))
 
 
-def _network(
-    request: NetworkRequest, module: nn.Module, tag: str, facts: dict[str, str], trained: bool
-) -> Network:
+def _network(request: NetworkRequest, module: nn.Module, tag: str, facts: dict[str, str], trained: bool) -> Network:
     """`tag`: of the weights that the module has, or was asked to have by its name."""
     config = _configuration(module)
     own, why = _recipe(module, request)

@@ -45,7 +45,9 @@ def recipe_with(entry: Entry, own: PreprocessRecipe | None, why: str = "") -> Pr
     overrides = entry.spec.preprocess
     if own is None and not overrides.model_fields_set:
         said = COMMON.get(entry.spec.task, COMMON[""])
-        raise entry.error(f"preprocess: is needed, since {why or 'nothing else tells how your network was trained'}; {said}")
+        raise entry.error(
+            f"preprocess: is needed, since {why or 'nothing else tells how your network was trained'}; {said}"
+        )
     try:
         return resolved(own, overrides)
     except ValueError as error:
