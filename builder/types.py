@@ -67,6 +67,8 @@ class Network:
     """What the file tells of which it is made: its own names, which its artifacts keep. None: it is made of code."""
     texts: TextFacts | None = None
     """Of a network that reads texts, where its weights tell."""
+    no_recipe: str = ""
+    """Why there is no recipe, where the weights bring something that should have told one."""
 
 
 @dataclass(frozen=True)

@@ -84,8 +84,8 @@ class ModelSpec(BaseModel):
 
 
 def names_file(value: str) -> bool:
-    """Whether what names a network, or a reference, names a callable, a file or a folder: networks of ours are words, and
-    those of the hub have a form of their own.
+    """Whether what names a network, or a reference, names a callable, a file or a folder: networks of ours are words,
+    and those of the hub have a form of their own.
     """
     return not is_of_hub(value) and (is_callable_name(value) or "/" in value or "." in value or bool(split(value)[0]))
 

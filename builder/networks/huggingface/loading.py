@@ -82,8 +82,8 @@ class _Making:
             return module, facts | read_as
         if source.name != SNAPSHOT:
             raise WeightsError(
-                f"`weights: {source.name}` is none of {self.snapshot.name}; leave the key out for the snapshot's own, or "
-                f"name a file, as ./{source.name} if it has no suffix, or random"
+                f"`weights: {source.name}` is none of {self.snapshot.name}; leave the key out for the snapshot's own, "
+                f"or name a file, as ./{source.name} if it has no suffix, or random"
             )
         module, read_as = self._pretrained()
         return module, facts | {"weights_sha256": _digest(self.snapshot.weights())} | read_as
@@ -148,8 +148,8 @@ def _require_whole(path: Path) -> None:
 
 
 def _require_fitting(module: nn.Module, told: Any, kind: Kind, origin: str) -> list[str]:
-    """The keys that are no weights of this network. Raises WeightsError where transformers would only warn: weights that
-    are not there, or of another shape, are drawn anew by it.
+    """The keys that are no weights of this network. Raises WeightsError where transformers would only warn, and draw
+    anew what is not there, or is of another shape.
     """
     wrong = [
         f"{key} is {list(given)} in the snapshot and {list(own)} in the network"
