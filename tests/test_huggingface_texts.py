@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import json
-import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from builder import networks
-from builder.errors import NetworkError, WeightsError
 from builder.exporters import EXPORTERS
 from builder.networks.heads import one_tensor, with_head
 from builder.triton.signature import Signature, TensorSpec
 from builder.types import ExportRequest, Network, NetworkRequest, Target, WeightsSource
-from tests.snapshots import ENCODERS, made, minilm, text_snapshot
+from tests.snapshots import ENCODERS, text_snapshot
 
 if TYPE_CHECKING:
     import torch

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Protocol
 
 from builder.errors import NetworkError
@@ -60,6 +61,13 @@ def find(name: str) -> Family:
     close = difflib.get_close_matches(name, all_names(), n=3)
     hint = f"did you mean {' or '.join(close)}?" if close else "`build-repo networks` lists them"
     raise NetworkError(f"there is no network {name!r}; {hint} Your own is named path/file.py:callable")
+
+
+def made_for(name: str, base: Path) -> str | None:
+    """The task of a network, where it is known before it is made. Paths are relative to `base`. Raises NetworkError."""
+    if huggingface.matches(name):
+        return huggingface.task(name, base)
+    return find(name).facts(name).task if name in all_names() else None
 
 
 def all_names() -> list[str]:

@@ -26,8 +26,9 @@ NEVER = 1.0
 
 @dataclass(frozen=True)
 class Queries:
-    """What is known of a module that takes pixels float32 [B, 3, H, W], and, if it takes a mask, which of them are the
-    picture's, int64 [B, H, W]. It gives logits [B, Q, C] and boxes [B, Q, 4]: middle and size, as shares of the picture.
+    """What is known of a module that takes pixels float32 [B, 3, H, W], and, if it takes a mask, which of them are
+    the picture's, int64 [B, H, W]. It gives logits [B, Q, C] and boxes [B, Q, 4]: middle and size, as shares of the
+    picture.
     """
 
     ranked: Ranked
@@ -71,7 +72,7 @@ def served(network: nn.Module, told: Queries, takes_placement: bool) -> nn.Modul
 
 
 def found(network: nn.Module, told: Queries, pixels: torch.Tensor, place: Placement) -> dict[str, torch.Tensor]:
-    """What the network's own post-processing finds in one picture, float32 [1, 3, H, W], in the picture's own pixels."""
+    """What the network's own post-processing finds in one picture, float32 [1, 3, H, W]: boxes in its own pixels."""
     import torch
 
     placement = torch.tensor([place], dtype=torch.int32)
@@ -96,7 +97,7 @@ def mask_of(pixels: torch.Tensor, placement: torch.Tensor) -> torch.Tensor:
 
 
 def candidates(told: Queries, size: tuple[int, int]) -> Callable[[Any], tuple[torch.Tensor, ...]]:
-    """What makes boxes float32 [B, K, 4] in pixels of the input, scores [B, K] and classes int32 [B, K] of an answer."""
+    """What makes boxes float32 [B, K, 4] in the input's pixels, scores [B, K] and classes int32 [B, K] of an answer."""
 
     def made(given: Any) -> tuple[torch.Tensor, ...]:
         import torch

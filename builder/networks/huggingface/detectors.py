@@ -33,7 +33,7 @@ SCORES = {
     "rt_detr_v2": SIGMOID,
     "d_fine": SIGMOID,
 }
-"""By transformers' `model_type`. softmax: a query is of its best class, or of none, which is the last. sigmoid: of any."""
+"""By transformers' `model_type`. softmax: a query is of its best class, or of none, the last. sigmoid: of any."""
 PROCESSORS = {
     "detr": "DetrImageProcessorPil",
     "table-transformer": "DetrImageProcessorPil",
@@ -60,8 +60,8 @@ def module(snapshot: Snapshot, loaded: Loaded) -> nn.Module:
     kind = str(loaded.config.model_type)
     if kind not in SCORES:
         raise NetworkError(
-            f"{snapshot.name} is a detector of the kind {kind}, and known are {', '.join(SCORES)}. A callable of your own "
-            "can make it, with `output:` to tell what it gives: `network: path/file.py:callable`"
+            f"{snapshot.name} is a detector of the kind {kind}, and known are {', '.join(SCORES)}. A callable of "
+            "your own can make it, with `output:` to tell what it gives: `network: path/file.py:callable`"
         )
     takes_mask = MASK in inspect.signature(loaded.module.forward).parameters and kind in MASKED
     raw = _network(loaded.module, takes_mask)
@@ -79,7 +79,6 @@ def _network(network: nn.Module, takes_mask: bool) -> nn.Module:
     """Pixels float32 [B, 3, H, W], and which of them are the picture's, int64 [B, H, W], to logits [B, Q, C] and boxes
     [B, Q, 4]: middle and size, as shares of the picture.
     """
-    import torch
     from torch import nn
 
     class Raw(nn.Module):
@@ -145,5 +144,3 @@ def _own(kind: str) -> Callable[[torch.Tensor, torch.Tensor, tuple[int, int]], d
         return dict(found)
 
     return run
-
-

@@ -77,7 +77,9 @@ def _colours(processor: Any) -> dict[str, Any]:
     twice = _of_channels(processor)[1] if getattr(processor, "include_top", False) else [1.0] * 3
     order = {"channel_order": "bgr"} if getattr(processor, "do_flip_channel_order", False) else {}
     if order and processor.do_normalize:
-        raise Refused("`do_flip_channel_order` together with `do_normalize`, of which mean and std are of the other order")
+        raise Refused(
+            "`do_flip_channel_order` together with `do_normalize`, of which mean and std are of the other order"
+        )
     return order | {
         "mean": tuple((value + offset) / factor for value in mean),
         "std": tuple(value * again / factor for value, again in zip(std, twice, strict=True)),
@@ -125,7 +127,9 @@ def _said(size: Any) -> dict[str, int]:
 def _within(resize: Sequence[int] | None, crop: Sequence[int] | None) -> Sizes:
     """Raises Refused for tensors of no one size, and for crops beyond the picture, which are filled otherwise here."""
     if crop is None and (resize is None or len(resize) == 1):
-        raise Refused("`size` is of the shorter side and nothing is cropped, so that each picture has a size of its own")
+        raise Refused(
+            "`size` is of the shorter side and nothing is cropped, so that each picture has a size of its own"
+        )
     if crop is not None and (resize is None or any(c > r for c, r in zip(crop, tuple(resize) * 2, strict=False))):
         raise Refused(f"`crop_size` {list(crop)} is larger than what is cropped")
     return {"resize": resize, "crop": crop}
@@ -211,9 +215,9 @@ def _unpadded(processor: Any) -> Sizes:
     size = _said(processor.size)
     if set(size) != {"height", "width"}:
         raise Refused(
-            f"`size` {size} gives every picture a size of its own, and YOLOS is told of no padding: squash them, such as "
-            "`preprocess: {channels: 3, resize: [800, 800], mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225]}`, "
-            "and look at what it finds"
+            f"`size` {size} gives every picture a size of its own, and YOLOS is told of no padding: squash them, such "
+            "as `preprocess: {channels: 3, resize: [800, 800], mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, "
+            "0.225]}`, and look at what it finds"
         )
     return {"resize": _square(size, "size")}
 

@@ -75,8 +75,8 @@ def _tokenizer(snapshot: Snapshot) -> Path:
     if not path.is_file():
         raise NetworkError(
             f"{snapshot.folder} has no {TOKENIZER}, which the server reads texts with. Where there are files of an "
-            "older tokenizer, transformers converts them: `AutoTokenizer.from_pretrained(DIR).save_pretrained(DIR)`; if "
-            " the snapshot has none at all, save the network's tokenizer beside it"
+            "older tokenizer, transformers converts them: `AutoTokenizer.from_pretrained(DIR).save_pretrained(DIR)`; "
+            "if the snapshot has none at all, save the network's tokenizer beside it"
         )
     return path
 
@@ -155,8 +155,8 @@ def _pool(folder: Path) -> str:
     modes = [mode] if isinstance(mode, str) else list(mode)
     if len(modes) != 1 or modes[0] not in POOLS:
         raise NetworkError(
-            f"{folder / 'config.json'}: the pooling {' and '.join(map(str, modes)) or 'of no mode'} is not known; known "
-            f"are {', '.join(POOLS)}. A callable of your own can pool by itself: `network: path/file.py:callable`"
+            f"{folder / 'config.json'}: the pooling {' and '.join(map(str, modes)) or 'of no mode'} is not known; "
+            f"known are {', '.join(POOLS)}. A callable of your own can pool by itself: `network: path/file.py:callable`"
         )
     return str(modes[0])
 
