@@ -1,4 +1,4 @@
-"""Networks that read texts, out of snapshots: their vectors and scores are transformers' own, in every format and size."""
+"""Networks that read texts, out of snapshots: vectors and scores are transformers' own, in every format and size."""
 
 from __future__ import annotations
 

@@ -16,15 +16,21 @@ import torch
 from conftest import ANY_PORTS, build
 from PIL import Image
 from timm.data import ImageNetInfo, create_transform, resolve_model_data_config
+from training_sets import write_shapes
 
 from builder.build.inputs import Reading, remembered
+from builder.build.reference import make_network
 from builder.build.run import resolve
+from builder.compare.variants import entry_or_network
 from builder.data.images import SAMPLES
 from builder.errors import WeightsError
 from builder.launchers import LAUNCHERS
 from builder.manifest.models import load_manifest
 from builder.networks import describe
+from builder.networks.card import read_card
 from builder.repository import lock
+from builder.training.run import train
+from builder.training.spec import load_run
 from builder.types import BuiltModel
 from client import Client
 
@@ -134,8 +140,35 @@ def test_timms_version_is_part_of_what_a_build_was_made_of(served) -> None:
     entries = resolve(load_manifest(folder / "models.yaml"))
     now = Reading(remembered(folder / "repository")).of(entries[0])
     assert now["tools"]["timm"] == timm.__version__
-    assert "network" not in {name for name in now if name != "network"} and len(now["network"]) == 1  # no file of it
+    assert now["network"] == {"says": "timm/test_vit.r160_in1k"}  # and no file of that name
     assert "vit" in lock.read(folder / "repository")
+
+
+def test_it_learns_other_classes_from_its_own_weights_and_is_served_by_its_card(tmp_path: Path) -> None:
+    torch.save(own("vit").state_dict(), tmp_path / "start.pth")
+    changes = {"network": "timm/test_vit", "weights": str(tmp_path / "start.pth"), "learn": "head", "epochs": 1}
+    data = {"root": str(write_shapes(tmp_path / "shapes", 4, side=24)), "workers": 0}
+    result = train(load_run(None, changes | {"data": data, "out": str(tmp_path / "run")}))
+    card = read_card(result.weights)
+    assert card is not None
+    assert (card.network, card.arguments["num_classes"], card.recipe.crop) == ("timm/test_vit", 3, (160, 160))
+    (entry,) = resolve(load_manifest(write(tmp_path, "models:\n  m: {weights: run/best.safetensors}\n")))
+    made = make_network(entry)
+    assert made.labels == card.labels
+    assert made.module.head.out_features == 3
+
+
+def test_it_is_compared_by_its_name_alone(tmp_path: Path) -> None:
+    alone = entry_or_network(None, tmp_path / "models.yaml", "timm/test_vit", "random")
+    assert (alone.spec.network, alone.spec.task) == ("timm/test_vit", "classification")
+    vectors = entry_or_network(None, tmp_path / "models.yaml", "timm/vit_small_patch14_dinov2", "random")
+    assert vectors.spec.task == "embedding"
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "models.yaml"
+    path.write_text(text)
+    return path
 
 
 def test_layers_are_told_without_weights() -> None:
@@ -167,10 +200,11 @@ def test_weights_of_the_hub_are_taken_from_its_cache_and_what_is_not_there_is_to
     done = run(tmp_path, HF_HOME=str(tmp_path / "home"), HF_HUB_OFFLINE="1")
     assert done.returncode == WeightsError.exit_code, done.stderr
     assert "away: FAILED: timm cannot load the weights test_resnet.r160_in1k from the hub's" in done.stderr
-    assert "HF_HOME" in done.stderr and "Traceback" not in done.stderr
-    facts = lock.read(tmp_path / "model_repository")
-    text = json.dumps(facts, default=str)
-    assert "away" not in facts and "there" in facts, text
+    assert "HF_HOME" in done.stderr
+    assert "Traceback" not in done.stderr
+    recorded = lock.read(tmp_path / "model_repository")
+    assert "there" in recorded
+    assert "away" not in recorded
     config = (tmp_path / "model_repository" / "there_torchscript" / "config.pbtxt").read_text("utf-8")
     assert f'key: "weights_revision" value {{ string_value: "{commit}" }}' in config
     assert 'key: "weights" value { string_value: "test_vit.r160_in1k" }' in config

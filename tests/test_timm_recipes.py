@@ -78,7 +78,7 @@ def sizes_of(data: dict[str, Any]) -> tuple[Any, ...]:
 
 
 def test_all_that_timms_configurations_say_is_served_to_the_last_bit(tell) -> None:
-    """A dozen seconds: there are some 180 combinations. Each has one of the pictures, in turn; the next test has all."""
+    """A dozen seconds: there are some 180 combinations, each with one of the pictures; the next test has all."""
     served = refused = 0
     turns = itertools.cycle(PICTURES)
     for count, data in ALL.values():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Protocol
 
 from builder.errors import NetworkError
@@ -98,6 +99,13 @@ def source_of(name: str) -> Source | None:
 def is_known(name: str) -> bool:
     """Whether facts are known of such a name before it is made. Raises NetworkError, as `find` does."""
     return name in all_names() or bool(source_of(name) and find(name))
+
+
+def made_for(name: str, base: Path) -> str | None:
+    """The task of a network, where it is known before it is made. Paths are relative to `base`. Raises NetworkError."""
+    if huggingface.matches(name):
+        return huggingface.task(name, base)
+    return find(name).facts(name).task if name in all_names() else None
 
 
 def all_names() -> list[str]:

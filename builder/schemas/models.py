@@ -8,7 +8,7 @@ from builder import networks
 from builder.data import labels
 from builder.exporters import EXPORTERS
 from builder.manifest.models import DEFAULT_TASK, FILE_PATTERN, NAME_PATTERN, UnknownTask, manifest_file, spec_of
-from builder.schemas.parts import GIVEN, OWN_CALLABLE, Schema, of_model, of_sources, said, when, whole_recipe
+from builder.schemas.parts import GIVEN, OWN_CALLABLE, SNAPSHOT, Schema, of_model, of_sources, said, when, whole_recipe
 from builder.tasks import TASKS
 from builder.tasks.spec import ModelSpec
 
@@ -31,7 +31,7 @@ def _complete(task: str, spec: Schema) -> None:
     """What the registries know, and pydantic's model of the task does not."""
     properties = spec["properties"]
     properties["task"] |= {"const": task}
-    properties["network"] |= {"anyOf": [{"enum": networks.all_names()}, *of_sources(), OWN_CALLABLE]}
+    properties["network"] |= {"anyOf": [{"enum": networks.all_names()}, *of_sources(), OWN_CALLABLE, SNAPSHOT]}
     properties["format"] |= {"enum": list(EXPORTERS)}
     properties["precision"] |= {"enum": precisions()}
     if "labels" in properties:

@@ -12,7 +12,9 @@ Schema = dict[str, Any]
 
 # The newest that all editors know; pydantic writes a later one, of which `_for_editors` leaves nothing.
 DIALECT = "http://json-schema.org/draft-07/schema#"
-OWN_CALLABLE: Schema = {"pattern": ":"}
+OWN_CALLABLE: Schema = {"pattern": "^(?!hf:).*:"}
+SNAPSHOT: Schema = {"pattern": "^hf[:/]."}
+"""Of transformers, in a folder or on the hub."""
 GIVEN: Schema = {"not": {"type": "null"}}
 SIDES: Schema = {"type": "array", "minItems": 2, "maxItems": 2}
 

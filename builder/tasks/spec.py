@@ -24,7 +24,9 @@ class ModelSpec(BaseModel):
 
     task: str = Field("classification", description="What the network is for.")
     network: Text = Field(
-        "", description="A name from `build-repo networks`, or package.module:callable, or path/file.py:callable."
+        "",
+        description="A name from `build-repo networks`, or package.module:callable, or path/file.py:callable, or a "
+        "snapshot of transformers: hf/ORG/NAME[@REVISION] of the hub, or hf:DIR.",
     )
     arguments: dict[str, Any] = Field(
         default_factory=dict, description="Keyword arguments for the network's constructor."
@@ -75,18 +77,23 @@ class ModelSpec(BaseModel):
 
     def data_files(self, base: Path) -> Iterator[Path]:
         """What a build reads of `files`, but for the code of callables. Missing ones are told by the build itself."""
-        snapshots = {split(value)[1] for value in (self.network, self.reference or "") if split(value)[0]}
         for value in self.files().values():
-            path = base / Path(value).expanduser()
-            if value in snapshots:
-                yield from snapshot_files(path)
-            elif not is_callable_name(value) or path.exists():
-                yield from path.rglob("*") if path.is_dir() else [path]
+            if not is_callable_name(value) or (base / Path(value).expanduser()).exists():
+                yield from self.read_of(value, base)
+
+    def read_of(self, value: str, base: Path) -> Iterator[Path]:
+        """What is read of a file or folder: all that is in it, but of a snapshot what transformers takes."""
+        path = base / Path(value).expanduser()
+        marked = [split(name) for name in (self.network, self.reference or "")]
+        if any(mark and value == named for mark, named in marked):
+            yield from snapshot_files(path)
+        else:
+            yield from path.rglob("*") if path.is_dir() else [path]
 
 
 def names_file(value: str) -> bool:
-    """Whether what names a network, or a reference, names a callable, a file or a folder: networks of ours are words, and
-    those of other packages and of the hub are known by how they begin.
+    """Whether what names a network, or a reference, names a callable, a file or a folder: networks of ours are words,
+    and those of other packages and of the hub are known by how they begin.
     """
     if is_of_hub(value) or source_of(value):
         return False

@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from builder.data.recipe import PreprocessRecipe
 from builder.errors import NetworkError
-from builder.networks.huggingface import hub, snapshot, texts
-from builder.networks.huggingface.kinds import TEXT, TRUST, kind_of, require_trusted
-from builder.networks.huggingface.loading import ATTENTION, ATTENTIONS, SNAPSHOT, Loaded, load
+from builder.networks.huggingface import detectors, hub, pictures, processors, snapshot, texts
+from builder.networks.huggingface.kinds import DETECTION, TEXT, TRUST, kind_of, require_trusted
+from builder.networks.huggingface.loading import ATTENTION, ATTENTIONS, SNAPSHOT, Loaded, imported, load
 from builder.networks.huggingface.names import matches, parsed
 from builder.networks.huggingface.snapshot import Snapshot
 from builder.types import Network, NetworkFacts, NetworkRequest
@@ -62,7 +63,15 @@ def make(request: NetworkRequest) -> Network:
 
 
 def _of_pictures(found: Snapshot, task: str, loaded: Loaded) -> Network:
-    raise NetworkError(f"{found.name} is a network for {task}, which is not built yet")
+    """Without a recipe where its processor makes none; an entry may say it in full."""
+    module = detectors.module(found, loaded) if task == DETECTION else pictures.module(loaded)
+    labels, facts, missing = labels_of(loaded.config), loaded.facts, ""
+    recipe: PreprocessRecipe | None = None
+    try:
+        recipe = processors.recipe_of(found, imported(), finds=task == DETECTION)
+    except processors.Refused as error:
+        missing = f"of {found.name}, {error}"
+    return Network(module, recipe, labels, loaded.trained, facts, recipe_missing=missing)
 
 
 def _found(name: str, base: Path, with_code: bool = False) -> Snapshot:

@@ -1,7 +1,8 @@
 """Snapshots of the hub, through its own client: from its cache on this machine, or by the network.
 
-A commit that is in the cache is taken from there, and nothing is asked. A branch or tag moves, so that the hub is asked what
-it is now; where there is no network, what it was when it was last asked is taken. Either way the commit is recorded.
+A commit that is in the cache is taken from there, and nothing is asked. A branch or tag moves, so that the hub is asked
+what it is now; where there is no network, what it was when it was last asked is taken. Either way the commit is
+recorded.
 """
 
 from __future__ import annotations
@@ -13,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from builder.errors import NetworkError
-from builder.networks.huggingface.names import HUB, Place
+from builder.networks.huggingface.names import Place
 from builder.networks.huggingface.snapshot import CONFIG, Snapshot
+from builder.util.names import HUB
 
 INSTALL = "pip install 'triton-build-repo[huggingface]'"
 COMMIT = re.compile("[0-9a-f]{40}")
@@ -83,8 +85,8 @@ def _asked(place: Place, ask: Callable[[], Path]) -> Path:
         message = f"{what} has no revision {place.revision!r}; name a branch, a tag or a whole commit of it"
     except errors.RepositoryNotFoundError:
         message = (
-            f"the hub has no {place.repository}, or keeps it private; correct the name, or, if it is yours, run `hf auth "
-            f"login` (or set HF_TOKEN); {LOCAL}"
+            f"the hub has no {place.repository}, or keeps it private; correct the name, or, if it is yours, run "
+            f"`hf auth login` (or set HF_TOKEN); {LOCAL}"
         )
     except errors.HFValidationError:
         message = f"{what}{at} is no name of a repository of the hub, which are of the form ORG/NAME"

@@ -44,7 +44,8 @@ def kind_of(snapshot: Snapshot) -> Kind:
         return Kind(TEXT, architecture, "AutoModel", is_encoder=True)
     raise NetworkError(
         f"{snapshot.name} is a {architecture}, which no task is there for; known are networks whose class ends in "
-        f"{', '.join((*HEADS, *ENCODERS))}. A callable of your own can make any network: `network: path/file.py:callable`"
+        f"{', '.join((*HEADS, *ENCODERS))}. A callable of your own can make any network: "
+        "`network: path/file.py:callable`"
     )
 
 

@@ -18,7 +18,8 @@ from builder.networks.huggingface.hub import INSTALL
 from builder.networks.huggingface.kinds import TRUST, Kind
 from builder.networks.huggingface.snapshot import Snapshot
 from builder.networks.misfits import Difference
-from builder.networks.state_files import read, shortened
+from builder.networks.readings import unwrapped
+from builder.networks.state_files import Saved, read, shortened
 from builder.networks.weights import READ_AS
 from builder.types import NetworkRequest
 from builder.util.hashing import sha256
@@ -77,16 +78,43 @@ class _Making:
             return weights.make_random(self._bare, source.seed), facts
         if source.kind == "file":
             assert source.path is not None  # parse_weights gives every "file" source one
-            unused = HEADS_OF_TEXTS if self.kind.is_encoder else ()
-            module, read_as = weights.make_with_state(self._bare, read(source.path), str(source.path), unused)
+            module, read_as = self._of_file(read(source.path), str(source.path))
             return module, facts | read_as
         if source.name != SNAPSHOT:
             raise WeightsError(
-                f"`weights: {source.name}` is none of {self.snapshot.name}; leave the key out for the snapshot's own, or "
-                f"name a file, as ./{source.name} if it has no suffix, or random"
+                f"`weights: {source.name}` is none of {self.snapshot.name}; leave the key out for the snapshot's own, "
+                f"or name a file, as ./{source.name} if it has no suffix, or random"
             )
         module, read_as = self._pretrained()
         return module, facts | {"weights_sha256": _digest(self.snapshot.weights())} | read_as
+
+    def _of_file(self, saved: Saved, origin: str) -> tuple[nn.Module, dict[str, str]]:
+        """By the keys of the network's own modules, or by those that snapshots have: transformers renames these."""
+        unused = HEADS_OF_TEXTS if self.kind.is_encoder else ()
+        try:
+            return weights.make_with_state(self._bare, saved, origin, unused)
+        except WeightsError:
+            for state in _readings(saved):
+                if module := self._renamed(state, origin):
+                    notes = (*saved.notes, "the keys are those of a snapshot")
+                    return module, {READ_AS: "; ".join(notes)}
+            raise
+
+    def _renamed(self, state: dict[str, Any], origin: str) -> nn.Module | None:
+        """The network with a state dict whose keys are those of snapshots; None where it does not fit."""
+        import torch
+
+        options = {"dtype": torch.float32, "output_loading_info": True, "ignore_mismatched_sizes": True}
+        kind = type(self._bare())
+        module, told = kind.from_pretrained(  # type: ignore[attr-defined]
+            None, config=self.config, state_dict=state, **options, **self.attention, **self.pooling
+        )
+        try:
+            _require_fitting(module, told, self.kind, origin)
+        except WeightsError:
+            return None
+        require_numbers(module, origin)
+        return module  # type: ignore[no-any-return]
 
     def _bare(self) -> nn.Module:
         import torch
@@ -119,6 +147,15 @@ class _Making:
         return module, {READ_AS: f"left out: {shortened(left_out)}"} if left_out else {}
 
 
+def _readings(saved: Saved) -> Iterator[dict[str, Any]]:
+    """The state dict without the marks of wrappers, and without a name that stands before all keys."""
+    bare = {unwrapped(key): value for key, value in saved.tensors.items()}
+    yield bare
+    roots = {key.partition(".")[0] for key in bare}
+    if len(roots) == 1:
+        yield {key.partition(".")[2]: value for key, value in bare.items()}
+
+
 def imported() -> Any:
     """The package transformers. Raises NetworkError where it is not installed."""
     try:
@@ -148,8 +185,8 @@ def _require_whole(path: Path) -> None:
 
 
 def _require_fitting(module: nn.Module, told: Any, kind: Kind, origin: str) -> list[str]:
-    """The keys that are no weights of this network. Raises WeightsError where transformers would only warn: weights that
-    are not there, or of another shape, are drawn anew by it.
+    """The keys that are no weights of this network. Raises WeightsError where transformers would only warn, and draw
+    anew what is not there, or is of another shape.
     """
     wrong = [
         f"{key} is {list(given)} in the snapshot and {list(own)} in the network"

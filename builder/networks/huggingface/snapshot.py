@@ -1,4 +1,4 @@
-"""A snapshot: a folder with config.json, weights, and what stands before the network, as `save_pretrained` writes it."""
+"""A snapshot: a folder with config.json, weights, and what stands before the network, as `save_pretrained` writes."""
 
 from __future__ import annotations
 
@@ -69,8 +69,8 @@ def of_folder(place: Place) -> Snapshot:
     if not folder.is_dir():
         what = "is a file; name the folder that it is in" if folder.exists() else "does not exist"
         raise NetworkError(
-            f"{place.name}: the folder {folder} {what}; it is relative to the manifest, and `model.save_pretrained(DIR)` "
-            "writes one"
+            f"{place.name}: the folder {folder} {what}; it is relative to the manifest, and "
+            "`model.save_pretrained(DIR)` writes one"
         )
     return Snapshot(place.name, folder.resolve())
 

@@ -74,8 +74,8 @@ def _tokenizer(snapshot: Snapshot) -> Path:
     path = snapshot.folder / TOKENIZER
     if not path.is_file():
         raise NetworkError(
-            f"{snapshot.folder} has no {TOKENIZER}, which the server reads texts with. Where there are files of an older "
-            "tokenizer, they are converted by `AutoTokenizer.from_pretrained(DIR).save_pretrained(DIR)` of transformers; "
+            f"{snapshot.folder} has no {TOKENIZER}, which the server reads texts with. Where there are files of an "
+            "older tokenizer, transformers converts them: `AutoTokenizer.from_pretrained(DIR).save_pretrained(DIR)`; "
             "if the snapshot has none at all, save the network's tokenizer beside it"
         )
     return path
@@ -115,8 +115,8 @@ def activation(config: Any) -> str:
 
 
 def pooling(snapshot: Snapshot) -> tuple[str | None, bool]:
-    """How tokens' vectors become a text's, and whether it is made one long, as sentence-transformers' modules.json says;
-    (None, False) where there is none. Raises NetworkError for what is not known here.
+    """How tokens' vectors become a text's, and whether it is made one long, as sentence-transformers' modules.json
+    says; (None, False) where there is none. Raises NetworkError for what is not known here.
     """
     listed = read_json(snapshot.folder / MODULES)
     if listed is None:
@@ -135,7 +135,8 @@ def pooling(snapshot: Snapshot) -> tuple[str | None, bool]:
             where = f" in the folder {part['path']}" if kind == "Transformer" else ""
             raise NetworkError(
                 f"{snapshot.name}: {MODULES} has a {kind}{where}, and known are a Transformer in the snapshot's own "
-                "folder, Pooling and Normalize. A callable of your own can do all of it: `network: path/file.py:callable`"
+                "folder, Pooling and Normalize. A callable of your own can do all of it: "
+                "`network: path/file.py:callable`"
             )
     return pool, normalize
 
@@ -154,8 +155,8 @@ def _pool(folder: Path) -> str:
     modes = [mode] if isinstance(mode, str) else list(mode)
     if len(modes) != 1 or modes[0] not in POOLS:
         raise NetworkError(
-            f"{folder / 'config.json'}: the pooling {' and '.join(map(str, modes)) or 'of no mode'} is not known; known "
-            f"are {', '.join(POOLS)}. A callable of your own can pool by itself: `network: path/file.py:callable`"
+            f"{folder / 'config.json'}: the pooling {' and '.join(map(str, modes)) or 'of no mode'} is not known; "
+            f"known are {', '.join(POOLS)}. A callable of your own can pool by itself: `network: path/file.py:callable`"
         )
     return str(modes[0])
 

@@ -60,8 +60,8 @@ def _is_written(architecture: str, tag: str) -> bool:
 def _text() -> str:
     spec = importlib.util.find_spec("timm")
     folders = spec.submodule_search_locations if spec else None
-    files = sorted(Path(folder, "models").glob("*.py") for folder in folders or ())
-    return "\n".join(file.read_text("utf-8", "replace") for group in files for file in group)
+    files = [file for folder in folders or () for file in sorted(Path(folder, "models").glob("*.py"))]
+    return "\n".join(file.read_text("utf-8", "replace") for file in files)
 
 
 def _is_registered(architecture: str, tag: str) -> bool:
@@ -92,7 +92,7 @@ def default_tag(architecture: str) -> str:
 
 
 def listed(pattern: str) -> list[str]:
-    """Names that fit a pattern of shells: with a point those of weights, else those of networks. Raises NetworkError."""
+    """Names that fit a pattern of shells, of weights where it has a point, else of networks. Raises NetworkError."""
     require_package()
     import timm
 
@@ -164,10 +164,10 @@ def _unknown(name: str) -> str:
     if tag and timm.is_model(architecture):
         return f"timm has no weights {tag!r} of {architecture}; {_tags_told(architecture)}"
     close = difflib.get_close_matches(architecture, timm.list_models(), n=3)
-    hint = f"did you mean {' or '.join(PREFIX + found for found in close)}?" if close else "it has others:"
+    hint = f"did you mean {' or '.join(PREFIX + found for found in close)}? " if close else ""
     return (
-        f"timm {timm.__version__} has no network {architecture!r}; {hint} `build-repo networks '{PREFIX}resnet*'` lists "
-        "those that fit a pattern"
+        f"timm {timm.__version__} has no network {architecture!r}; {hint}`build-repo networks '{PREFIX}resnet*'` lists "
+        "those that fit such a pattern"
     )
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from builder.data.recipe import PreprocessRecipe
 from builder.errors import NetworkError, WeightsError
 from builder.networks import fitting, making, state_files, weights
+from builder.networks.readings import unwrapped
 from builder.networks.state_files import WAYS_OUT, Saved
 from builder.networks.timm import known, recipe, sources
 from builder.types import Network, NetworkRequest
@@ -94,7 +95,7 @@ def _pretrained(request: NetworkRequest, architecture: str, tag: str) -> Network
     name = f"{architecture}.{tag}" if tag else architecture
     config = known.config(architecture, tag)
     _require_classes(request, name, config.num_classes)
-    weights.guard_arguments(lambda: _hollow(request, architecture, tag), request)()
+    _try_arguments(request, architecture, tag)
     source = sources.described(config)
     with _told() as lines:
         after = f"; {sources.way_out(config)}, or {WAYS_OUT}"
@@ -108,10 +109,11 @@ def _pretrained(request: NetworkRequest, architecture: str, tag: str) -> Network
     return _network(request, module, tag, facts, trained=True)
 
 
-def _hollow(request: NetworkRequest, architecture: str, tag: str) -> nn.Module | None:
-    """So that arguments which timm does not know are told before anything is fetched."""
+def _try_arguments(request: NetworkRequest, architecture: str, tag: str) -> None:
+    """Raise NetworkError for those that timm does not know, before anything is fetched."""
     make = _maker(request, architecture, tag)
-    return making.hollow(make) or make()
+    if making.hollow(make) is None:
+        make()
 
 
 def _require_classes(request: NetworkRequest, name: str, classes: int) -> None:
@@ -169,7 +171,7 @@ def _filtered(architecture: str, maker: Callable[[], nn.Module], saved: Saved) -
         return None
     try:
         with border(WeightsError, FILTER):
-            tensors = change(dict(saved.tensors), maker())
+            tensors = change({unwrapped(key): value for key, value in saved.tensors.items()}, maker())
     except WeightsError:
         return None
     note = f"the keys were brought up to date by timm's {FILTER}"

@@ -41,17 +41,19 @@ COMMON = {
 
 
 def recipe_with(entry: Entry, own: PreprocessRecipe | None, why: str = "") -> PreprocessRecipe:
-    """A network's own recipe, if it has one, with the entry's changes; `why` there is none. Raises ManifestError."""
+    """A network's own recipe, if it has one, with the entry's changes. `why` it has none, if that is known.
+
+    Raises ManifestError.
+    """
     overrides = entry.spec.preprocess
     if own is None and not overrides.model_fields_set:
         said = COMMON.get(entry.spec.task, COMMON[""])
-        raise entry.error(
-            f"preprocess: is needed, since {why or 'nothing else tells how your network was trained'}; {said}"
-        )
+        reason = why or "nothing else tells how your network was trained"
+        raise entry.error(f"preprocess: is needed in full, since {reason}; {said}")
     try:
         return resolved(own, overrides)
     except ValueError as error:
-        raise entry.error(str(error), "preprocess") from None
+        raise entry.error(f"{error}; {why}" if why and own is None else str(error), "preprocess") from None
 
 
 def hold_step(entry: Entry, recipe: PreprocessRecipe, images: Sequence[ImageFile]) -> None:

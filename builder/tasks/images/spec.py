@@ -41,8 +41,7 @@ class ImagesSpec(ModelSpec):
         others = {keys: value for keys, value in self.files().items() if keys not in used}
         yield from (Path(image.name) for images in folders for image in find(images, base))
         for value in others.values():
-            path = base / Path(value).expanduser()
-            yield from path.rglob("*") if path.is_dir() else [path]
+            yield from self.read_of(value, base)
 
     @field_validator("images", "calibration", mode="before", json_schema_input_type=Text | ImageSet | None)
     @classmethod
