@@ -55,7 +55,7 @@ def grpc_was_used() -> bool:
 
 
 def leave_forks_alone() -> None:
-    """Keep the fork handlers of gRPC out of this process, unless the environment says otherwise. Call it before the import.
+    """Keep gRPC's fork handlers out of this process, unless its environment says otherwise; before gRPC is imported.
 
     They are of no use here: children's calls do not go through what they inherit. And they cost: a fork that comes
     between two steps of a call stops and restarts the poller, and the parent may wait for ever for an answer that has
