@@ -6,7 +6,7 @@ import zlib
 from pathlib import Path
 
 import numpy as np
-from test_infer_served import add
+from by_hand import add
 
 MOST = 1000
 """Bytes of a text."""
