@@ -12,7 +12,7 @@ from builder.exporters import EXPORTERS
 from builder.networks.heads import one_tensor, with_head
 from builder.triton.signature import Signature, TensorSpec
 from builder.types import ExportRequest, Network, NetworkRequest, Target, WeightsSource
-from tests.snapshots import ENCODERS, text_snapshot
+from tests.snapshots import ENCODERS, minilm, text_snapshot
 
 if TYPE_CHECKING:
     import torch
@@ -112,3 +112,29 @@ def test_tokens_have_the_vectors_that_transformers_gives_them(
 @pytest.mark.parametrize(("name", "form"), ALL)
 def test_encoders_of_all_kinds_export_for_every_size(snapshots: Any, tmp_path: Path, name: str, form: str) -> None:
     hold_encoder(snapshots(name), name, form, tmp_path)
+
+
+@pytest.mark.parametrize("form", ["torchscript", "onnx"])
+def test_classifiers_give_transformers_logits(snapshots: Any, tmp_path: Path, form: str) -> None:
+    import torch
+    import transformers
+
+    folder = snapshots("Bert", "ForSequenceClassification", num_labels=3)
+    own = transformers.AutoModelForSequenceClassification.from_pretrained(folder).eval()
+    run = exported(make(folder), form, tmp_path, rank=2)
+    for rows, length in SIZES:
+        given = tokens(rows, length)
+        with torch.no_grad():
+            wanted = own(input_ids=given[IDS], attention_mask=given[MASK], token_type_ids=given[TYPES]).logits
+        assert (run(given) - wanted).abs().max() < 1e-5
+
+
+def test_types_are_asked_of_networks_that_have_several(snapshots: Any) -> None:
+    assert takes_types(make(snapshots("Bert")))
+    assert not takes_types(make(snapshots("Roberta")))
+    assert not takes_types(make(snapshots("ModernBert")))
+
+
+@pytest.mark.slow
+def test_trained_vectors_are_those_of_transformers(tmp_path: Path) -> None:
+    hold_encoder(minilm(), "Bert", "onnx", tmp_path)
