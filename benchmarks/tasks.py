@@ -1,4 +1,4 @@
-"""Pictures per second of served detectors, segmenters, embedders and a ViT over those of the same pipeline in this process.
+"""Pictures per second of served networks of all tasks over those of the same pipeline in this process.
 
 One network a task is built, or models of a repository that was built are taken: --repository model_repository shapes.
 In process, pictures are decoded on as many threads as the served step has, then the artifact runs, then the step behind
@@ -53,6 +53,7 @@ CASES = {
     "lraspp": "task: segmentation, network: lraspp_mobilenet_v3_large, weights: random",
     "lraspp_png": "task: segmentation, network: lraspp_mobilenet_v3_large, weights: random, encode: png",
     "vit": "network: 'hf:vit'",
+    "timm": "network: timm/efficientnet_lite0, weights: random",
     "lite0": f"task: embedding, network: '{LITE0}:lite0', weights: included, layer: _avg_pooling, preprocess: {RECIPE}",
 }
 SETTINGS = {"pillow": PreprocessRecipe, "pillow_placed": PreprocessRecipe, "mask": MaskSettings,
