@@ -1,4 +1,4 @@
-"""Pictures per second of served detectors, segmenters, embedders and a ViT over those of the same pipeline in this process.
+"""Pictures per second of served detectors, segmenters, embedders and a ViT over those of the pipeline in this process.
 
 One network a task is built, or models of a repository that was built are taken: --repository model_repository shapes.
 In process, pictures are decoded on as many threads as the served step has, then the artifact runs, then the step behind
