@@ -1,4 +1,4 @@
-"""A small ViT of transformers, trained on scikit-learn's handwritten digits and saved as a snapshot, with its processor.
+"""A small ViT of transformers, trained on scikit-learn's digits and saved as a snapshot, with its processor.
 
 Run it from anywhere; it writes snapshot/ and heldout/ beside itself, and downloads nothing.
 """
