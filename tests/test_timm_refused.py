@@ -28,6 +28,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
 CASES = {
     "network: timm/resnet5x": ["models.yaml:3: ", "no network 'resnet5x'", "did you mean timm/resnet5"],
     "network: timm/resnet50.a9_in1k": ["no weights 'a9_in1k' of resnet50", "it has a1_in1k, "],
+    "network: timm/tf_efficientnet_b0_ns": ["write `network: timm/tf_efficientnet_b0.ns_jft_in1k`"],
     "network: timm/": ["models.yaml:3: ", "no network ''"],
     "network: timm/test_vit, weights: other": ["timm/test_vit has no weights named 'other'", "r160_in1k"],
     "network: timm/test_vit.r160_in1k, weights: r1": ["names the weights 'r160_in1k' already"],

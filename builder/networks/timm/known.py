@@ -65,10 +65,19 @@ def _text() -> str:
 
 
 def _is_registered(architecture: str, tag: str) -> bool:
-    """Whether it is there once timm is imported, deprecated names included."""
+    """Whether it is there once timm is imported, but for names that timm has given up."""
     import timm
 
-    return bool(timm.is_model(architecture)) and (not tag or tag in tags(architecture))
+    is_there = bool(timm.is_model(architecture)) and _renamed(architecture) is None
+    return is_there and (not tag or tag in tags(architecture))
+
+
+def _renamed(architecture: str) -> str | None:
+    """What timm calls today what it once called so; None where that is no name of old. Weights were a part of names."""
+    from timm.models import _registry
+
+    given_up: dict[str, str | None] = getattr(_registry, "_deprecated_models", {})
+    return (given_up[architecture] or "") if architecture in given_up else None
 
 
 def tags(architecture: str) -> list[str]:
@@ -161,6 +170,8 @@ def _unknown(name: str) -> str:
     import timm
 
     architecture, tag = split(name)
+    if now := _renamed(architecture):
+        return f"timm calls {architecture} {now} now; write `network: {PREFIX}{now}`"
     if tag and timm.is_model(architecture):
         return f"timm has no weights {tag!r} of {architecture}; {_tags_told(architecture)}"
     close = difflib.get_close_matches(architecture, timm.list_models(), n=3)
