@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from client import Client, UnreadableFile
@@ -25,6 +25,7 @@ LIMITED = ModelInfo(
 )
 
 
+@settings(deadline=None)
 @given(
     content=st.lists(st.sampled_from([b"a", b"bc", b"\r", b"\n", b"\r\n", b"\0", b"\xff", b"long text"])).map(b"".join),
     sizes=st.lists(st.integers(1, 5), min_size=1),
