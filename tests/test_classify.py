@@ -14,6 +14,7 @@ from typing import Any
 import grpc
 import pyarrow.parquet
 import pytest
+import warm
 from fake_triton import FakeTriton, refuse
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -44,6 +45,8 @@ def command(*arguments: str | Path) -> list[str]:
 
 
 def classify(*arguments: str | Path, listed: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+    if not listed:
+        return warm.run_bytes("client.cli", "classify", *arguments)
     return subprocess.run(command(*arguments), input=listed, capture_output=True, timeout=120)
 
 

@@ -6,7 +6,6 @@ import io
 import json
 import pickle
 import subprocess
-import sys
 import threading
 from collections.abc import Iterable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -16,6 +15,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet
 import pytest
+import warm
 from fake_triton import FakeTriton, Named
 from PIL import Image
 
@@ -105,8 +105,7 @@ def expected(names: list[str] = NAMES) -> tuple[Detection, ...]:
 
 
 def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "client.cli", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120)
+    return warm.run("client.cli", *arguments)
 
 
 def picture(path: Path, colour: str = "black", size: tuple[int, int] = (48, 40), **how: Any) -> Path:

@@ -23,6 +23,7 @@ from urllib.parse import quote
 
 import pyarrow
 import pytest
+import warm
 from fake_triton import FakeTriton
 from hypothesis import given
 from hypothesis import strategies as st
@@ -386,6 +387,8 @@ def test_server_that_is_not_there() -> None:
 
 
 def scan_log(url: str, *arguments: str | Path, text: str = "") -> subprocess.CompletedProcess[str]:
+    if not text:
+        return warm.run("client.cli", "scan-log", "--url", url, *arguments)
     command = [sys.executable, "-m", "client.cli", "scan-log", "--url", url, *map(str, arguments)]
     return subprocess.run(command, input=text, capture_output=True, text=True, timeout=60)
 

@@ -14,6 +14,7 @@ import grpc
 import numpy as np
 import pyarrow as pa
 import pytest
+import warm
 from fake_tasks import embedder
 from fake_triton import FakeTriton, Named, refuse
 from hypothesis import given, settings
@@ -162,8 +163,7 @@ def test_many_duplicates_are_held_in_parts() -> None:
 
 
 def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "client.cli", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120)
+    return warm.run("client.cli", *arguments)
 
 
 def test_pairs_of_a_table_ask_no_server(tmp_path: Path) -> None:
