@@ -347,7 +347,7 @@ def test_keys_of_processors_that_no_recipe_says_are_named(copied: Any, told: Any
     change(folder / "preprocessor_config.json", **told)
     found = make(folder)
     assert found.recipe is None
-    assert said in found.no_recipe
+    assert said in found.recipe_missing
 
 
 def test_a_build_knows_when_the_snapshot_changed(kept: Path, tmp_path: Path) -> None:
