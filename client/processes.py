@@ -59,7 +59,7 @@ def leave_forks_alone() -> None:
 
     They are of no use here: children's calls do not go through what they inherit. And they cost: a fork that comes
     between two steps of a call stops and restarts the poller, and the parent may wait for ever for an answer that has
-    come (grpcio 1.85: one call in about a thousand forks).
+    come (grpcio 1.85: one call in some thousands of forks).
     """
     if GRPC not in sys.modules:
         os.environ.setdefault(GRPC_HANDLERS, "0")
