@@ -1,4 +1,4 @@
-"""Pictures per second of served detectors, segmenters and embedders over those of the same pipeline in this process.
+"""Pictures per second of served networks of all tasks over those of the same pipeline in this process.
 
 One network a task is built, or models of a repository that was built are taken: --repository model_repository shapes.
 In process, pictures are decoded on as many threads as the served step has, then the artifact runs, then the step behind
@@ -52,6 +52,8 @@ CASES = {
     "fasterrcnn": "task: detection, network: fasterrcnn_mobilenet_v3_large_320_fpn, weights: random",
     "lraspp": "task: segmentation, network: lraspp_mobilenet_v3_large, weights: random",
     "lraspp_png": "task: segmentation, network: lraspp_mobilenet_v3_large, weights: random, encode: png",
+    "vit": "network: 'hf:vit'",
+    "timm": "network: timm/efficientnet_lite0, weights: random",
     "lite0": f"task: embedding, network: '{LITE0}:lite0', weights: included, layer: _avg_pooling, preprocess: {RECIPE}",
 }
 SETTINGS = {"pillow": PreprocessRecipe, "pillow_placed": PreprocessRecipe, "mask": MaskSettings,
@@ -80,12 +82,23 @@ def main() -> None:
 
 def built(options: argparse.Namespace, folder: Path) -> Path:
     """A repository with the cases that are wanted."""
+    write_snapshot(folder / "vit")
     rows = [f"  {name}: {{format: {options.format}, {CASES[name]}}}" for name in options.models or CASES]
     (folder / "models.yaml").write_text("\n".join(["models:", *rows, ""]))
     outcome = build_repository(resolve(load_manifest(folder / "models.yaml")), folder / "repository")
     for failure in outcome.failed:
         raise failure.error
     return folder / "repository"
+
+
+def write_snapshot(folder: Path) -> None:
+    """DeiT-Tiny's size, as transformers writes it: random weights."""
+    from transformers import ViTConfig, ViTForImageClassification, ViTImageProcessorPil
+
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 192, "num_attention_heads": 3, "intermediate_size": 768}
+    ViTForImageClassification(ViTConfig(**sizes, num_labels=1000)).save_pretrained(folder)
+    ViTImageProcessorPil().save_pretrained(folder)
 
 
 def measure(repository: Path, model: str, url: str, options: argparse.Namespace) -> None:

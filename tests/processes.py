@@ -77,9 +77,14 @@ def is_alive(pid: int) -> bool:
 
 
 def kill_all(found: Callable[[], set[int]]) -> None:
-    """Kill the processes that `found` tells, and those that they start meanwhile, until there are none."""
+    """Kill the processes that `found` tells, and those that they start meanwhile, until there are none.
+
+    One that is ending has given its environment back before it is gone, and `found` may tell it no longer.
+    """
     deadline = time.monotonic() + END_S
-    while (pids := found()) and time.monotonic() < deadline:
+    killed: set[int] = set()
+    while (pids := found() | {pid for pid in killed if is_alive(pid)}) and time.monotonic() < deadline:
+        killed |= pids
         for pid in pids:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)

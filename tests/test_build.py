@@ -49,7 +49,8 @@ def test_every_format_for_cpus_is_among_what_is_tested() -> None:
     assert {"torchscript", "onnx", "openvino"} == {name for name, precision in VARIANTS if precision == "int8"}
 
 
-ERRORS = {"fp32": 1e-5, "fp16": 1e-3, "bf16": 1e-2, "int8": 2e-2}
+# int8 differs by the instructions that a CPU has: 2.2e-2 was seen. An answer of 1/3 to everything is 4e-2 away.
+ERRORS = {"fp32": 1e-5, "fp16": 1e-3, "bf16": 1e-2, "int8": 3e-2}
 
 
 @pytest.mark.parametrize(("format_name", "precision"), VARIANTS)

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import warm
 from conftest import write_manifest
 from processes import started
 from waiting import until
@@ -24,8 +25,7 @@ PHOTO = SAMPLES / "coffee.jpg"
 
 
 def run(program: str, *arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", program, *map(str, arguments)]
-    finished = subprocess.run(command, capture_output=True, text=True, cwd=cwd, check=False, timeout=240)
+    finished = warm.run(program, *arguments, cwd=cwd)
     assert "Traceback" not in finished.stderr, finished.stderr
     return finished
 

@@ -50,6 +50,7 @@ def test_gateway_without_a_classifier_is_ready(url: str) -> None:
         "models": ["finder", "painter", "vectors"],
         "default": None,
         "tasks": {"finder": "detection", "painter": "segmentation", "vectors": "embedding"},
+        "routes": {"finder": "/detect", "painter": "/segment", "vectors": "/embed"},
     }
 
 
@@ -191,6 +192,51 @@ def test_what_is_no_answer_is_the_servers_fault(route: str, model: Any, triton: 
         del triton[0].named[name]
     assert answer.status_code == 502
     assert name in answer.json()["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    ("route", "known"),
+    [
+        ("/classify", "model, top, threshold"),
+        ("/detect", "model, threshold"),
+        ("/segment", "model, mask"),
+        ("/embed", "model"),
+    ],
+)
+def test_query_parameters_that_do_nothing_are_refused(route: str, known: str, url: str) -> None:
+    refused = post(url + route, params={"tpo": 3})
+    assert refused.status_code == 400
+    assert refused.json()["error"]["message"] == f"tpo: no such query parameter here; there are: {known}"
+
+
+@pytest.mark.parametrize("route", ["/models", "/healthz", "/readyz", "/metrics"])
+def test_routes_without_parameters_take_none(route: str, url: str) -> None:
+    assert httpx.get(url + route).status_code == 200
+    refused = httpx.get(url + route, params={"top": 3})
+    assert refused.status_code == 400
+    assert "top: no such query parameter here; there are none" in refused.text
+
+
+@pytest.mark.parametrize(
+    "status", [grpc.StatusCode.NOT_FOUND, grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.UNAUTHENTICATED]
+)
+def test_where_the_server_is_stays_inside(status: grpc.StatusCode, triton: Any, url: str) -> None:
+    triton[0].behave = refuse(status, message="no connection to ipv4:10.0.0.1:8001" if "UNAV" in status.name else "no")
+    try:
+        answers = [post(url + "/detect"), post(url + "/detect", params={"model": "nonesuch"})]
+    finally:
+        triton[0].behave = lambda *_: None
+    for answer in answers:
+        assert answer.status_code >= 400
+        assert triton[1].rpartition(":")[2] not in answer.text
+        assert "10.0.0.1" not in answer.text
+    assert "unknown model nonesuch" in answers[1].json()["error"]["message"]
+
+
+def test_a_server_that_is_not_there_is_named_to_nobody() -> None:
+    with gateway("127.0.0.1:1", "--retries", "0") as url:
+        answer = post(url + "/detect")
+    assert (answer.status_code, answer.json()["error"]["message"]) == (503, "the server is unavailable")
 
 
 def test_openapi_tells_every_routes_answers(url: str) -> None:

@@ -25,8 +25,9 @@ def study(entry: Entry, report: Report) -> tuple[nn.Module, Reference]:
     return entry.task.study(entry, make_network(entry), report)
 
 
-OF_NETWORKS = ("classification", "detection", "segmentation")
-"""Tasks that known networks are made for; the others take any network."""
+OF_NETWORKS = ("classification", "detection", "segmentation", "text")
+"""Tasks that known networks are made for; embeddings are made of any that see pictures."""
+TEXT, ANY = "text", "tensors"
 
 
 def make_network(entry: Entry) -> Network:
@@ -42,17 +43,30 @@ def make_network(entry: Entry) -> Network:
     if entry.card and entry.weights.path:
         require_own(entry.card, entry.weights.path)
     network = networks.find(spec.network).make(request)
+    _require_made_for(entry, network)
     return _as_trained(network, entry.card) if entry.card else network
 
 
 def _require_task(entry: Entry) -> None:
     """Raise ManifestError for a known network of another task; a callable may be for anything."""
     network, task = entry.spec.network, entry.spec.task
-    if network not in networks.all_names() or task not in OF_NETWORKS:
+    known = networks.made_for(network, entry.base)
+    if known == task or task == ANY or known is None:
         return
-    known = networks.find(network).facts(network).task
-    if known != task:
+    if task in OF_NETWORKS or known == TEXT:
         raise entry.error(f"{network} is a network for {known}; write `task: {known}`", "network")
+
+
+def _require_made_for(entry: Entry, network: Network) -> None:
+    """Raise ManifestError for a network that gives something else with its weights and arguments."""
+    if network.task is None or entry.spec.task not in OF_NETWORKS or network.task == entry.spec.task:
+        return
+    why = ""
+    if network.task == "embedding":
+        why = "gives vectors, and no classes, with these weights and arguments"
+    raise entry.error(
+        f"{entry.spec.network} {why or f'is a network for {network.task}'}; write `task: {network.task}`", "network"
+    )
 
 
 def _as_trained(network: Network, card: Card) -> Network:
