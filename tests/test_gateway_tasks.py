@@ -1,5 +1,6 @@
 """The web service before models of other tasks than classification."""
 
+import asyncio
 import base64
 import io
 from collections.abc import Iterator
@@ -9,12 +10,15 @@ import grpc
 import httpx
 import numpy as np
 import pytest
-from fake_tasks import MASK, detector, embedder, palette_png, png_segmenter, segmenter
+from fake_tasks import MASK, detector, embedder, palette_png, png_segmenter, segmenter, text_embedder
 from fake_triton import FakeTriton, refuse, serving
 from gateways import gateway
 from PIL import Image
 
+from client import AsyncClient, ServerUnavailable
+from client.gateway import asking, models
 from client.gateway.answers import accepts_json
+from client.gateway.problems import Problem
 
 RAW = {"content-type": "image/jpeg"}
 JSON = {"accept": "application/json"}
@@ -246,3 +250,35 @@ def test_openapi_tells_every_routes_answers(url: str) -> None:
         assert {"application/json", "multipart/form-data", "image/*"} <= set(operation["requestBody"]["content"])
         assert {"400", "413", "503"} <= set(operation["responses"])
     assert {"image/png", "application/json"} == set(paths["/segment"]["post"]["responses"]["200"]["content"])
+
+
+def test_texts_where_no_model_reads_any_are_of_the_wrong_type_unless_one_did(
+    triton: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that is loaded anew is asked again; one that never was is not."""
+    servicer, address = triton
+    monkeypatch.setattr(models, "REMEMBERED_SECONDS", 0)
+
+    async def ask() -> None:
+        async with AsyncClient(address, retries=0) as client:
+            known = models.Models(client, None)
+            with pytest.raises(Problem, match="there are no models that make vectors of texts here; send JSON") as told:
+                await known.chosen(asking.TEXT_VECTORS, None, asking.EMBEDDING)
+            assert told.value.status == 415
+            servicer.named["sentences"] = text_embedder([0.25])
+            assert (await known.chosen(asking.TEXT_VECTORS, None, asking.EMBEDDING)).name == "sentences"
+            del servicer.named["sentences"]
+            with pytest.raises(ServerUnavailable):
+                await known.chosen(asking.TEXT_VECTORS, None, asking.EMBEDDING)
+
+    asyncio.run(ask())
+
+
+def test_pictures_where_models_read_texts_alone_are_of_the_wrong_type() -> None:
+    with serving() as (servicer, address):
+        servicer.names, servicer.named = [], {"sentences": text_embedder([0.25])}
+        with gateway(address, "--retries", "0") as url:
+            told = post(url + "/embed")
+            texts = httpx.post(url + "/embed", json={"texts": ["one"]})
+    assert (told.status_code, texts.status_code) == (415, 200)
+    assert 'send JSON {"texts": [...]}' in told.json()["error"]["message"]

@@ -153,6 +153,12 @@ class Kinds:
     of_images: str
     of_texts: str = ""
 
+    def of(self, given: Given) -> str:
+        return self.of_images if isinstance(given, bytes) else self.of_texts
+
+    def other(self, given: Given) -> str:
+        return self.of_texts if isinstance(given, bytes) else self.of_images
+
 
 @dataclass(frozen=True)
 class Answered:
@@ -177,17 +183,17 @@ async def _answered(gateway: Gateway, request: Request, kinds: Kinds, model: str
         takes = Takes(gateway.settings.max_bytes, gateway.settings.body_timeout, bool(kinds.of_texts))
         given = await given_in(request, takes)
         gateway.metrics.image_bytes.inc(size(given))
-        kind = kinds.of_images if isinstance(given, bytes) else kinds.of_texts
-        found, seconds = await _unless_gone(request, _asked(gateway, given, kind, model, wanted))
+        found, seconds = await _unless_gone(request, _asked(gateway, given, kinds, model, wanted))
     gateway.metrics.admitted.set(gateway.slots.admitted)
     total = time.perf_counter() - started
     timing = {"Server-Timing": f"triton;dur={seconds * 1000:.2f}, total;dur={total * 1000:.2f}"}
     return Answered(found, timing, isinstance(given, list))
 
 
-async def _asked(gateway: Gateway, given: Given, kind: str, model: str | None, wanted: Wanted) -> tuple[Any, float]:
+async def _asked(gateway: Gateway, given: Given, kinds: Kinds, model: str | None, wanted: Wanted) -> tuple[Any, float]:
     """What the model gives, and the seconds that Triton took."""
-    info = await gateway.models.chosen(kind, model)
+    kind = kinds.of(given)
+    info = await gateway.models.chosen(kind, model, kinds.other(given))
     async with gateway.slots.turn(gateway.settings.body_timeout):
         started = time.perf_counter()
         found = await _watched(gateway, info, kind, given, wanted)

@@ -25,7 +25,8 @@ MOST_TEXTS = 1000
 """In a request, which may take as long as others together."""
 RAW = ("application/octet-stream", "image/")
 OF_IMAGES = 'send JSON {"image": base64}, a multipart form with a file, or the image itself as image/*'
-OF_BOTH = f'{OF_IMAGES}; or, to models of texts, JSON {{"texts": [...]}}, or one text as text/plain'
+OF_TEXTS = 'send JSON {"texts": [...]}, or one text as text/plain'
+OF_BOTH = f"{OF_IMAGES}; or, to models of texts, {OF_TEXTS}"
 Given = bytes | str | list[str]
 """An encoded image, one text, or a list of texts."""
 

@@ -8,6 +8,7 @@ from client import tasks
 from client.aio import AsyncClient
 from client.errors import ClientError, ModelNotFound, ServerUnavailable
 from client.gateway.asking import CLASSIFICATION, ROUTES, plural
+from client.gateway.body import OF_IMAGES, OF_TEXTS
 from client.gateway.problems import Problem
 from client.tasks import TASKS
 from client.types import ModelInfo
@@ -20,6 +21,8 @@ class Models:
         self._client, self._default = client, default
         self._found: dict[str, str] = {}
         self._until = 0.0
+        self._seen: set[str] = set()
+        """Kinds of which there was a model: one that is not ready just now may be loaded anew."""
         self._known: dict[str, tuple[ModelInfo, float]] = {}
         """What is remembered of a model, and until when."""
 
@@ -29,6 +32,7 @@ class Models:
             models = await self._client.models()
             self._found = {model.name: kind for model in models for kind in ROUTES if tasks.is_for(kind, model)}
             self._until = time.monotonic() + REMEMBERED_SECONDS
+            self._seen.update(self._found.values())
         return self._found
 
     async def tasks(self) -> dict[str, str]:
@@ -56,8 +60,11 @@ class Models:
         """Those that callers ask: the operator's, or all. Raises ClientError."""
         return [self._default] if self._default else await self.names()
 
-    async def chosen(self, task: str, name: str | None) -> ModelInfo:
-        """Raises Problem 400, ClientError; ServerUnavailable where there is none: it may just be loaded anew."""
+    async def chosen(self, task: str, name: str | None, instead: str = "") -> ModelInfo:
+        """Raises Problem 400, ClientError; ServerUnavailable where there is none: it may just be loaded anew.
+
+        Problem 415 where there never was one, but models of the task that the route has `instead`.
+        """
         if name:
             return await self._required(task, name)
         if self._default and self._fits(task, await self.known(self._default)):
@@ -69,6 +76,9 @@ class Models:
             raise Problem(400, "InvalidInput", f"name a model with ?model=NAME; there are: {', '.join(names)}")
         if self._default:
             raise self._refusal(task, self._default)
+        if instead and task not in self._seen and await self.names(instead):
+            wanted = OF_TEXTS if TASKS[instead].NAME == "text" else OF_IMAGES
+            raise Problem(415, "UnsupportedMediaType", f"there are no {plural(task)} here; {wanted}")
         raise ServerUnavailable(f"there is none of the {plural(task)} at the server that is ready")
 
     async def known(self, name: str) -> ModelInfo:
