@@ -80,7 +80,7 @@ class Tokenizer:
 
     def _encoded(self, texts: "list[str]") -> "list[Any]":
         try:
-            return list(self._tokenizer.encode_batch(texts))
+            return list(self._tokenizer.encode_batch_fast(texts))  # without places of tokens
         except BaseException as error:  # the library's panics are no Exceptions
             _pass_ends(error)
         # One of them, which has to fail alone.
