@@ -3,8 +3,6 @@
 import io
 import json
 import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +11,7 @@ import numpy as np
 import pytest
 import timm
 import torch
+import warm
 from conftest import ANY_PORTS, build
 from PIL import Image
 from timm.data import ImageNetInfo, create_transform, resolve_model_data_config
@@ -42,12 +41,7 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "odd": ("test_resnet.r160_in1k", {"pretrained_cfg_overlay": ODD}),
     "vectors": ("test_vit.r160_in1k", {"num_classes": 0}),
 }
-MORE = {
-    "vit": "format: onnx",
-    "conv": "format: torchscript",
-    "odd": "format: onnx",
-    "vectors": "task: embedding, format: onnx",
-}
+TASKS = {"vectors": "task: embedding, "}
 
 
 def own(model: str) -> torch.nn.Module:
@@ -72,7 +66,7 @@ def manifest(folder: Path) -> str:
         torch.save(state, folder / f"{model}.pth")
         rows.append(
             f"  {model}: {{network: timm/{name}, arguments: {json.dumps(arguments)}, weights: {model}.pth, "
-            f"max_batch_size: 4, {MORE[model]}}}\n"
+            f"{TASKS.get(model, '')}max_batch_size: 4}}\n"
         )
     return "models:\n" + "".join(rows)
 
@@ -130,7 +124,7 @@ def test_builds_tell_how_the_file_was_read_and_what_its_licence_forbids(served) 
     assert "checkpoint_filter_fn" in " ".join(built["vit"].notes)
     assert "without module." in " ".join(built["conv"].notes)
     assert "cc-by-nc-4.0, does not allow commercial use" in " ".join(built["odd"].notes)
-    config = (folder / "repository" / "odd_onnx" / "config.pbtxt").read_text("utf-8")
+    config = (folder / "repository" / "odd_torchscript" / "config.pbtxt").read_text("utf-8")
     assert 'key: "weights_license" value { string_value: "cc-by-nc-4.0" }' in config
     assert built["conv"].classes == 7
 
@@ -177,13 +171,6 @@ def test_layers_are_told_without_weights() -> None:
     assert found.parameters == sum(parameter.numel() for parameter in own("vit").parameters())
 
 
-def run(folder: Path, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "builder", *words]
-    return subprocess.run(
-        command, cwd=folder, env=os.environ | environment, capture_output=True, text=True, timeout=600, check=False
-    )
-
-
 def test_weights_of_the_hub_are_taken_from_its_cache_and_what_is_not_there_is_told(tmp_path: Path) -> None:
     """timm's own loader and the hub's own client, without a network."""
     from safetensors.torch import save_file
@@ -197,7 +184,8 @@ def test_weights_of_the_hub_are_taken_from_its_cache_and_what_is_not_there_is_to
     (tmp_path / "models.yaml").write_text(
         "models:\n  there:\n    network: timm/test_vit\n    max_batch_size: 2\n  away:\n    network: timm/test_resnet\n"
     )
-    done = run(tmp_path, HF_HOME=str(tmp_path / "home"), HF_HUB_OFFLINE="1")
+    environment = os.environ | {"HF_HOME": str(tmp_path / "home"), "HF_HUB_OFFLINE": "1"}
+    done = warm.run("builder", cwd=tmp_path, environment=environment)
     assert done.returncode == WeightsError.exit_code, done.stderr
     assert "away: FAILED: timm cannot load the weights test_resnet.r160_in1k from the hub's" in done.stderr
     assert "HF_HOME" in done.stderr
