@@ -28,6 +28,7 @@ from builder.manifest.models import load_manifest
 from builder.networks import describe
 from builder.networks.card import read_card
 from builder.repository import lock
+from builder.repository.history import history
 from builder.training.run import train
 from builder.training.spec import load_run
 from builder.types import BuiltModel
@@ -127,6 +128,8 @@ def test_builds_tell_how_the_file_was_read_and_what_its_licence_forbids(served) 
     config = (folder / "repository" / "odd_torchscript" / "config.pbtxt").read_text("utf-8")
     assert 'key: "weights_license" value { string_value: "cc-by-nc-4.0" }' in config
     assert built["conv"].classes == 7
+    (release,) = history(folder / "repository", "odd")
+    assert "cc-by-nc-4.0" in release.origin.values()
 
 
 def test_timms_version_is_part_of_what_a_build_was_made_of(served) -> None:
@@ -187,7 +190,7 @@ def test_weights_of_the_hub_are_taken_from_its_cache_and_what_is_not_there_is_to
     environment = os.environ | {"HF_HOME": str(tmp_path / "home"), "HF_HUB_OFFLINE": "1"}
     done = warm.run("builder", cwd=tmp_path, environment=environment)
     assert done.returncode == WeightsError.exit_code, done.stderr
-    assert "away: FAILED: timm cannot load the weights test_resnet.r160_in1k from the hub's" in done.stderr
+    assert "models.away.network: timm cannot load the weights test_resnet.r160_in1k from the hub's" in done.stderr
     assert "HF_HOME" in done.stderr
     assert "Traceback" not in done.stderr
     recorded = lock.read(tmp_path / "model_repository")
