@@ -141,6 +141,7 @@ def test_timms_version_is_part_of_what_a_build_was_made_of(served) -> None:
     assert "vit" in lock.read(folder / "repository")
 
 
+@pytest.mark.slow
 def test_it_learns_other_classes_from_its_own_weights_and_is_served_by_its_card(tmp_path: Path) -> None:
     torch.save(own("vit").state_dict(), tmp_path / "start.pth")
     changes = {"network": "timm/test_vit", "weights": str(tmp_path / "start.pth"), "learn": "head", "epochs": 1}
