@@ -98,6 +98,8 @@ class NetworkFacts:
     """Percent: a detector's mean average precision on COCO."""
     miou: float | None = None
     """Percent: a segmenter's mean intersection over union."""
+    licence: str | None = None
+    """Of the weights, as those who publish them say it."""
 
     @property
     def top5_error(self) -> float | None:

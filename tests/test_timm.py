@@ -3,8 +3,6 @@
 import io
 import json
 import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +11,7 @@ import numpy as np
 import pytest
 import timm
 import torch
+import warm
 from conftest import ANY_PORTS, build
 from PIL import Image
 from timm.data import ImageNetInfo, create_transform, resolve_model_data_config
@@ -29,6 +28,7 @@ from builder.manifest.models import load_manifest
 from builder.networks import describe
 from builder.networks.card import read_card
 from builder.repository import lock
+from builder.repository.history import history
 from builder.training.run import train
 from builder.training.spec import load_run
 from builder.types import BuiltModel
@@ -42,12 +42,7 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "odd": ("test_resnet.r160_in1k", {"pretrained_cfg_overlay": ODD}),
     "vectors": ("test_vit.r160_in1k", {"num_classes": 0}),
 }
-MORE = {
-    "vit": "format: onnx",
-    "conv": "format: torchscript",
-    "odd": "format: onnx",
-    "vectors": "task: embedding, format: onnx",
-}
+TASKS = {"vectors": "task: embedding, "}
 
 
 def own(model: str) -> torch.nn.Module:
@@ -72,7 +67,7 @@ def manifest(folder: Path) -> str:
         torch.save(state, folder / f"{model}.pth")
         rows.append(
             f"  {model}: {{network: timm/{name}, arguments: {json.dumps(arguments)}, weights: {model}.pth, "
-            f"max_batch_size: 4, {MORE[model]}}}\n"
+            f"{TASKS.get(model, '')}max_batch_size: 4}}\n"
         )
     return "models:\n" + "".join(rows)
 
@@ -130,9 +125,11 @@ def test_builds_tell_how_the_file_was_read_and_what_its_licence_forbids(served) 
     assert "checkpoint_filter_fn" in " ".join(built["vit"].notes)
     assert "without module." in " ".join(built["conv"].notes)
     assert "cc-by-nc-4.0, does not allow commercial use" in " ".join(built["odd"].notes)
-    config = (folder / "repository" / "odd_onnx" / "config.pbtxt").read_text("utf-8")
+    config = (folder / "repository" / "odd_torchscript" / "config.pbtxt").read_text("utf-8")
     assert 'key: "weights_license" value { string_value: "cc-by-nc-4.0" }' in config
     assert built["conv"].classes == 7
+    (release,) = history(folder / "repository", "odd")
+    assert "cc-by-nc-4.0" in release.origin.values()
 
 
 def test_timms_version_is_part_of_what_a_build_was_made_of(served) -> None:
@@ -144,6 +141,7 @@ def test_timms_version_is_part_of_what_a_build_was_made_of(served) -> None:
     assert "vit" in lock.read(folder / "repository")
 
 
+@pytest.mark.slow
 def test_it_learns_other_classes_from_its_own_weights_and_is_served_by_its_card(tmp_path: Path) -> None:
     torch.save(own("vit").state_dict(), tmp_path / "start.pth")
     changes = {"network": "timm/test_vit", "weights": str(tmp_path / "start.pth"), "learn": "head", "epochs": 1}
@@ -177,13 +175,6 @@ def test_layers_are_told_without_weights() -> None:
     assert found.parameters == sum(parameter.numel() for parameter in own("vit").parameters())
 
 
-def run(folder: Path, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "builder", *words]
-    return subprocess.run(
-        command, cwd=folder, env=os.environ | environment, capture_output=True, text=True, timeout=600, check=False
-    )
-
-
 def test_weights_of_the_hub_are_taken_from_its_cache_and_what_is_not_there_is_told(tmp_path: Path) -> None:
     """timm's own loader and the hub's own client, without a network."""
     from safetensors.torch import save_file
@@ -197,9 +188,10 @@ def test_weights_of_the_hub_are_taken_from_its_cache_and_what_is_not_there_is_to
     (tmp_path / "models.yaml").write_text(
         "models:\n  there:\n    network: timm/test_vit\n    max_batch_size: 2\n  away:\n    network: timm/test_resnet\n"
     )
-    done = run(tmp_path, HF_HOME=str(tmp_path / "home"), HF_HUB_OFFLINE="1")
+    environment = os.environ | {"HF_HOME": str(tmp_path / "home"), "HF_HUB_OFFLINE": "1"}
+    done = warm.run("builder", cwd=tmp_path, environment=environment)
     assert done.returncode == WeightsError.exit_code, done.stderr
-    assert "away: FAILED: timm cannot load the weights test_resnet.r160_in1k from the hub's" in done.stderr
+    assert "models.away.network: timm cannot load the weights test_resnet.r160_in1k from the hub's" in done.stderr
     assert "HF_HOME" in done.stderr
     assert "Traceback" not in done.stderr
     recorded = lock.read(tmp_path / "model_repository")

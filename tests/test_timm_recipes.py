@@ -55,6 +55,8 @@ def pictures() -> list[bytes]:
 
 
 PICTURES = pictures()
+QUICK = [picture for number, picture in enumerate(PICTURES) if number != 2]
+"""Without the very wide one, of which a resize of the shorter side makes thousands of columns."""
 
 
 def differing(data: dict[str, Any], chosen: list[bytes]) -> list[int]:
@@ -78,9 +80,9 @@ def sizes_of(data: dict[str, Any]) -> tuple[Any, ...]:
 
 
 def test_all_that_timms_configurations_say_is_served_to_the_last_bit(tell) -> None:
-    """A dozen seconds: there are some 180 combinations, each with one of the pictures; the next test has all."""
+    """Seconds: there are some 180 combinations, each with one of the pictures; the next test has all."""
     served = refused = 0
-    turns = itertools.cycle(PICTURES)
+    turns = itertools.cycle(QUICK)
     for count, data in ALL.values():
         try:
             recipe_of(data)

@@ -29,22 +29,35 @@ CASES = {
     "network: timm/resnet5x": ["models.yaml:3: ", "no network 'resnet5x'", "did you mean timm/resnet5"],
     "network: timm/resnet50.a9_in1k": ["no weights 'a9_in1k' of resnet50", "it has a1_in1k, "],
     "network: timm/tf_efficientnet_b0_ns": ["write `network: timm/tf_efficientnet_b0.ns_jft_in1k`"],
+    "network: timm/RESNET5": ["did you mean timm/resnet5"],
+    "network: timm/resnet50., weights: random": ["models.yaml:3: ", "ends without a tag"],
+    "network: hf-hub:timm/resnet50.a1_in1k": ["models.yaml:3: ", "is written `network: timm/resnet50.a1_in1k` here"],
+    "network: timm/hf_hub:me/mine, weights: random": ["models.yaml:3: ", "name its architecture, as timm/NAME"],
+    "network: timm/nets.py:mine, weights: random, labels: [a]": ["preprocess: is needed"],
     "network: timm/": ["models.yaml:3: ", "no network ''"],
-    "network: timm/test_vit, weights: other": ["timm/test_vit has no weights named 'other'", "r160_in1k"],
+    "network: timm/test_vit, weights: other": [
+        "models.yaml:4: models.m.weights: timm/test_vit has no weights named 'other'",
+        "r160_in1k",
+    ],
     "network: timm/test_vit.r160_in1k, weights: r1": ["names the weights 'r160_in1k' already"],
     "network: timm/test_vit, weights: included": ["is for your own callables"],
     "network: timm/test_vit, arguments: {num_classes: 5}": ["have 1000 classes", "build-repo train"],
-    "network: timm/test_vit, weights: FILES/other.pth": ["other.pth does not fit the network", "correct `network:`"],
+    "network: timm/test_vit, weights: FILES/other.pth": [
+        "models.yaml:4: ",
+        "does not fit the network",
+        "correct `network:`",
+    ],
     "network: timm/test_vit, weights: FILES/figures.pth": ["is not a state dict"],
     "network: timm/test_vit, weights: FILES/diverged.pth": ["has NaN in norm.weight"],
     "network: timm/test_vit, weights: FILES/vit.pth, arguments: {num_classes: 5}": ["head.weight is [1000, 64]"],
     "network: timm/test_vit, weights: random, arguments: {wide: 5}": ["cannot be made with arguments", "wide"],
     "network: timm/test_vit, arguments: {wide: 5}": ["cannot be made with arguments", "wide"],
-    "network: timm/test_vit, weights: random, arguments: {pretrained: true}": ["`weights:` says it"],
+    "network: timm/test_vit, weights: random, arguments: {pretrained: true}": ["models.yaml:3: ", "`weights:` says it"],
     "network: timm/test_vit, weights: random, arguments: {num_classes: 0}": [
         "gives vectors",
         "write `task: embedding`",
     ],
+    "network: timm/test_vit, weights: random, arguments: {num_classes: -1}": ["gives vectors"],
     "network: timm/vit_small_patch14_dinov2, weights: random": ["gives vectors", "write `task: embedding`"],
     "network: timm/test_vit, weights: random, task: detection, labels: [a]": ["is a network for classification"],
     "network: timm/resnet10t, weights: random, arguments: {in_chans: 4}": ["pictures of 4 channels"],
@@ -106,6 +119,8 @@ def test_patterns_list_networks_or_the_tags_of_their_weights() -> None:
     (facts,) = facts_of("timm/test_resnet.*")
     assert (facts.name, facts.family, facts.dataset) == ("timm/test_resnet.r160_in1k", "resnet", "imagenet-1k")
     assert facts.parameters == sum(p.numel() for p in timm.create_model("test_resnet").parameters())
+    assert facts.licence == "apache-2.0"
+    assert facts_of("timm/vit_base_patch16_dinov3")[0].licence == "dinov3-license"
     assert [facts.name for facts in facts_of("alexnet*")] == ["alexnet", "alexnet_gray"]
     with pytest.raises(NetworkError, match="no network 'nothing"):
         facts_of("timm/nothing_like_it*")

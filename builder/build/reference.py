@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from builder import networks
 from builder.build import adopted
 from builder.build.entry import Entry
+from builder.errors import NetworkError, WeightsError
 from builder.networks.card import Card, require_own
 from builder.tasks.task import Reference
 from builder.types import Network, NetworkRequest, Report
@@ -42,9 +45,25 @@ def make_network(entry: Entry) -> Network:
     request = NetworkRequest(spec.network, entry.weights, spec.arguments, entry.base)
     if entry.card and entry.weights.path:
         require_own(entry.card, entry.weights.path)
-    network = networks.find(spec.network).make(request)
+    with _placed(entry):
+        network = networks.find(spec.network).make(request)
     _require_made_for(entry, network)
     return _as_trained(network, entry.card) if entry.card else network
+
+
+@contextmanager
+def _placed(entry: Entry) -> Iterator[None]:
+    """Within it, what is said of the network or its weights is given the place in the manifest."""
+    if not entry.manifest.is_read:
+        yield
+        return
+    try:
+        yield
+    except WeightsError as error:
+        key = "weights" if entry.manifest.says(entry.name, "weights") else "network"
+        raise WeightsError(str(entry.error(str(error), key))) from error.__cause__
+    except NetworkError as error:
+        raise NetworkError(str(entry.error(str(error), "network"))) from error.__cause__
 
 
 def _require_task(entry: Entry) -> None:

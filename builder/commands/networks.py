@@ -44,7 +44,9 @@ def print_facts(facts: list[NetworkFacts], as_json: bool) -> None:
     if as_json:
         print_json([asdict(fact) for fact in facts])
         return
-    print_table(COLUMNS, list(map(_row, facts)), numbers=range(2, 10))
+    told = any(fact.licence for fact in facts)
+    rows = [(*_row(fact), fact.licence) if told else _row(fact) for fact in facts]
+    print_table((*COLUMNS, "LICENCE") if told else COLUMNS, rows, numbers=range(2, 10))
 
 
 def _row(f: NetworkFacts) -> tuple[object, ...]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from builder.exporters import onnx_file, onnx_int8
 from builder.exporters.arguments import named, reads_numbers, require_numpys
+from builder.exporters.attention import over_four_axes
 from builder.exporters.axes import dynamic, dynamic_shapes, exported, sized_examples
 from builder.exporters.half import in_precision
 from builder.exporters.memory import weights_released
@@ -64,7 +65,7 @@ def write_graph(module: nn.Module, request: ExportRequest, path: Path) -> None:
     import torch
 
     refuse_scripted(module)
-    with quiet(), weights_released(module), torch.no_grad():
+    with quiet(), weights_released(module), torch.no_grad(), over_four_axes():
         program = torch.onnx.export(
             **_source(module, request),
             input_names=[tensor.name for tensor in request.signature.inputs],

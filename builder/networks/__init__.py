@@ -75,12 +75,12 @@ BY_FORM = (huggingface, callables)
 
 def find(name: str) -> Family:
     """The family that makes `name`. Raises NetworkError."""
-    for open_family in BY_FORM:
-        if open_family.matches(name):
-            return open_family
     if source := source_of(name):
         source.require(name)
         return source
+    for open_family in BY_FORM:
+        if open_family.matches(name):
+            return open_family
     for family in NETWORKS.values():
         if name in family.names():
             return family
@@ -91,8 +91,6 @@ def find(name: str) -> Family:
 
 def source_of(name: str) -> Source | None:
     """That whose names look like this one; None: it is a name of ours, or one's own callable or file."""
-    if callables.matches(name):
-        return None
     return next((source for source in SOURCES.values() if source.matches(name)), None)
 
 

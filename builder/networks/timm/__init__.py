@@ -19,7 +19,8 @@ HINT = f"{PREFIX}NAME of the package timm, such as {PREFIX}resnet50.a1_in1k"
 
 
 def matches(name: str) -> bool:
-    return name.startswith(PREFIX)
+    """Names with a colon are one's own callables, of a folder called timm, but for timm's form of the hub's."""
+    return name.startswith(known.HUB) or (name.startswith(PREFIX) and ":" not in name)
 
 
 def names() -> Sequence[str]:

@@ -14,6 +14,8 @@ from builder.networks.making import hollow
 from builder.types import NetworkFacts
 
 PREFIX = "timm/"
+HUB = ("hf-hub:", "hf_hub:", f"{PREFIX}hf-hub:", f"{PREFIX}hf_hub:")
+"""How timm itself begins names of the hub's repositories."""
 MISSING = "networks called timm/... come from the package timm, which is not installed: pip install '{extra}'"
 EXTRA = "triton-build-repo[timm]"
 MOST_TAGS = 8
@@ -41,8 +43,12 @@ def require_package() -> None:
 
 def require(name: str) -> None:
     """Raise NetworkError for what timm does not have. Importing timm takes seconds: mostly its text is enough."""
+    if name.startswith(HUB):
+        raise NetworkError(_of_hub(name))
     require_package()
     architecture, tag = split(name)
+    if name.endswith("."):
+        raise NetworkError(f"{name} ends without a tag; leave out the point, or write {PREFIX}NAME.TAG")
     if not _is_written(architecture, tag) and not _is_registered(architecture, tag):
         raise NetworkError(_unknown(name))
 
@@ -131,6 +137,7 @@ def facts(name: str) -> NetworkFacts:
         gflops=None,
         dataset=subset(found.num_classes) if found is not None and tag else None,
         task=task_of(found.num_classes if found is not None else None),
+        licence=found.license if found is not None and found.has_weights else None,
     )
 
 
@@ -165,6 +172,14 @@ def labels(config: Mapping[str, Any]) -> tuple[str, ...] | None:
     return tuple(ImageNetInfo(named).label_descriptions()) if named else None
 
 
+def _of_hub(name: str) -> str:
+    """What to say of a name that timm's own `create_model` would take from the hub."""
+    _, _, repository = name.partition(":")
+    if repository.startswith(PREFIX):
+        return f"{name} is written `network: {repository}` here"
+    return f"{name} is none of timm's own: name its architecture, as {PREFIX}NAME, and a file of weights by `weights:`"
+
+
 def _unknown(name: str) -> str:
     """What to say of a name that timm does not have."""
     import timm
@@ -174,7 +189,7 @@ def _unknown(name: str) -> str:
         return f"timm calls {architecture} {now} now; write `network: {PREFIX}{now}`"
     if tag and timm.is_model(architecture):
         return f"timm has no weights {tag!r} of {architecture}; {_tags_told(architecture)}"
-    close = difflib.get_close_matches(architecture, timm.list_models(), n=3)
+    close = difflib.get_close_matches(architecture.lower(), timm.list_models(), n=3)
     hint = f"did you mean {' or '.join(PREFIX + found for found in close)}? " if close else ""
     return (
         f"timm {timm.__version__} has no network {architecture!r}; {hint}`build-repo networks '{PREFIX}resnet*'` lists "

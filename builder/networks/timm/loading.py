@@ -205,7 +205,7 @@ def _configuration(module: nn.Module) -> dict[str, Any]:
 
 
 def _task(classes: int | None) -> str:
-    return "classification" if classes else "embedding"
+    return "classification" if classes is not None and classes > 0 else "embedding"
 
 
 def _recipe(module: nn.Module, request: NetworkRequest) -> tuple[PreprocessRecipe | None, str]:
