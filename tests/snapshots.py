@@ -51,6 +51,24 @@ def made(name: str, end: str = "Model", seed: int = 0, **config: Any) -> Any:
         return getattr(transformers, f"{name}{end}")(settings).eval()
 
 
+def drawn(network: Any) -> Any:
+    """The network with weights that tell pictures, places and queries apart. transformers draws them so weak that all
+    scores are nearly one, and which of them is the best says nothing.
+    """
+    import torch
+
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for part in network.modules():
+            for name, values in part.named_parameters(recurse=False):
+                if values.dim() > 1:
+                    fan = 1 if isinstance(part, torch.nn.Embedding) else values[0].numel()
+                    values.normal_(0, 1.6 / fan**0.5, generator=generator)
+                elif name == "bias":
+                    values.normal_(0, 0.1, generator=generator)
+    return network
+
+
 def text_snapshot(folder: Path, name: str = "Bert", end: str = "Model", **config: Any) -> Path:
     """An encoder, or a classifier, with a tokenizer of words; the folder."""
     made(name, end, **(ENCODERS[name] | config)).save_pretrained(folder)
@@ -111,7 +129,7 @@ def picture_snapshot(folder: Path, name: str, end: str, config: dict[str, Any], 
     import transformers
 
     named = {"id2label": NAMED, "label2id": {label: number for number, label in NAMED.items()}}
-    made(name, end, **(config | named)).save_pretrained(folder)
+    drawn(made(name, end, **(config | named))).save_pretrained(folder)
     getattr(transformers, f"{processor}ImageProcessorPil")(**told).save_pretrained(folder)
     return folder
 
