@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from builder import networks
 from builder.build import adopted
 from builder.build.entry import Entry
+from builder.errors import NetworkError, WeightsError
 from builder.networks.card import Card, require_own
 from builder.tasks.task import Reference
 from builder.types import Network, NetworkRequest, Report
@@ -42,7 +45,8 @@ def make_network(entry: Entry) -> Network:
     request = NetworkRequest(spec.network, entry.weights, spec.arguments, entry.base)
     if entry.card and entry.weights.path:
         require_own(entry.card, entry.weights.path)
-    network = networks.find(spec.network).make(request)
+    with _placed(entry):
+        network = networks.find(spec.network).make(request)
     _require_made_for(entry, network)
     return _as_trained(network, entry.card) if entry.card else network
 
@@ -50,11 +54,23 @@ def make_network(entry: Entry) -> Network:
 def _require_task(entry: Entry) -> None:
     """Raise ManifestError for a known network of another task; a callable may be for anything."""
     network, task = entry.spec.network, entry.spec.task
-    known = networks.made_for(network, entry.base)
+    with _placed(entry):
+        known = networks.made_for(network, entry.base)
     if known == task or task == ANY or known is None:
         return
     if task in OF_NETWORKS or known == TEXT:
         raise entry.error(f"{network} is a network for {known}; write `task: {known}`", "network")
+
+
+@contextmanager
+def _placed(entry: Entry) -> Iterator[None]:
+    """Within it, what is wrong with the network or its weights is told with the place of the entry's key."""
+    try:
+        yield
+    except (NetworkError, WeightsError) as error:
+        is_of_weights = isinstance(error, WeightsError) and entry.manifest.says(entry.name, "weights")
+        told = entry.error(str(error), "weights" if is_of_weights else "network")
+        raise type(error)(str(told)) from error
 
 
 def _require_made_for(entry: Entry, network: Network) -> None:
