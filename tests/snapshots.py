@@ -74,8 +74,8 @@ def drawn(network: Any, of_boxes: float = 1.0, seed: int = 0) -> Any:
 
 
 def _normalised(network: Any) -> None:
-    """Give batch normalisations the averages of photos, as training does: without them, one photo is as another behind a
-    few layers.
+    """Give batch normalisations the averages of photos, as training does. Without them, one photo is as another
+    behind a few layers, and what an encoder thinks the best places are nearly equal.
     """
     import numpy as np
     import torch

@@ -114,8 +114,8 @@ def _traceable(network: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def _counted(network: nn.Module) -> Iterator[None]:
-    """`len(tensor)` is a constant of every trace, so that an artifact would take one size of batch; in the network's own
-    files it is the tensor's first side.
+    """`len(tensor)` is a constant of every trace, so that an artifact would take one size of batch. In the network's
+    own files it is the tensor's first side meanwhile.
     """
     names = {type(part).__module__ for part in network.modules()}
     files = [sys.modules[name] for name in names if name in sys.modules and name.startswith(TRANSFORMERS)]

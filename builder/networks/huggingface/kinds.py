@@ -72,8 +72,8 @@ def require_counted(snapshot: Snapshot) -> None:
     if not is_counted or not all(isinstance(label, str) for label in named.values()):
         given = json.dumps(named)
         raise NetworkError(
-            f"{snapshot.folder / CONFIG}: `{LABELS}` gives each class a name by its number, from 0 on without gaps, such "
-            f'as {{"0": "cat", "1": "dog"}}, and not {given[:SHOWN]}{"..." * (len(given) > SHOWN)}; correct it'
+            f"{snapshot.folder / CONFIG}: `{LABELS}` gives each class a name by its number, from 0 on without gaps, "
+            f'such as {{"0": "cat", "1": "dog"}}, and not {given[:SHOWN]}{"..." * (len(given) > SHOWN)}; correct it'
         )
 
 
