@@ -7,6 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from builder.data.images import SAMPLES
+
 SMALL = {
     "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48, "vocab_size": 100,
     "max_position_embeddings": 66,
@@ -49,6 +51,48 @@ def made(name: str, end: str = "Model", seed: int = 0, **config: Any) -> Any:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return getattr(transformers, f"{name}{end}")(settings).eval()
+
+
+def drawn(network: Any, of_boxes: float = 1.0, seed: int = 0) -> Any:
+    """The network with weights that tell pictures, places and queries apart, and boxes as far as `of_boxes` says.
+    transformers draws them so weak that all scores are nearly one, and which of them is the best says nothing.
+    """
+    import torch
+
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for place, part in network.named_modules():
+            strength = of_boxes if "bbox" in place else 1.6
+            for name, values in part.named_parameters(recurse=False):
+                if values.dim() > 1:
+                    fan = 1 if isinstance(part, torch.nn.Embedding) else values[0].numel()
+                    values.normal_(0, strength / fan**0.5, generator=generator)
+                elif name == "bias":
+                    values.normal_(0, 0.1, generator=generator)
+        _normalised(network)
+    return network
+
+
+def _normalised(network: Any) -> None:
+    """Give batch normalisations the averages of photos, as training does. Without them, one photo is as another
+    behind a few layers, and what an encoder thinks the best places are nearly equal.
+    """
+    import numpy as np
+    import torch
+    from PIL import Image
+
+    def learn(part: Any, given: tuple[Any, ...]) -> None:
+        part.running_mean.copy_(given[0].mean((0, 2, 3)))
+        part.running_var.copy_(given[0].var((0, 2, 3)))
+
+    parts = [part for part in network.modules() if hasattr(part, "running_mean")]
+    if not parts:
+        return
+    hooks = [part.register_forward_pre_hook(learn) for part in parts]
+    photos = [Image.open(path).convert("RGB").resize((64, 64)) for path in sorted(SAMPLES.glob("*.jpg"))]
+    network(pixel_values=torch.from_numpy(np.stack(photos)).permute(0, 3, 1, 2) / 127.5 - 1)
+    for hook in hooks:
+        hook.remove()
 
 
 def text_snapshot(folder: Path, name: str = "Bert", end: str = "Model", **config: Any) -> Path:
@@ -106,12 +150,16 @@ SIZED = {"shortest_edge": 48, "longest_edge": 64}
 NAMED = {0: "cat", 1: "dog", 2: "owl", 3: "fox", 4: "elk"}
 
 
+SPREAD = {"Detr": 2.0}
+"""How far boxes differ. Queries of one place would be taken for each other; DETR's have none to begin with."""
+
+
 def picture_snapshot(folder: Path, name: str, end: str, config: dict[str, Any], processor: str, **told: Any) -> Path:
     """A network of pictures with five named classes and its processor, such as ViT's; the folder."""
     import transformers
 
     named = {"id2label": NAMED, "label2id": {label: number for number, label in NAMED.items()}}
-    made(name, end, **(config | named)).save_pretrained(folder)
+    drawn(made(name, end, **(config | named)), SPREAD.get(name, 1.0)).save_pretrained(folder)
     getattr(transformers, f"{processor}ImageProcessorPil")(**told).save_pretrained(folder)
     return folder
 

@@ -244,6 +244,43 @@ def test_what_no_task_is_there_for_is_refused(copied: Any, config: Any, said: tu
     refused(NetworkError, copied("bert", **config), *said)
 
 
+@pytest.mark.parametrize(
+    "named",
+    [
+        {"0": "a", "1": "b", "2": "c", "3": "d", "9": "e"},
+        {"0": None, "1": "b", "2": "c", "3": "d", "4": "e"},
+        {"a": "b"},
+        ["a", "b", "c", "d", "e"],
+    ],
+)
+def test_names_that_are_not_those_of_all_classes_are_refused(copied: Any, named: Any) -> None:
+    refused(NetworkError, copied("vit", id2label=named), "config.json: `id2label`", "without gaps")
+
+
+def test_names_of_fewer_classes_are_refused(copied: Any) -> None:
+    refused(WeightsError, copied("vit", id2label={"0": "a"}), "[5] in the snapshot and [1] in the network", "id2label")
+
+
+def test_a_processor_that_is_code_is_not_run(copied: Any, tmp_path: Path) -> None:
+    folder = copied("vit")
+    (folder / "mine.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
+    own = {"auto_map": {"AutoImageProcessor": "mine.Mine"}, "image_processor_type": "Mine"}
+    change(folder / "preprocessor_config.json", **own)
+    for arguments in ({}, {"trust_remote_code": True}):
+        assert "code of its own (mine.Mine), which is not run" in make(folder, **arguments).recipe_missing
+    assert not (tmp_path / "ran").exists()
+
+
+def test_mistakes_are_told_with_the_line_of_the_entry(copied: Any, tmp_path: Path) -> None:
+    with pytest.raises(
+        NetworkError, match=r"models\.yaml:2: models\.m\.network: hf:nothing: the folder .* does not exist"
+    ):
+        build(tmp_path, "models:\n  m: {network: 'hf:nothing'}\n")
+    (copied("vit") / "model.safetensors").unlink()
+    with pytest.raises(WeightsError, match=r"models\.yaml:2: models\.m\.network: .*no model\.safetensors"):
+        build(tmp_path, "models:\n  m: {network: 'hf:vit'}\n")
+
+
 def test_folders_that_hold_no_snapshot(tmp_path: Path) -> None:
     refused(NetworkError, tmp_path / "nothing", "does not exist", "relative to the manifest")
     (tmp_path / "file").touch()
@@ -420,6 +457,26 @@ def test_what_the_cache_has_not_is_told_with_the_ways_out(name: str, said: tuple
         make(name)
     for words in said:
         assert words in str(caught.value)
+
+
+def test_a_commit_that_the_cache_has_in_part_is_asked_for(
+    cache: Path, kept: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import huggingface_hub
+
+    commit = f"{COMMITS}2"
+    (cache / "snapshots" / commit / "model.safetensors").unlink()
+    asked: list[Any] = []
+
+    def download(**wanted: Any) -> str:
+        asked.append(wanted["revision"])
+        return str(kept / "vit")
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+    assert make(f"hf/ORG/vit@{commit}").trained
+    assert asked == [commit]
+    make(f"hf/ORG/vit@{COMMITS}1")
+    assert asked == [commit]
 
 
 @pytest.mark.parametrize(

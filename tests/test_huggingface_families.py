@@ -63,5 +63,4 @@ def test_detectors(tmp_path: Path, name: str, form: str) -> None:
     detector_snapshot(tmp_path / "net", name)
     found = built(tmp_path, f"task: detection, network: 'hf:net', format: {form}")
     assert (found.found_agreement, found.undecided) == (1.0, 0.0)
-    assert found.box_error < 0.1
     shutil.rmtree(tmp_path / "repository")

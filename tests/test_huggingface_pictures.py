@@ -69,7 +69,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, grp
     build(
         root,
         """models:
-  vit: {network: 'hf:vit', format: onnx, max_batch_size: 4}
+  vit: {network: 'hf:vit', format: openvino, max_batch_size: 4}
   segformer: {task: segmentation, network: 'hf:segformer', format: torchscript, max_batch_size: 4}
   detr: {task: detection, network: 'hf:detr', format: torchscript, max_batch_size: 2, score_threshold: 0.0}
   rt: {task: detection, network: 'hf:rt', format: torchscript, max_batch_size: 2, score_threshold: 0.0}

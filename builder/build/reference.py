@@ -69,11 +69,23 @@ def _placed(entry: Entry) -> Iterator[None]:
 def _require_task(entry: Entry) -> None:
     """Raise ManifestError for a known network of another task; a callable may be for anything."""
     network, task = entry.spec.network, entry.spec.task
-    known = networks.made_for(network, entry.base)
+    with _placed(entry):
+        known = networks.made_for(network, entry.base)
     if known == task or task == ANY or known is None:
         return
     if task in OF_NETWORKS or known == TEXT:
         raise entry.error(f"{network} is a network for {known}; write `task: {known}`", "network")
+
+
+@contextmanager
+def _placed(entry: Entry) -> Iterator[None]:
+    """Within it, what is wrong with the network or its weights is told with the place of the entry's key."""
+    try:
+        yield
+    except (NetworkError, WeightsError) as error:
+        is_of_weights = isinstance(error, WeightsError) and entry.manifest.says(entry.name, "weights")
+        told = entry.error(str(error), "weights" if is_of_weights else "network")
+        raise type(error)(str(told)) from error
 
 
 def _require_made_for(entry: Entry, network: Network) -> None:

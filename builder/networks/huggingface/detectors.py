@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 import os
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -51,6 +52,8 @@ THRESHOLD = 0.5
 """transformers' own."""
 MASK = "pixel_mask"
 CHECKS = "TRANSFORMERS_DISABLE_TORCH_CHECK"
+LEN = "len"
+TRANSFORMERS = "transformers.models."
 
 
 def module(snapshot: Snapshot, loaded: Loaded) -> nn.Module:
@@ -87,7 +90,7 @@ def _network(network: nn.Module, takes_mask: bool) -> nn.Module:
             self.network = network
 
         def forward(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-            with _unchecked():
+            with _traceable(self.network):
                 given = self.network(pixel_values=pixels)
             return given["logits"], given["pred_boxes"]
 
@@ -95,11 +98,41 @@ def _network(network: nn.Module, takes_mask: bool) -> nn.Module:
         def forward(  # type: ignore[override]
             self, pixels: torch.Tensor, mask: torch.Tensor
         ) -> tuple[torch.Tensor, torch.Tensor]:
-            with _unchecked():
+            with _traceable(self.network):
                 given = self.network(pixel_values=pixels, pixel_mask=mask)
             return given["logits"], given["pred_boxes"]
 
     return Masked().eval() if takes_mask else Raw().eval()
+
+
+@contextmanager
+def _traceable(network: nn.Module) -> Iterator[None]:
+    """While it runs, what transformers does that no trace can follow is done otherwise."""
+    with _unchecked(), _counted(network):
+        yield
+
+
+@contextmanager
+def _counted(network: nn.Module) -> Iterator[None]:
+    """`len(tensor)` is a constant of every trace, so that an artifact would take one size of batch. In the network's
+    own files it is the tensor's first side meanwhile.
+    """
+    names = {type(part).__module__ for part in network.modules()}
+    files = [sys.modules[name] for name in names if name in sys.modules and name.startswith(TRANSFORMERS)]
+    spaces = [vars(file) for file in files if LEN not in vars(file)]
+    for space in spaces:
+        space[LEN] = _first_side
+    try:
+        yield
+    finally:
+        for space in spaces:
+            del space[LEN]
+
+
+def _first_side(value: Any) -> Any:
+    import torch
+
+    return value.shape[0] if isinstance(value, torch.Tensor) else len(value)
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from typing import Any
 from builder.data.recipe import PreprocessRecipe
 from builder.errors import NetworkError
 from builder.networks.huggingface import detectors, hub, pictures, processors, snapshot, texts
-from builder.networks.huggingface.kinds import DETECTION, TEXT, TRUST, kind_of, require_trusted
+from builder.networks.huggingface.kinds import DETECTION, TEXT, TRUST, kind_of, require_counted, require_trusted
 from builder.networks.huggingface.loading import ATTENTION, ATTENTIONS, SNAPSHOT, Loaded, imported, load
 from builder.networks.huggingface.names import matches, parsed
 from builder.networks.huggingface.snapshot import Snapshot
@@ -53,6 +53,7 @@ def make(request: NetworkRequest) -> Network:
     trusted = bool(request.arguments.get(TRUST))
     found = _found(request.name, request.base, trusted)
     require_trusted(found, trusted)
+    require_counted(found)
     kind = kind_of(found)
     loaded = load(found, kind, request)
     if kind.task == TEXT:

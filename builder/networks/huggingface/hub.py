@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from builder.errors import NetworkError
+from builder.errors import BuilderError, NetworkError
 from builder.networks.huggingface.names import Place
 from builder.networks.huggingface.snapshot import CONFIG, Snapshot
 from builder.util.names import HUB
@@ -38,10 +38,18 @@ def fetched(place: Place, with_code: bool = False) -> Snapshot:
         "ignore_patterns": [*LEFT],
     }
     known = place.revision if place.revision and COMMIT.fullmatch(place.revision) else None
-    if known and (folder := cached(place)):
-        return Snapshot(place.name, folder, known)
+    if known and (folder := cached(place)) and _has_weights(found := Snapshot(place.name, folder, known)):
+        return found
     folder = _asked(place, lambda: Path(hub.snapshot_download(**wanted)))
     return Snapshot(place.name, folder, folder.name if COMMIT.fullmatch(folder.name) else "")
+
+
+def _has_weights(snapshot: Snapshot) -> bool:
+    """Whether the cache has more of it than what somebody else asked for."""
+    try:
+        return bool(snapshot.weights())
+    except BuilderError:
+        return False
 
 
 def cached(place: Place) -> Path | None:

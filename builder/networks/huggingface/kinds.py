@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +21,9 @@ HEADS = {
 """By the end of the class's name: the task, and transformers' class that makes any of them."""
 ENCODERS = ("ForMaskedLM", "ForPreTraining", "ForMaskedLanguageModeling", "Model")
 """Ends of the names of networks that read texts, whose heads, if they have some, are left away."""
+LABELS = "id2label"
+SHOWN = 80
+"""Characters of what is wrong."""
 TRUST = "trust_remote_code"
 
 
@@ -57,6 +61,20 @@ def _architecture(config: Mapping[str, Any], snapshot: Snapshot) -> str:
             'with `model.save_pretrained(DIR)`, or add its name, such as "architectures": ["BertModel"]'
         )
     return str(found[0])
+
+
+def require_counted(snapshot: Snapshot) -> None:
+    """Raise NetworkError where the classes' names are not those of 0, 1, 2 and so on."""
+    named = snapshot.config.get(LABELS)
+    if named is None:
+        return
+    is_counted = isinstance(named, dict) and set(map(str, named)) == set(map(str, range(len(named))))
+    if not is_counted or not all(isinstance(label, str) for label in named.values()):
+        given = json.dumps(named)
+        raise NetworkError(
+            f"{snapshot.folder / CONFIG}: `{LABELS}` gives each class a name by its number, from 0 on without gaps, "
+            f'such as {{"0": "cat", "1": "dog"}}, and not {given[:SHOWN]}{"..." * (len(given) > SHOWN)}; correct it'
+        )
 
 
 def require_trusted(snapshot: Snapshot, trusted: bool) -> None:

@@ -32,6 +32,7 @@ SNAPSHOT = "snapshot"
 """The name of the weights that a snapshot has."""
 ATTENTION = "attn_implementation"
 ATTENTIONS = ("eager", "sdpa")
+LOSS = "loss_function"
 POOLING = "add_pooling_layer"
 HEADS_OF_TEXTS = ("pooler.", "cls.", "lm_head.", "vocab_", "predictions.", "mlm_", "discriminator_", "generator_")
 """Beginnings of weights behind what an encoder gives a token."""
@@ -58,6 +59,7 @@ def load(snapshot: Snapshot, kind: Kind, request: NetworkRequest) -> Loaded:
         module, facts = made.weighted(request)
     facts = {"architecture": kind.architecture, "transformers_version": str(transformers.__version__)} | facts
     commit = {"snapshot_commit": snapshot.commit} if snapshot.commit else {}
+    _forget_losses(module)
     return Loaded(making.evaluated(making.frozen(module)), config, facts | commit, request.weights.kind != "random")
 
 
@@ -147,6 +149,13 @@ class _Making:
         return module, {READ_AS: f"left out: {shortened(left_out)}"} if left_out else {}
 
 
+def _forget_losses(module: nn.Module) -> None:
+    """Nothing learns here; transformers warns on the screen of a part whose loss a trace only looks at."""
+    for part in module.modules():
+        if hasattr(type(part), LOSS):
+            setattr(part, LOSS, None)
+
+
 def _readings(saved: Saved) -> Iterator[dict[str, Any]]:
     """The state dict without the marks of wrappers, and without a name that stands before all keys."""
     bare = {unwrapped(key): value for key, value in saved.tensors.items()}
@@ -205,7 +214,7 @@ def _require_fitting(module: nn.Module, told: Any, kind: Kind, origin: str) -> l
         raise WeightsError(
             f"{_refused(origin, difference)}. transformers would draw these anew, so that they would be "
             "untrained: name the snapshot whose weights are all there (one that was fine-tuned has its head), or "
-            "correct its config.json"
+            "correct its config.json, whose id2label says how many classes there are"
         )
     return [key for key in unexpected if key not in unknown]
 

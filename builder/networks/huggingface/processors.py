@@ -10,8 +10,10 @@ from typing import Any
 
 from builder.data.recipe import PreprocessRecipe
 from builder.data.recipe.letterbox import Letterbox
+from builder.errors import NetworkError
 from builder.networks.huggingface.snapshot import Snapshot
 
+AUTO = "AutoImageProcessor"
 FILES = ("preprocessor_config.json", "processor_config.json")
 RESAMPLING = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic", 4: "box", 5: "hamming"}
 """Pillow's numbers of its filters."""
@@ -55,7 +57,24 @@ def _processor(snapshot: Snapshot, transformers: Any) -> Any:
             str(snapshot.folder), backend="pil", local_files_only=True, trust_remote_code=False
         )
     except Exception as error:  # whatever its loading meets
-        raise Refused(f"its processor cannot be read: {str(error).strip().splitlines()[0]}") from None
+        raise Refused(_own_code(snapshot) or f"its processor cannot be read: {_first_line(error)}") from None
+
+
+def _own_code(snapshot: Snapshot) -> str:
+    """What is said of a processor that is code of the snapshot's own; empty for others."""
+    for name in FILES:
+        try:
+            told = (snapshot.read(name) or {}).get("auto_map")
+        except NetworkError:
+            continue
+        if isinstance(told, dict) and AUTO in told:
+            return f"its processor is code of its own ({told[AUTO]}), which is not run"
+    return ""
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0].rstrip(".: ") if lines else type(error).__name__
 
 
 def _filter(processor: Any) -> str:
