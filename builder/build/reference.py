@@ -51,21 +51,6 @@ def make_network(entry: Entry) -> Network:
     return _as_trained(network, entry.card) if entry.card else network
 
 
-@contextmanager
-def _placed(entry: Entry) -> Iterator[None]:
-    """Within it, what is said of the network or its weights is given the place in the manifest."""
-    if not entry.manifest.is_read:
-        yield
-        return
-    try:
-        yield
-    except WeightsError as error:
-        key = "weights" if entry.manifest.says(entry.name, "weights") else "network"
-        raise WeightsError(str(entry.error(str(error), key))) from error.__cause__
-    except NetworkError as error:
-        raise NetworkError(str(entry.error(str(error), "network"))) from error.__cause__
-
-
 def _require_task(entry: Entry) -> None:
     """Raise ManifestError for a known network of another task; a callable may be for anything."""
     network, task = entry.spec.network, entry.spec.task
@@ -83,9 +68,11 @@ def _placed(entry: Entry) -> Iterator[None]:
     try:
         yield
     except (NetworkError, WeightsError) as error:
+        if not entry.manifest.is_read:
+            raise
         is_of_weights = isinstance(error, WeightsError) and entry.manifest.says(entry.name, "weights")
         told = entry.error(str(error), "weights" if is_of_weights else "network")
-        raise type(error)(str(told)) from error
+        raise type(error)(str(told)) from error.__cause__
 
 
 def _require_made_for(entry: Entry, network: Network) -> None:
