@@ -131,7 +131,9 @@ def test_networks_table() -> None:
     assert (alexnet["year"], alexnet["layers"], alexnet["parameters"]) == (2012, 8, 61_100_840)
     table = build_repo("networks").stdout
     assert "61,100,840" in table
-    assert len(table.splitlines()) == len(records) + 1
+    rows, others = table.split("\n\n")
+    assert len(rows.splitlines()) == len(records) + 1
+    assert "timm/NAME of the package timm" in others
 
 
 def test_build_keeps_nothing_in_the_folder_for_temporary_files(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -134,7 +134,7 @@ finally:
 def test_what_the_interpreter_ignores_is_raised_again(number: str, code: int) -> None:
     """Raised in a destructor, or in a callback of an import, it would be told and lost."""
     program = SWALLOWING.replace("NUMBER", number)
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, timeout=120)
     assert (done.stdout, done.returncode) == ("cleaned\n", code)
     assert "Exception ignored" not in done.stderr
 

@@ -14,6 +14,7 @@ from client.errors import (
     ClientError,
     DeadlineExceeded,
     InvalidInput,
+    InvalidOption,
     ModelNotFound,
     NoMemory,
     NotAllowed,
@@ -52,7 +53,8 @@ def of(error: ClientError) -> Problem:
     if status == 400 and TOO_LARGE.search(message):
         status = 413
     headers = {"Retry-After": str(RETRY_SECONDS)} if status == 503 else {}
-    return Problem(status, type(error).__name__, message, headers)
+    kind = InvalidInput if isinstance(error, InvalidOption) else type(error)  # callers give no options
+    return Problem(status, kind.__name__, message, headers)
 
 
 def too_large(limit: int) -> Problem:
