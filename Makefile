@@ -102,6 +102,7 @@ serve: install
 bench: install
 	$(BIN)/python benchmarks/serving.py
 	$(BIN)/python benchmarks/tasks.py
+	$(BIN)/python benchmarks/huggingface.py
 	$(BIN)/python benchmarks/building.py
 	$(BIN)/python benchmarks/formats.py
 	$(BIN)/python benchmarks/clients.py

@@ -33,6 +33,7 @@ from builder.launchers.options import LaunchOptions
 from builder.manifest.models import load_manifest
 from client import Client
 from client.batch.run import Question, Table, ask_into
+from client.batch.sources import Images
 from client.tasks.classification import making
 
 BATCH, CONCURRENCY = 8, 8
@@ -110,7 +111,7 @@ def classify(url: str, model: str, folder: str) -> None:
     with tempfile.TemporaryDirectory() as out, Client(url) as client:
         client.model(model)
         started = time.perf_counter()
-        question = Question([folder], model, making(5, None), CONCURRENCY, BATCH)
+        question = Question(Images([folder]), model, making(5, None), CONCURRENCY, BATCH)
         counts = ask_into(Table(Path(out, "results.csv"), "csv"), client, question)
         seconds = time.perf_counter() - started
     print(counts.done / seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)

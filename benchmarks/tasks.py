@@ -1,9 +1,10 @@
-"""Pictures per second of served detectors, segmenters and embedders over those of the same pipeline in this process.
+"""Pictures per second of served networks of all tasks over those of the same pipeline in this process.
 
 One network a task is built, or models of a repository that was built are taken: --repository model_repository shapes.
 In process, pictures are decoded on as many threads as the served step has, then the artifact runs, then the step behind
 it, if there is one. Both get the same encoded bytes in batches of 8; the sides take turns, and medians are compared.
-Answers are compared before. --parts also tells where a batch's time goes in process.
+Answers are compared before. --parts also tells where a batch's time goes in process. The case timm has a third side:
+timm's own transform and its network in PyTorch, in a process of its own, since frameworks slow each other down in one.
 """
 
 from __future__ import annotations
@@ -11,12 +12,14 @@ from __future__ import annotations
 import argparse
 import collections
 import contextlib
+import io
 import json
+import multiprocessing
 import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +29,7 @@ import torch
 import tritonclient.grpc as triton
 from PIL import Image
 
+from builder.build.reference import make_network
 from builder.build.run import build_repository, resolve
 from builder.data.images import SAMPLES
 from builder.data.recipe import PreprocessRecipe
@@ -52,6 +56,8 @@ CASES = {
     "fasterrcnn": "task: detection, network: fasterrcnn_mobilenet_v3_large_320_fpn, weights: random",
     "lraspp": "task: segmentation, network: lraspp_mobilenet_v3_large, weights: random",
     "lraspp_png": "task: segmentation, network: lraspp_mobilenet_v3_large, weights: random, encode: png",
+    "vit": "network: 'hf:vit'",
+    "timm": "network: timm/efficientnet_lite0, weights: random",
     "lite0": f"task: embedding, network: '{LITE0}:lite0', weights: included, layer: _avg_pooling, preprocess: {RECIPE}",
 }
 SETTINGS = {"pillow": PreprocessRecipe, "pillow_placed": PreprocessRecipe, "mask": MaskSettings,
@@ -80,6 +86,8 @@ def main() -> None:
 
 def built(options: argparse.Namespace, folder: Path) -> Path:
     """A repository with the cases that are wanted."""
+    if "vit" in (options.models or CASES):
+        write_snapshot(folder / "vit")
     rows = [f"  {name}: {{format: {options.format}, {CASES[name]}}}" for name in options.models or CASES]
     (folder / "models.yaml").write_text("\n".join(["models:", *rows, ""]))
     outcome = build_repository(resolve(load_manifest(folder / "models.yaml")), folder / "repository")
@@ -88,16 +96,72 @@ def built(options: argparse.Namespace, folder: Path) -> Path:
     return folder / "repository"
 
 
+def write_snapshot(folder: Path) -> None:
+    """DeiT-Tiny's size, as transformers writes it: random weights."""
+    from transformers import ViTConfig, ViTForImageClassification, ViTImageProcessorPil
+
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 192, "num_attention_heads": 3, "intermediate_size": 768}
+    ViTForImageClassification(ViTConfig(**sizes, num_labels=1000)).save_pretrained(folder)
+    ViTImageProcessorPil().save_pretrained(folder)
+
+
 def measure(repository: Path, model: str, url: str, options: argparse.Namespace) -> None:
     pictures = of_one_size(options.images)
     own = Pipeline(repository, model)
-    sides = {"served": served(url, model, own.outputs, pictures), "in_process": lambda: own(pictures)}
-    same(model, *(side() for side in sides.values()))
-    for side in sides.values():
-        side()
-    own.seconds.clear()
-    rates = race(sides, options.rounds, options.batches)
+    sides: dict[str, Callable[[], Tensors]] = {
+        "served": served(url, model, own.outputs, pictures),
+        "in_process": lambda: own(pictures),
+    }
+    with contextlib.ExitStack() as stack:
+        if model == "timm" and not options.repository:
+            sides["timm"] = stack.enter_context(timms_own(repository.parent / "models.yaml", own.outputs, pictures))
+        answer = own(pictures)
+        for side in sides.values():
+            same(model, side(), answer)
+            side()
+        own.seconds.clear()
+        rates = race(sides, options.rounds, options.batches)
     show(model, rates, own.parts() if options.parts else {}, options.json)
+
+
+class TimmsOwn:
+    """What people run who use timm by itself: its transform, on as many threads, and its network in PyTorch."""
+
+    def __init__(self, manifest: Path) -> None:
+        from timm.data import create_transform, resolve_model_data_config
+
+        torch.set_num_threads(granted_cores())
+        (entry,) = resolve(load_manifest(manifest), ["timm"])
+        self._module = make_network(entry).module
+        self._transform = create_transform(**resolve_model_data_config(self._module), is_training=False)
+        self._threads = ThreadPoolExecutor(granted_cores())
+
+    def __call__(self, pictures: list[bytes]) -> np.ndarray:
+        with torch.inference_mode():
+            rows = self._module(torch.stack(list(self._threads.map(self._tensor, pictures))))
+            return np.asarray(rows.softmax(1))
+
+    def _tensor(self, picture: bytes) -> torch.Tensor:
+        return self._transform(Image.open(io.BytesIO(picture)).convert("RGB"))
+
+
+in_its_process: list[TimmsOwn] = []
+
+
+def prepare(manifest: Path) -> None:
+    in_its_process.append(TimmsOwn(manifest))
+
+
+def ask_there(pictures: list[bytes]) -> np.ndarray:
+    return in_its_process[0](pictures)
+
+
+@contextlib.contextmanager
+def timms_own(manifest: Path, names: tuple[str, ...], pictures: list[bytes]) -> Iterator[Callable[[], Tensors]]:
+    spawned = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, spawned, initializer=prepare, initargs=(manifest,)) as process:
+        yield lambda: dict.fromkeys(names, process.submit(ask_there, pictures).result(timeout=600))
 
 
 def of_one_size(folder: Path) -> list[bytes]:
@@ -252,6 +316,9 @@ def show(model: str, rates: dict[str, list[float]], parts: dict[str, float], as_
         print(json.dumps({"model": model, "rates": rates, "ratio": ours / theirs, "parts": parts}), flush=True)
         return
     print(f"{model:12} served {ours:6.1f}/s  in process {theirs:6.1f}/s  ratio {ours / theirs:.2f}", flush=True)
+    if "timm" in rates:
+        alone = statistics.median(rates["timm"])
+        print(f"{'':12} timm alone {alone:6.1f}/s  ratio {ours / alone:.2f}", flush=True)
     for name, seconds in parts.items():
         print(f"  {seconds * 1e3:7.1f} ms  {name}")
 

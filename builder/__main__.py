@@ -6,8 +6,8 @@ from builder.machine import signals
 
 
 def main() -> None:
-    signals.listen()
     try:
+        signals.listen()
         from builder.cli import main as run
 
         run()

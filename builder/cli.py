@@ -95,12 +95,12 @@ app.add_typer(deploy)
 
 
 def main() -> None:
-    signals.listen()
-    cores.spin_briefly()
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # names of files may be in any encoding
     try:
+        signals.listen()
+        cores.spin_briefly()
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(errors="backslashreplace")  # names of files may be in any encoding
         _run()
     except KeyboardInterrupt:
         sys.exit(130)

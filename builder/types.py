@@ -37,6 +37,22 @@ class NetworkRequest:
 
 
 @dataclass(frozen=True)
+class TextFacts:
+    """What weights bring along beside a network that reads texts: as recipe and labels of one that sees pictures."""
+
+    tokenizer: Path
+    """A `tokenizer.json` of the tokenizers library."""
+    max_length: int | None = None
+    """Tokens, special ones included, that the network was made for."""
+    pool: str | None = None
+    """How a text becomes one vector: mean, cls, or none where the network does it itself; None: nothing tells."""
+    normalize: bool = False
+    """Whether vectors are made one long (L2)."""
+    activation: str | None = None
+    """Of a classifier's scores: softmax, sigmoid or none; None: it gives vectors."""
+
+
+@dataclass(frozen=True)
 class Network:
     """A PyTorch module in evaluation mode, and its origin."""
 
@@ -49,6 +65,12 @@ class Network:
     """What its weights ask of the constructor, beside what the manifest does."""
     interface: Interface | None = None
     """What the file tells of which it is made: its own names, which its artifacts keep. None: it is made of code."""
+    texts: TextFacts | None = None
+    """Of a network that reads texts, where its weights tell."""
+    recipe_missing: str = ""
+    """Why there is no recipe, where its family knows."""
+    task: str | None = None
+    """What it is for as it was made, where its family knows: one without classes gives vectors."""
 
 
 @dataclass(frozen=True)
@@ -57,10 +79,12 @@ class NetworkFacts:
 
     name: str
     family: str
-    year: int
+    year: int | None
+    """None: nothing tells."""
     layers: int | None
     """Weighted layers (convolutions and linear layers) on the longest way from input to output; None: not counted."""
-    parameters: int
+    parameters: int | None
+    """None: it cannot be made without its weights."""
     top1: float | None
     """Percent."""
     top5: float | None
@@ -74,6 +98,8 @@ class NetworkFacts:
     """Percent: a detector's mean average precision on COCO."""
     miou: float | None = None
     """Percent: a segmenter's mean intersection over union."""
+    licence: str | None = None
+    """Of the weights, as those who publish them say it."""
 
     @property
     def top5_error(self) -> float | None:
@@ -140,6 +166,8 @@ class ExportRequest:
     target: Target
     calibration: Calibration | None = None
     """To calibrate int8 with."""
+    largest: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    """By input, its largest shape without the batch, where the task knows one."""
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from client.errors import (
     DeadlineExceeded,
     Forked,
     InvalidInput,
+    InvalidOption,
     ModelNotFound,
     NotAllowed,
     ServerError,
@@ -25,6 +26,7 @@ from client.types import (
     Prediction,
     Segmentation,
     TensorInfo,
+    TextOutcome,
     Tls,
 )
 
@@ -38,6 +40,7 @@ __all__ = [
     "Detection",
     "Forked",
     "InvalidInput",
+    "InvalidOption",
     "ModelInfo",
     "ModelNotFound",
     "ModelStatistics",
@@ -48,6 +51,7 @@ __all__ = [
     "ServerError",
     "ServerUnavailable",
     "TensorInfo",
+    "TextOutcome",
     "Tls",
     "UnreadableFile",
     "UnwritableFile",

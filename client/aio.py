@@ -14,20 +14,21 @@ from collections.abc import (
     Mapping,
     Sequence,
 )
-from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from client import endpoint
+from client.classes import AsyncClasses
 from client.endpoint import DEFAULT_URL, Endpoint
 from client.errors import Cancelled, ClientError, Forked
 from client.flows import Flow, Flows, Make, Pause, Send, Step
 from client.images import grouped
 from client.pictures import AsyncPictures
 from client.processes import OfProcess, here, refuse_copy
-from client.sizes import read_within
-from client.tasks import classification, tensors
+from client.sizes import is_at_hand, read_within
+from client.tasks import tensors
+from client.texts import AsyncTexts
 from client.transports import KINDS, AsyncTransport
-from client.types import AnyImage, Classified, Image, ModelInfo, ModelStatistics, Outcome, Prediction, Tls
+from client.types import AnyImage, ModelInfo, ModelStatistics, Outcome, Tls
 
 if TYPE_CHECKING:
     from client.types import Array
@@ -36,7 +37,7 @@ Result = TypeVar("Result")
 THIS = "this iteration"
 
 
-class AsyncClient(AsyncPictures):
+class AsyncClient(AsyncClasses, AsyncPictures, AsyncTexts):
     """A connection to a Triton server, for the tasks of one event loop; `async with` closes it.
 
     Cancelling a task cancels its request, on the server as well. See `Client` for the arguments.
@@ -96,46 +97,12 @@ class AsyncClient(AsyncPictures):
     async def ask(self, request: Any, model: str | None = None) -> Any:
         return await self._run(lambda flows: flows.ask(request, model))
 
-    async def classify(
-        self, image: Image, model: str | None = None, top: int | None = None, threshold: float | None = None
-    ) -> tuple[Prediction, ...]:
-        return (await self.classify_batch([image], model, top, threshold))[0]
-
-    async def classify_batch(
-        self,
-        images: Sequence[Image],
-        model: str | None = None,
-        top: int | None = None,
-        threshold: float | None = None,
-    ) -> list[tuple[Prediction, ...]]:
-        found: list[tuple[Prediction, ...]] = await self.ask(classification.request(images, top, threshold), model)
-        return found
-
-    async def probabilities(self, images: Sequence[Image], model: str | None = None) -> Array:
-        found: Array = await self.ask(classification.Request(images, None), model)
-        return found
-
     async def infer(
         self, model: str, inputs: Mapping[str, Any], outputs: Sequence[str] | None = None, split: bool = False
     ) -> dict[str, Array]:
         request = tensors.Request(inputs, outputs, split)
         found: dict[str, Array] = await self._run(lambda flows: flows.ask_anew(request, model))
         return found
-
-    async def classify_many(
-        self,
-        images: Iterable[AnyImage] | AsyncIterable[AnyImage],
-        model: str | None = None,
-        top: int | None = None,
-        concurrency: int = 8,
-        batch_size: int = 8,
-        threshold: float | None = None,
-    ) -> AsyncGenerator[Classified[AnyImage], None]:
-        """As Client.classify_many; `aclose` cancels what is in flight."""
-        outcomes = self.ask_each(images, classification.making(top, threshold), model, concurrency, batch_size)
-        async with aclosing(outcomes):
-            async for outcome in outcomes:
-                yield classification.classified(outcome)
 
     async def ask_each(
         self,
@@ -231,9 +198,9 @@ class Own:
             return await self._transport().send(step.call, step.seconds)
         if isinstance(step, Pause):
             return await asyncio.sleep(step.seconds)
-        if isinstance(step.image, bytes):
-            return read_within(step.image, step.most)
-        return await asyncio.to_thread(read_within, step.image, step.most)
+        if is_at_hand(step.item):
+            return read_within(step.item, step.most)
+        return await asyncio.to_thread(read_within, step.item, step.most)
 
     def _transport(self) -> AsyncTransport:
         if self._connected is None:

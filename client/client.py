@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from contextlib import closing
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from client import endpoint
+from client.classes import Classes
 from client.endpoint import DEFAULT_URL, Endpoint
 from client.errors import Cancelled, ClientError
 from client.flows import Flow, Flows, Make, Pause, Send, Step
@@ -17,9 +18,10 @@ from client.images import grouped
 from client.pictures import Pictures
 from client.processes import OfProcess, here, refuse_copy
 from client.sizes import read_within
-from client.tasks import classification, tensors
+from client.tasks import tensors
+from client.texts import Texts
 from client.transports import KINDS, Transport
-from client.types import AnyImage, Classified, Image, ModelInfo, ModelStatistics, Outcome, Prediction, Tls
+from client.types import AnyImage, ModelInfo, ModelStatistics, Outcome, Tls
 
 if TYPE_CHECKING:
     from client.types import Array
@@ -29,7 +31,7 @@ Result = TypeVar("Result")
 THIS = "this iteration"
 
 
-class Client(Pictures):
+class Client(Classes, Pictures, Texts):
     """A connection to a Triton server. Threads may share one; `with` closes it.
 
     `url` is HOST:PORT of gRPC, or a URL of the schemes grpc, grpcs, http and https. `timeout` is seconds
@@ -101,32 +103,6 @@ class Client(Pictures):
         """The answer to a request of any task, such as `client.tasks.classification.Request`. Raises ClientError."""
         return self._run(lambda flows: flows.ask(request, model))
 
-    def classify(
-        self, image: Image, model: str | None = None, top: int | None = None, threshold: float | None = None
-    ) -> tuple[Prediction, ...]:
-        """The most probable classes of one image, the best first. Raises ClientError.
-
-        They are the `top` best (5), and, where a threshold is given, only those at least so probable. A model with
-        several labels at once (sigmoid) gives all at or above the threshold (0.5), at most `top` where that is given.
-        """
-        return self.classify_batch([image], model, top, threshold)[0]
-
-    def classify_batch(
-        self,
-        images: Sequence[Image],
-        model: str | None = None,
-        top: int | None = None,
-        threshold: float | None = None,
-    ) -> list[tuple[Prediction, ...]]:
-        """As `classify`, for several images in one request; one bad image fails them all."""
-        found: list[tuple[Prediction, ...]] = self.ask(classification.request(images, top, threshold), model)
-        return found
-
-    def probabilities(self, images: Sequence[Image], model: str | None = None) -> Array:
-        """float32 [images, classes], unrounded, in one request. Raises ClientError."""
-        found: Array = self.ask(classification.Request(images, None), model)
-        return found
-
     def infer(
         self, model: str, inputs: Mapping[str, Any], outputs: Sequence[str] | None = None, split: bool = False
     ) -> dict[str, Array]:
@@ -140,30 +116,6 @@ class Client(Pictures):
         found: dict[str, Array] = self._run(lambda flows: flows.ask_anew(request, model))
         return found
 
-    def classify_many(
-        self,
-        images: Iterable[AnyImage],
-        model: str | None = None,
-        top: int | None = None,
-        concurrency: int = 8,
-        batch_size: int = 8,
-        threshold: float | None = None,
-    ) -> Iterator[Classified[AnyImage]]:
-        """Outcomes in the order of `images`, which may be endless: few are held at a time.
-
-        `concurrency` requests are in flight, of `batch_size` images each, or fewer if the model takes fewer. An
-        image that is refused is an outcome with an error; so is one that the server could not answer. Raises
-        ClientError only if the model cannot be found at all, or takes no such request. Closing the iterator cancels
-        what is in flight.
-        """
-        outcomes = self.ask_each(images, classification.making(top, threshold), model, concurrency, batch_size)
-
-        def generate() -> Iterator[Classified[AnyImage]]:
-            with closing(outcomes):
-                yield from map(classification.classified, outcomes)
-
-        return generate()
-
     def ask_each(
         self,
         files: Iterable[AnyImage],
@@ -172,7 +124,7 @@ class Client(Pictures):
         concurrency: int = 8,
         batch_size: int = 8,
     ) -> Generator[Outcome[AnyImage], None, None]:
-        """As `classify_many`, for any task of files: `make` gives the task's request for some of them."""
+        """As `classify_many`, for any task of files or texts: `make` gives the task's request for some of them."""
         info = self._run(lambda flows: flows.chosen_for(make([]), model))
         calls = Calls()
 
@@ -237,7 +189,7 @@ class Own:
             return calls.result(self._transport().start(step.call, step.seconds))
         if isinstance(step, Pause):
             return calls.pause(step.seconds)
-        return read_within(step.image, step.most)
+        return read_within(step.item, step.most)
 
     def _transport(self) -> Transport:
         with self._lock:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from client.errors import (
     ClientError,
     DeadlineExceeded,
-    InvalidInput,
+    InvalidOption,
     ModelNotFound,
     NoMemory,
     NotAllowed,
@@ -43,6 +43,7 @@ CUT_SHORT = re.compile(r"Stream removed\b")
 # Triton says UNAVAILABLE by gRPC, and 403 by HTTP, to callers without the key of a restricted endpoint; asking
 # again is of no use.
 RESTRICTED = re.compile(r"This (protocol|API) is restricted")
+NO_ENTRY = "the server does not let this service in"
 # What `build-repo serve` takes its administrator's key in; of gRPC's, Triton sets the first part.
 ADMIN_HEADER = "build-repo-admin-key"
 GRPC_ADMIN_HEADER = f"triton-grpc-protocol-{ADMIN_HEADER}"
@@ -76,7 +77,7 @@ class Endpoint:
         """What a caller is told of a call that ended with `status`."""
         message = STEP_PREFIX.sub("", message)
         if RESTRICTED.search(message):
-            return NotAllowed(self._restriction(message), restricted=True)
+            return NotAllowed(self._restriction(message), restricted=True).without_address(NO_ENTRY)
         mapped = from_status(status, message)
         if isinstance(mapped, ModelNotFound) and UNLOADED.search(message):
             mapped = ServerUnavailable(message)
@@ -84,20 +85,27 @@ class Endpoint:
             mapped = ServerUnavailable(message)
         if isinstance(mapped, ServerError) and DEAD_WORKER.fullmatch(message.strip()):
             told = "a worker process of the server is dead, and until it is back nobody is answered"
-            return ServerUnavailable(f"{self.url} is unavailable: {message}; {told}", gone=True)
+            return self._unavailable(f"{message}; {told}", gone=True)
         if isinstance(mapped, ServerError) and FULL_MEMORY.search(message):
             return NoMemory(message)
         if isinstance(mapped, ServerUnavailable):
-            gone = bool(LOST.search(message))
-            return ServerUnavailable(f"{self.url} is unavailable: {message}{self._hint(message)}", gone)
+            return self._unavailable(f"{message}{self._hint(message)}", bool(LOST.search(message)))
         if isinstance(mapped, ModelNotFound):
-            return ModelNotFound(f"{message}; `repo-client models --url {self.url}` lists what is served")
+            hint = f"`repo-client models --url {self.url}` lists what is served"
+            return ModelNotFound(f"{message}; {hint}").without_address(message)
         if isinstance(mapped, NotAllowed):
-            return NotAllowed(f"{self.url} does not let this client in: {message}; give its --header")
+            refusal = NotAllowed(f"{self.url} does not let this client in: {message}; give its --header")
+            return refusal.without_address(NO_ENTRY)
         return mapped
 
     def late(self, seconds: float) -> DeadlineExceeded:
-        return DeadlineExceeded(f"{self.url} did not answer within {seconds:g} s")
+        message = f"did not answer within {seconds:g} s"
+        return DeadlineExceeded(f"{self.url} {message}").without_address(f"the server {message}")
+
+    def _unavailable(self, message: str, gone: bool) -> ServerUnavailable:
+        """gRPC, too, names addresses in its words for one that is not there."""
+        error = ServerUnavailable(f"{self.url} is unavailable: {message}", gone)
+        return error.without_address("the server is unavailable")
 
     def _restriction(self, message: str) -> str:
         if ADMIN_HEADER not in message:  # another's server, or a proxy that lets nobody through
@@ -120,15 +128,15 @@ class Endpoint:
 def parse(
     url: str, headers: Mapping[str, str] | None = None, tls: Tls | None = None, admin_key: str | None = None
 ) -> Endpoint:
-    """`HOST:PORT` is gRPC; `grpcs://`, `http://` and `https://` say otherwise. Raises InvalidInput, UnreadableFile."""
+    """`HOST:PORT` is gRPC; `grpcs://`, `http://` and `https://` say otherwise. Raises InvalidOption, UnreadableFile."""
     scheme, separator, address = url.rpartition("://")
     scheme = scheme.lower() if separator else "grpc"
     if scheme not in SCHEMES or not address.strip("/"):
-        raise InvalidInput(f"{url!r} is not an address; write HOST:PORT or one of {', '.join(SCHEMES)}://HOST:PORT")
+        raise InvalidOption(f"{url!r} is not an address; write HOST:PORT or one of {', '.join(SCHEMES)}://HOST:PORT")
     given = _lower_names(headers or {}) | _admin_header(scheme, admin_key)
     endpoint = Endpoint(url.removeprefix("grpc://"), scheme, address.rstrip("/"), tls or Tls(), given)
     if tls and tls != Tls() and not endpoint.secure:
-        raise InvalidInput(f"{url} is not encrypted, so certificates are of no use; write grpcs:// or https://")
+        raise InvalidOption(f"{url} is not encrypted, so certificates are of no use; write grpcs:// or https://")
     for path in (endpoint.tls.ca, endpoint.tls.certificate, endpoint.tls.key):
         if path is not None and not path.is_file():
             raise UnreadableFile(f"{path}: there is no such file")
@@ -139,7 +147,7 @@ def _admin_header(scheme: str, key: str | None) -> dict[str, str]:
     if key is None:
         return {}
     if not key or not all("!" <= character <= "~" for character in key):
-        raise InvalidInput("an administrator's key is one line of printable ASCII without spaces")
+        raise InvalidOption("an administrator's key is one line of printable ASCII without spaces")
     return {GRPC_ADMIN_HEADER if scheme.startswith("grpc") else ADMIN_HEADER: key}
 
 

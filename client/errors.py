@@ -3,10 +3,11 @@
     ClientError              1
     ├── ServerUnavailable    3   no server at the address, it stayed too busy, or a worker of it is dead
     ├── DeadlineExceeded     4   no answer within the timeout
-    ├── ModelNotFound        5   the server has no such model, or none that takes images
+    ├── ModelNotFound        5   the server has no such model, or none that can be asked so
     ├── InvalidInput         6   the server refused what was sent
+    │   ├── InvalidOption    2   not what is asked about, but how: a threshold of 7
     │   ├── UnreadableFile   7   a local file cannot be read
-    │   └── TooLarge         6   an image is larger than the model takes, and was not sent
+    │   └── TooLarge         6   an image or a text is larger than the model takes, and was not sent
     ├── ServerError          8   the server failed
     │   └── NoMemory         8   it had no shared memory for a batch of images, and had none when it was asked again
     ├── NotAllowed           9   the server, or a proxy before it, asks for a key or a certificate
@@ -21,9 +22,18 @@
 
 from __future__ import annotations
 
+from typing import Self
+
 
 class ClientError(Exception):
     exit_code = 1
+    public = ""
+    """What callers of a service are told in place of the message, where that has addresses for whoever runs it."""
+
+    def without_address(self, message: str) -> Self:
+        """This error, with what callers of a service are told."""
+        self.public = message
+        return self
 
 
 class ServerUnavailable(ClientError):
@@ -45,6 +55,12 @@ class ModelNotFound(ClientError):
 
 class InvalidInput(ClientError):
     exit_code = 6
+
+
+class InvalidOption(InvalidInput):
+    """What the command line itself refuses has the same exit code."""
+
+    exit_code = 2
 
 
 class UnreadableFile(InvalidInput):

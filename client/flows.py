@@ -24,12 +24,11 @@ from client.errors import (
     ServerError,
     ServerUnavailable,
     TooLarge,
-    UnreadableFile,
 )
 from client.shared_memory import NoRoom, Region, Regions, pays
 from client.tasks import TASKS
 from client.tasks.exchange import Exchange
-from client.types import Answer, AnyImage, Ask, Image, Inference, ModelInfo, ModelStatistics, Outcome
+from client.types import Answer, AnyImage, Ask, Inference, Item, ModelInfo, ModelStatistics, Outcome
 
 Result = TypeVar("Result")
 REQUEST_BYTES = 4 * 1024 * 1024
@@ -54,17 +53,19 @@ class Pause:
 
 @dataclass(frozen=True)
 class Read:
-    """Answered with the image's bytes, or by raising UnreadableFile, or TooLarge before they are read."""
+    """Answered with the image's or text's bytes, or by raising UnreadableFile, InvalidInput for what is no text, or
+    TooLarge before they are read.
+    """
 
-    image: Image
+    item: Item
     most: int | None = None
     """Bytes."""
 
 
 Step = Send | Pause | Read
 Flow = Generator[Step, Any, Result]
-Make = Callable[[Sequence[Image]], Any]
-"""Files -> a task's request about them."""
+Make = Callable[[Sequence[Any]], Any]
+"""Files or texts -> a task's request about them."""
 
 
 class Flows:
@@ -125,8 +126,9 @@ class Flows:
             return info
         found = [model for model in (yield from self.models()) if tasks.is_for(task, model)]
         if len(found) != 1:
-            names = ", ".join(model.name for model in found) or "none"
-            raise ModelNotFound(f"name a model: the {TASKS[task].PLURAL} at {self.endpoint.url} are: {names}")
+            names, kind = ", ".join(model.name for model in found) or "none", TASKS[task].PLURAL
+            unclear = ModelNotFound(f"name a model: the {kind} at {self.endpoint.url} are: {names}")
+            raise unclear.without_address(f"name a model: the {kind} are: {names}")
         return found[0]
 
     def chosen_for(self, request: Any, model: str | None) -> Flow[ModelInfo]:
@@ -193,7 +195,7 @@ class Flows:
         for file in files:
             try:
                 held.append((file, (yield from self._read(file, self._models.get(model)))))
-            except (UnreadableFile, TooLarge) as error:
+            except InvalidInput as error:  # the file is not read, or its like not sent
                 outcomes += yield from self._outcomes(held, make, model)
                 outcomes.append(Outcome(file, error=error))
                 held = []
@@ -218,17 +220,17 @@ class Flows:
             alone += yield from self._outcomes([one], make, model)
         return alone
 
-    def _read(self, image: Image, info: ModelInfo | None) -> Flow[bytes]:
+    def _read(self, item: Item, info: ModelInfo | None) -> Flow[bytes]:
         data: bytes
         try:
-            data = yield Read(image, info.max_image_bytes if info else None)
+            data = yield Read(item, info.most_bytes(item) if info else None)
             return data
         except TooLarge as refusal:
             assert info is not None  # or there were no limit
             current = yield from self._anew(info, refusal)
-            if current.max_image_bytes == info.max_image_bytes:
+            if current.most_bytes(item) == info.most_bytes(item):
                 raise
-        data = yield Read(image, current.max_image_bytes)  # the model was built anew, and takes others
+        data = yield Read(item, current.most_bytes(item))  # the model was built anew, and takes others
         return data
 
     def _anew(self, info: ModelInfo, refusal: InvalidInput) -> Flow[ModelInfo]:

@@ -12,6 +12,7 @@ from client.types import BatchSpent, ModelInfo, ModelStatistics, Spent, TensorIn
 
 TASK = "task"
 MAX_IMAGE_BYTES = "max_image_bytes"
+MAX_TEXT_BYTES = "max_text_bytes"
 
 
 def model_info(meta: Mapping[str, Any], config: Mapping[str, Any]) -> ModelInfo:
@@ -24,7 +25,8 @@ def model_info(meta: Mapping[str, Any], config: Mapping[str, Any]) -> ModelInfo:
         inputs=_tensor_infos(meta.get("inputs", ())),
         outputs=_tensor_infos(meta.get("outputs", ())),
         steps=tuple(step["model_name"] for step in config.get("ensemble_scheduling", {}).get("step", ())),
-        max_image_bytes=_max_image_bytes(parameters),
+        max_image_bytes=_number(parameters.get(MAX_IMAGE_BYTES, "")),
+        max_text_bytes=_number(parameters.get(MAX_TEXT_BYTES, "")),
         task=parameters.get(TASK) or None,
         optional=tuple(one["name"] for one in config.get("input", ()) if one.get("optional")),
         parameters=parameters,
@@ -36,9 +38,8 @@ def _tensor_infos(tensors: Sequence[Mapping[str, Any]]) -> tuple[TensorInfo, ...
     return tuple(TensorInfo(t["name"], t["datatype"], tuple(int(side) for side in t.get("shape", ()))) for t in tensors)
 
 
-def _max_image_bytes(parameters: Mapping[str, str]) -> int | None:
+def _number(text: str) -> int | None:
     """From a parameter that build-repo writes; other models, and older ones, do not tell."""
-    text = parameters.get(MAX_IMAGE_BYTES, "")
     return int(text) if text.isascii() and text.isdecimal() else None
 
 

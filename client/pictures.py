@@ -2,34 +2,19 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, AsyncIterable, Generator, Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, overload
 
-from client.flows import Make
+from client.asks import Asks, AsyncAsks
 from client.tasks import detection, embedding, segmentation
-from client.types import AnyImage, Detection, Image, Outcome, Segmentation
+from client.tasks.text import vectors
+from client.types import AnyImage, Detection, Image, Outcome, Segmentation, Texts
 
 if TYPE_CHECKING:
     from client.types import Array
 
 
-class Pictures(ABC):
-    @abstractmethod
-    def ask(self, request: Any, model: str | None = None) -> Any:
-        """The answer to one request of a task. Raises ClientError."""
-
-    @abstractmethod
-    def ask_each(
-        self,
-        files: Iterable[AnyImage],
-        make: Make,
-        model: str | None = None,
-        concurrency: int = 8,
-        batch_size: int = 8,
-    ) -> Generator[Outcome[AnyImage], None, None]:
-        """The answers to files, as they come."""
-
+class Pictures(Asks):
     def detect(self, image: Image, model: str | None = None, threshold: float | None = None) -> tuple[Detection, ...]:
         """The objects on one image, the surest first. Raises ClientError.
 
@@ -74,8 +59,21 @@ class Pictures(ABC):
         """As `classify_many`; an outcome's `answer` is what `segment` gives."""
         return self.ask_each(images, segmentation.Request, model, concurrency, batch_size)
 
-    def embed(self, image: Image, model: str | None = None) -> Array:
-        """One image as a vector, float32 [D]. Raises ClientError."""
+    @overload
+    def embed(self, image: Image, model: str | None = None) -> Array: ...
+
+    @overload
+    def embed(self, image: Texts, model: str | None = None) -> list[Array]: ...
+
+    def embed(self, image: Image | Texts, model: str | None = None) -> Array | list[Array]:
+        """One image as a vector, float32 [D]; of a list or tuple of texts, a vector for each. Raises ClientError.
+
+        Texts beyond the model's largest batch are sent in several requests, each within the timeout; one bad text
+        fails them all, and its error says which one it is.
+        """
+        if isinstance(image, (list, tuple)):
+            found: list[Array] = self.ask(vectors.Request(image), model)
+            return found
         return self.embed_batch([image], model)[0]
 
     def embed_batch(self, images: Sequence[Image], model: str | None = None) -> list[Array]:
@@ -94,23 +92,8 @@ class Pictures(ABC):
         return self.ask_each(images, embedding.Request, model, concurrency, batch_size)
 
 
-class AsyncPictures(ABC):
+class AsyncPictures(AsyncAsks):
     """The names and arguments are those of `Pictures`."""
-
-    @abstractmethod
-    async def ask(self, request: Any, model: str | None = None) -> Any:
-        """The answer to one request of a task. Raises ClientError."""
-
-    @abstractmethod
-    def ask_each(
-        self,
-        files: Iterable[AnyImage] | AsyncIterable[AnyImage],
-        make: Make,
-        model: str | None = None,
-        concurrency: int = 8,
-        batch_size: int = 8,
-    ) -> AsyncGenerator[Outcome[AnyImage], None]:
-        """The answers to files, as they come."""
 
     async def detect(
         self, image: Image, model: str | None = None, threshold: float | None = None
@@ -149,7 +132,16 @@ class AsyncPictures(ABC):
     ) -> AsyncGenerator[Outcome[AnyImage], None]:
         return self.ask_each(images, segmentation.Request, model, concurrency, batch_size)
 
-    async def embed(self, image: Image, model: str | None = None) -> Array:
+    @overload
+    async def embed(self, image: Image, model: str | None = None) -> Array: ...
+
+    @overload
+    async def embed(self, image: Texts, model: str | None = None) -> list[Array]: ...
+
+    async def embed(self, image: Image | Texts, model: str | None = None) -> Array | list[Array]:
+        if isinstance(image, (list, tuple)):
+            found: list[Array] = await self.ask(vectors.Request(image), model)
+            return found
         return (await self.embed_batch([image], model))[0]
 
     async def embed_batch(self, images: Sequence[Image], model: str | None = None) -> list[Array]:

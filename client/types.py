@@ -16,7 +16,24 @@ if TYPE_CHECKING:
 
 Image = bytes | Path | str
 """Encoded image bytes, or the path of a file that holds them."""
-AnyImage = TypeVar("AnyImage", bound=Image)
+
+
+@dataclass(frozen=True)
+class Text:
+    """One text among others, as it came, and what errors and rows call it."""
+
+    content: str | bytes
+    """bytes are UTF-8."""
+    where: str
+    """Such as `texts[3]`, or FILE:LINE."""
+    left_out: int = 0
+    """Bytes of it that were not kept, since it is longer than any that is taken."""
+
+
+Texts = list[str] | list[bytes] | list[str | bytes] | tuple[str | bytes, ...]
+"""A list or tuple: a single text is a list of one, since a str by itself is an image's path."""
+Item = Image | Text
+AnyImage = TypeVar("AnyImage", bound=Item)
 
 
 @dataclass(frozen=True)
@@ -56,9 +73,18 @@ class Classified(Generic[AnyImage]):
 
 @dataclass(frozen=True)
 class Outcome(Generic[AnyImage]):
-    """What became of one file: its answer, which is its task's to say, or the error that it alone met."""
+    """What became of one file or text: its answer, which is its task's to say, or the error that it alone met."""
 
     image: AnyImage
+    answer: Any = None
+    error: ClientError | None = None
+
+
+@dataclass(frozen=True)
+class TextOutcome:
+    """What became of one text: its vector or its classes, or the error that it alone met."""
+
+    text: str | bytes
     answer: Any = None
     error: ClientError | None = None
 
@@ -83,6 +109,8 @@ class ModelInfo:
     """The models that an ensemble passes a request through."""
     max_image_bytes: int | None = None
     """The largest encoded image taken, where the model tells."""
+    max_text_bytes: int | None = None
+    """The longest text taken, in bytes of UTF-8, where the model tells."""
     task: str | None = None
     """What it is for, such as `classification` or `tensors`; None where the model does not tell."""
     optional: tuple[str, ...] = ()
@@ -90,8 +118,12 @@ class ModelInfo:
     parameters: Mapping[str, str] = field(default_factory=dict, hash=False, repr=False)
     """What its config says beside."""
 
+    def most_bytes(self, item: Item) -> int | None:
+        """Of such an item, where the model tells."""
+        return self.max_text_bytes if isinstance(item, Text) else self.max_image_bytes
+
     def batch(self, wanted: int) -> int:
-        """As many images a request as is wanted, or as the model takes."""
+        """As many images or texts a request as is wanted, or as the model takes."""
         if wanted < 1:
             raise ValueError("the batch size must be at least 1")
         return 1 if self.is_of_own_size else max(1, min(wanted, self.max_batch_size))

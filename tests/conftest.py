@@ -28,7 +28,7 @@ from client import Client
 
 cores.spin_briefly()  # as build-repo itself; three processes of tests share two cores
 
-pytest_plugins = ["leftovers", "limits", "scheduling", "told", "tools"]
+pytest_plugins = ["leftovers", "limits", "scheduling", "told", "tools", "warm"]
 
 ANY_PORTS = LaunchOptions(http_port=0, grpc_port=0, metrics_port=0)
 NETWORKS = Path(__file__).parent / "networks" / "small.py"

@@ -21,8 +21,10 @@ class TritonModelException(Exception):
 
 
 class TritonError:
-    def __init__(self, message: str) -> None:
-        self.message = message
+    INVALID_ARG = 3
+
+    def __init__(self, message: str, code: int = 0) -> None:
+        self.message, self.code = message, code
 
 
 class Tensor:

@@ -56,6 +56,13 @@ def embedder(vector: Sequence[float]) -> Named:
     return Named(IMAGE, outputs, 8, task="embedding", parameters={"normalize": "l2"}, answer=lambda _: answer)
 
 
+def text_embedder(vector: Sequence[float]) -> Named:
+    numbers = np.float32(vector)
+    answer = {"EMBEDDING": ([1, len(numbers)], numbers.tobytes())}
+    outputs = {"EMBEDDING": ("FP32", [-1, len(numbers)])}
+    return Named({"TEXT": ("BYTES", [-1, 1])}, outputs, 8, task="text", answer=lambda _: answer)
+
+
 def palette_png(mask: np.ndarray, colours: Sequence[int]) -> bytes:
     image = Image.fromarray(mask)
     image.putpalette(bytes(colours))

@@ -12,6 +12,7 @@ from client.tasks.exchange import Columns, Exchange
 from client.types import Image, Inference, ModelInfo, Output, Tensor
 
 PLURAL = "echoes"
+NAME = "lengths"
 BY_VERSION = False
 
 

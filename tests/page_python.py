@@ -9,7 +9,7 @@ import inspect
 import sys
 from dataclasses import dataclass
 from types import ModuleType, UnionType
-from typing import Any, Union, get_args, get_origin
+from typing import Any, Union, get_args, get_origin, get_overloads
 
 OWN = ("builder", "client")
 ITERATED = (
@@ -119,7 +119,7 @@ class Reader(ast.NodeVisitor):
             case ast.Subscript(value=value):
                 return element(self._known(value))
             case ast.Call(func=function):
-                return result(self._known(function))
+                return result(overload_of(self._known(function), node))
         return None
 
 
@@ -140,6 +140,19 @@ def member(owner: Any, name: str) -> Any:
         return found
     annotation = inspect.get_annotations(kind).get(name) if isinstance(kind, type) else None
     return resolved(annotation, kind)
+
+
+def overload_of(called: Any, call: ast.Call) -> Any:
+    """Of one thing, or of the list that is written there; None where a name may be either."""
+    overloads = get_overloads(called) if inspect.isfunction(called) else []
+    if not overloads:
+        return called
+    match call.args:
+        case [ast.List() | ast.Tuple() | ast.ListComp(), *_]:
+            return overloads[-1]
+        case [ast.Constant(), *_]:
+            return overloads[0]
+    return None
 
 
 def result(called: Any) -> Any:

@@ -34,8 +34,8 @@ ENTRYPOINT ["/opt/nvidia/nvidia_entrypoint.sh"]
 
 
 def python_base(client: Any) -> str:
-    """A base image with a Python of this environment's version."""
-    packages = [f"python{PYTHON}-minimal", "python3-minimal", f"libpython{PYTHON}"]
+    """A base image with a Python of this environment's version, and HAProxy, which spares another image's making."""
+    packages = [f"python{PYTHON}-minimal", "python3-minimal", f"libpython{PYTHON}", "haproxy"]
     reference = base_image(client, packages)
     said = client.containers.run(reference, ["python3", "--version"], remove=True).decode()
     if not said.startswith(f"Python {PYTHON}."):

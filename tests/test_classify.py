@@ -14,8 +14,9 @@ from typing import Any
 import grpc
 import pyarrow.parquet
 import pytest
+import warm
 from fake_triton import FakeTriton, refuse
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from processes import started
 from trees import deep
@@ -44,6 +45,8 @@ def command(*arguments: str | Path) -> list[str]:
 
 
 def classify(*arguments: str | Path, listed: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+    if not listed:
+        return warm.run_bytes("client.cli", "classify", *arguments)
     return subprocess.run(command(*arguments), input=listed, capture_output=True, timeout=120)
 
 
@@ -398,6 +401,7 @@ def test_records_carry_all_of_a_row(row: Row) -> None:
 NAMES = st.binary(min_size=1, max_size=40).filter(lambda name: b"\0" not in name).map(os.fsdecode)
 
 
+@settings(deadline=None)
 @given(names=st.lists(NAMES, max_size=5), reason=st.text(st.characters(exclude_categories=["Cs"]), max_size=9))
 def test_any_name_survives_in_any_table(names: list[str], reason: str, tmp_path_factory: Any) -> None:
     folder = tmp_path_factory.mktemp("tables")

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import warm
 from conftest import write_manifest
 from processes import started
 from waiting import until
@@ -24,8 +25,7 @@ PHOTO = SAMPLES / "coffee.jpg"
 
 
 def run(program: str, *arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", program, *map(str, arguments)]
-    finished = subprocess.run(command, capture_output=True, text=True, cwd=cwd, check=False, timeout=240)
+    finished = warm.run(program, *arguments, cwd=cwd)
     assert "Traceback" not in finished.stderr, finished.stderr
     return finished
 
@@ -131,7 +131,9 @@ def test_networks_table() -> None:
     assert (alexnet["year"], alexnet["layers"], alexnet["parameters"]) == (2012, 8, 61_100_840)
     table = build_repo("networks").stdout
     assert "61,100,840" in table
-    assert len(table.splitlines()) == len(records) + 1
+    rows, others = table.split("\n\n")
+    assert len(rows.splitlines()) == len(records) + 1
+    assert "timm/NAME of the package timm" in others
 
 
 def test_build_keeps_nothing_in_the_folder_for_temporary_files(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

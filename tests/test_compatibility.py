@@ -1,6 +1,7 @@
 """A server refuses, before it starts, what it could not load; each reason with its remedy."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -129,6 +130,18 @@ def test_a_cpu_must_have_all_that_was_compiled_for(
         assert not needed <= found
     else:
         assert needed <= found
+
+
+def test_steps_have_what_they_import(tmp_path: Path) -> None:
+    """pip's name of a package need not be the module's, so that it is asked for as pip has it."""
+    repository = tmp_path / "repository"
+    publish_model(repository, "m", backend="onnxruntime", filename="m", facts={}, device="cpu", steps=["preprocess_1"])
+    config = repository / "preprocess_1" / "config.pbtxt"
+    said = 'parameters { key: "requirements" value { string_value: "pillow tokenizers==0.1.2" } }'
+    config.write_text(config.read_text() + said)
+    refuse_unloadable(repository, machine())
+    with pytest.raises(LaunchError, match=r"preprocess_1 cannot .* tokenizers, .*pip install tokenizers==0.1.2$"):
+        refuse_unloadable(repository, replace(machine(), has_package=lambda name: name != "tokenizers"))
 
 
 def test_every_unloadable_network_is_named(tmp_path: Path) -> None:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import ast
 import io
 import json
-import subprocess
-import sys
 import tarfile
 from collections.abc import Callable
 from contextlib import suppress
@@ -15,6 +13,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import warm
 from hypothesis import given
 from hypothesis import strategies as st
 from published import publish_model, publish_plan
@@ -198,6 +197,7 @@ def test_packages_are_those_that_are_here() -> None:
     assert {"grpcio", "protobuf", "numpy"} <= set(pinned)
     assert "geventhttpclient" not in pinned  # of an extra that was not asked for
     assert "flatbuffers" not in pinned
+    assert set(packages.pinned(["tokenizers"])) == {"tokenizers"}  # no client of a hub is put into images
     with pytest.raises(ImageError, match="pip install no-such-thing"):
         packages.pinned(["no-such-thing"])
 
@@ -292,9 +292,8 @@ def test_an_image_is_labelled_with_its_server(kind: str, base: str, tmp_path: Pa
 )
 def test_the_command_says_what_is_open_in_an_image(arguments: list[str], said: str, tmp_path: Path) -> None:
     onnx(tmp_path / "models")
-    command = [sys.executable, "-m", "builder", "image", "-r", str(tmp_path / "models"), *arguments]
-    command += ["--output", str(tmp_path)]  # it exists
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    taken = ["--output", tmp_path]  # it exists
+    done = warm.run("builder", "image", "-r", tmp_path / "models", *arguments, *taken)
     assert done.returncode == ImageError.exit_code
     first, *rest = done.stderr.splitlines()
     assert first.startswith(f"build-repo: {said}") if said else "holes" not in done.stderr
@@ -354,8 +353,7 @@ def test_a_damaged_repository_goes_nowhere(command: str, tmp_path: Path) -> None
     values = {"backend": "onnxruntime", "filename": "model.onnx", "files": {"model.onnx": b"as it was built"}}
     publish_model(tmp_path / "r", "o", facts={"opset": "18"}, device="cpu", **values)
     (tmp_path / "r" / "o_onnxruntime" / "1" / "model.onnx").write_bytes(b"as it is now")
-    build_repo = [sys.executable, "-m", "builder", *command.split(), "-r", "r"]
-    done = subprocess.run(build_repo, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    done = warm.run("builder", *command.split(), "-r", "r", cwd=tmp_path)
     assert done.returncode == RepositoryError.exit_code
     assert "model.onnx" in done.stderr
     assert not (tmp_path / command.split()[-1]).exists()

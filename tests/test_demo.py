@@ -1,5 +1,6 @@
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -7,10 +8,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import build
+from conftest import VARIANTS, build
 from processes import started
 from waiting import until
 
+from builder.triton import model_config
 from client import Prediction
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
@@ -39,22 +41,46 @@ with program.serving(Path(sys.argv[1])) as address:
 """
 
 
-def test_demo_serves_what_pytorch_computes_and_names_photos() -> None:
+@pytest.fixture(scope="module")
+def demo() -> str:
+    """What it prints; the network that it has trained, and the digits that it held out, lie in examples/digits."""
     finished = subprocess.run(
         [sys.executable, EXAMPLES / "demo.py"], capture_output=True, text=True, check=False, timeout=540
     )
     assert finished.returncode == 0, finished.stderr
-    served, direct = re.findall(r"accuracy, .*? ([\d.]+)%", finished.stdout)
+    return finished.stdout
+
+
+def test_demo_serves_what_pytorch_computes_and_names_photos(demo: str) -> None:
+    served, direct = re.findall(r"accuracy, .*? ([\d.]+)%", demo)
     assert served == direct
     assert float(served) >= 97
-    assert len(re.findall(r"^epoch ", finished.stdout, re.MULTILINE)) <= 5
+    assert len(re.findall(r"^epoch ", demo, re.MULTILINE)) <= 5
     for part in ("p99", "images/s", "is a zero:", "chelsea.jpg", "Egyptian cat", "espresso", "daisy"):
-        assert part in finished.stdout
-    same, total = map(int, re.findall(r"on (\d+) of (\d+) photos", finished.stdout)[0])
+        assert part in demo
+    same, total = map(int, re.findall(r"on (\d+) of (\d+) photos", demo)[0])
     assert 0.75 <= same / total <= 1
-    written = Path(re.findall(r"for a browser: (.*)", finished.stdout)[0]).read_text(encoding="utf-8")
+    written = Path(re.findall(r"for a browser: (.*)", demo)[0]).read_text(encoding="utf-8")
     assert written.count("data:image/jpeg;base64,") == len(PHOTOS)
     assert not re.findall(r'(?:src|href)="(?!data:)', written)
+
+
+@pytest.mark.parametrize("format_name", [name for name, precision in VARIANTS if precision == "int8"])
+@pytest.mark.usefixtures("demo")
+def test_int8_of_digits_loses_at_most_half_a_point(format_name: str, tmp_path: Path) -> None:
+    """Of a network that was really trained, on images that it has not seen."""
+    shutil.copytree(EXAMPLES / "digits", tmp_path / "digits", ignore=shutil.ignore_patterns("model_repository"))
+    text = (EXAMPLES / "digits_int8.yaml").read_text(encoding="utf-8")
+    (built,) = build(tmp_path, text.replace("format: openvino", f"format: {format_name}"))
+    check = built.verification
+    assert check.samples == 450
+    assert check.network_accuracy is not None
+    assert check.artifact_accuracy is not None
+    assert check.network_accuracy >= 0.97
+    assert check.artifact_accuracy >= check.network_accuracy - 0.005
+    config = tmp_path / "repository" / f"digits_{format_name}_int8" / "config.pbtxt"
+    facts = model_config.read(config).parameters
+    assert float(facts["artifact_accuracy"].string_value) == pytest.approx(check.artifact_accuracy, abs=1e-4)
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import json
 import subprocess
-import sys
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 
 import jsonschema
 import pytest
+import warm
 import yaml
 from kubernetes_policies import METRIC, POLICIES, Document, broken, of_kind
 from kubernetes_schemas import NEWEST, OLDEST, VERSIONS, validate
@@ -602,8 +602,7 @@ def test_the_adapters_query_gives_the_longest_wait(made: Callable[[str], Path], 
 
 
 def run(*arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "builder", "deploy", "kubernetes", *map(str, arguments)]
-    finished = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    finished = warm.run("builder", "deploy", "kubernetes", *arguments)
     assert "Traceback" not in finished.stderr, finished.stderr
     return finished
 

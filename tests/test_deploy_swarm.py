@@ -19,7 +19,7 @@ import standin
 import tools
 import yaml
 from conftest import build
-from engines import OWN, base_image, engine
+from engines import OWN, engine
 from hypothesis import given
 from hypothesis import strategies as st
 from processes import started
@@ -178,10 +178,6 @@ def swarm() -> Iterator[Any]:
     client.close()
 
 
-def haproxy(client: Any) -> str:
-    return base_image(client, ["haproxy"])
-
-
 def image_of(repository: Path, tag: str, base: str) -> str:
     order = make.order(read_repository(repository), "slim", base, bake=True)
     return make.build(order, f"build-repo-test/swarm:{tag}").reference
@@ -264,7 +260,7 @@ def test_an_update_and_a_kill_under_load(swarm: Any, tmp_path: Path) -> None:
         build(tmp_path, MODEL.format(seed=number), repository)
         images.append(image_of(repository, str(number), base))
     models, load = read_repository(repository), None
-    options = Options(images[0], name, 2, proxy_image=haproxy(swarm), cpus=1, memory_mib=2048)
+    options = Options(images[0], name, 2, proxy_image=base, cpus=1, memory_mib=2048)
     try:
         deploy(tmp_path / "stack", models, options)
         triton, proxy = f"{name}_triton", f"{name}_proxy"

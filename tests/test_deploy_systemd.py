@@ -17,6 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import warm
 from conftest import build
 from fake_triton import FakeTriton
 from gateways import gateway
@@ -229,8 +230,7 @@ def test_every_value_reaches_the_environment_as_it_is(values: list[str]) -> None
 
 
 def deploy(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "builder", "deploy", "systemd", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120)
+    return warm.run("builder", "deploy", "systemd", *arguments)
 
 
 def test_the_command_writes_them_all_or_none(tmp_path: Path) -> None:

@@ -2,9 +2,9 @@
 
 import json
 import subprocess
-import sys
 
 import pytest
+import warm
 from conftest import NETWORKS
 
 from builder import networks
@@ -15,9 +15,7 @@ QUICK = ["alexnet", "vgg16", "googlenet", "resnet18", "squeezenet1_1", "vit_b_16
 
 
 def build_repo_describe(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "builder", "describe", *arguments], capture_output=True, text=True, timeout=120
-    )
+    return warm.run("builder", "describe", *arguments)
 
 
 def test_the_second_articles_table() -> None:

@@ -372,6 +372,12 @@ def test_findings_compare(what: str) -> None:
     assert (told.pairs, told.missing, told.added, told.undecided) == figures
 
 
+def test_boxes_of_one_place_are_told_apart_by_their_scores() -> None:
+    other = (*A[:4], 0.8005, 1)
+    expected, found = found_of(A, other), found_of(other, A)
+    assert match(expected, found, RULES, lambda: found).score_error == 0
+
+
 def annotated(folder: Path, **changes: object) -> str:
     """Pictures, and a COCO file of what the small network finds in them."""
     images = folder / "images"

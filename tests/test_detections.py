@@ -6,7 +6,6 @@ import io
 import json
 import pickle
 import subprocess
-import sys
 import threading
 from collections.abc import Iterable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -16,10 +15,11 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet
 import pytest
+import warm
 from fake_triton import FakeTriton, Named
 from PIL import Image
 
-from client import AsyncClient, Client, Detection, InvalidInput, ModelNotFound, Segmentation, drawn
+from client import AsyncClient, Client, Detection, InvalidInput, InvalidOption, ModelNotFound, Segmentation, drawn
 from client.moderation.judging import Judge
 from client.moderation.rules import resolve_objects
 from client.moderation.watch import look
@@ -105,8 +105,7 @@ def expected(names: list[str] = NAMES) -> tuple[Detection, ...]:
 
 
 def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "client.cli", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120)
+    return warm.run("client.cli", *arguments)
 
 
 def picture(path: Path, colour: str = "black", size: tuple[int, int] = (48, 40), **how: Any) -> Path:
@@ -246,7 +245,7 @@ def test_the_command_prints_and_draws(seeing: Fake, tmp_path: Path) -> None:
     assert refused.returncode == InvalidInput.exit_code
     assert "name a folder" in refused.stderr
     other = run("detect", paths[0], "--url", seeing[1], "--draw", tmp_path / "found.jpg")
-    assert other.returncode == InvalidInput.exit_code
+    assert other.returncode == InvalidOption.exit_code
     assert "pictures are written as PNG" in other.stderr
     assert not (tmp_path / "found.jpg").exists()
 

@@ -79,6 +79,27 @@ def test_any_batch_size(format_name: str, precision: str, size: int, artifacts: 
     )
 
 
+class Attention(nn.Module):
+    """Over three axes with a mask for each, over four, and over five with one mask for all, as of windows."""
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        attention, count = nn.functional.scaled_dot_product_attention, pixels.shape[0]
+        rows = pixels.mean(1)
+        rows = attention(rows, rows, rows, attn_mask=rows * 3) + attention(rows, rows.flip(1), rows, is_causal=True)
+        tokens = pixels.reshape(count, 3, 4, 4, 16)
+        windows = attention(tokens, tokens * 2, tokens, tokens.new_ones(4, 4).tril().log(), dropout_p=0.0)
+        wide = attention(tokens, tokens, tokens, attn_mask=tokens[:, :1, :1, :, :4] * 5)
+        heads = attention(pixels, pixels, pixels, scale=0.5)
+        return (windows + wide).reshape(count, -1)[:, :5] + rows[:, :5, 0] + heads[:, 0, :5, 1]
+
+
+def test_onnx_takes_attention_over_any_number_of_axes(tmp_path: Path) -> None:
+    predict = EXPORTERS["onnx"].load(export(tmp_path, "onnx", module=head(Attention())), Target("fp32"), SIGNATURE)
+    for size in (1, 3, 8):
+        expected = Attention()(PIXELS[:size]).softmax(1)
+        assert (predict({"INPUT__0": PIXELS[:size]})["OUTPUT__0"] - expected).abs().max() < 1e-6
+
+
 def test_torchscript_int8_runs_quantised_operators(artifacts: Artifacts) -> None:
     module = torch.jit.load(str(artifacts["torchscript", "int8"]))
     kinds = {node.kind() for node in module.inlined_graph.nodes()}

@@ -292,7 +292,9 @@ def test_several_models_have_to_be_told_apart() -> None:
             assert "cars, pets" in unnamed.json()["error"]["message"]
             assert httpx.post(url + ROUTE, content=b"x", headers=RAW, params={"model": "cars"}).status_code == 200
             tasks = {"cars": "classification", "pets": "classification"}
-            assert httpx.get(url + "/models").json() == {"models": ["cars", "pets"], "default": None, "tasks": tasks}
+            told = {"models": ["cars", "pets"], "default": None, "tasks": tasks}
+            routes = {"cars": "/classify", "pets": "/classify"}
+            assert httpx.get(url + "/models").json() == told | {"routes": routes}
         with gateway(triton, "--model", "pets") as url:
             assert httpx.post(url + ROUTE, content=b"x", headers=RAW).status_code == 200
             assert httpx.get(url + "/models").json()["default"] == "pets"
@@ -330,10 +332,10 @@ def test_key_and_tls(triton: Fake, tmp_path: Path) -> None:
     ("options", "code", "message"),
     [
         (["--api-key-file", "missing"], 7, "missing: No such file"),
-        (["--tls-cert", "x"], 6, "both --tls-cert and --tls-key"),
+        (["--tls-cert", "x"], 2, "both --tls-cert and --tls-key"),
         (["--tls-cert", __file__, "--tls-key", __file__], 7, "no PEM certificate"),
         (["--host", "203.0.113.1"], 12, "choose another --host or --port"),
-        (["--url", "ftp://x"], 6, "not an address"),
+        (["--url", "ftp://x"], 2, "not an address"),
     ],
 )
 def test_what_the_operator_does_wrong(options: list[str], code: int, message: str) -> None:

@@ -2,6 +2,7 @@
 
 import base64
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -49,10 +50,11 @@ def triton() -> Iterator[tuple[FakeTriton, str]]:
             "nothing": detector([], [], []),
             "painter": segmenter(),
             "vectors": embedder([0.5, -0.25] * 10),
+            "sentences": replace(embedder([0.5, 2]), inputs={"TEXT": ("BYTES", [-1, 1])}, task="text"),
         }
 
         def behave(_: int, request: Any, context: grpc.ServicerContext) -> None:
-            if b"JFIF" not in request.raw_input_contents[0]:
+            if request.inputs[0].name == "IMAGE" and b"JFIF" not in request.raw_input_contents[0]:
                 context.abort(grpc.StatusCode.INVALID_ARGUMENT, "not an image in a known format")
 
         servicer.behave = behave
@@ -236,6 +238,23 @@ def test_slider_sets_the_overlays_strength(page: Page) -> None:
 def test_embedding_is_shown_by_its_length_and_first_numbers(page: Page) -> None:
     found = asked_of(page, "vectors")
     expect(found.get_by_text("20 numbers: 0.5, -0.25, 0.5, -0.25, 0.5, -0.25, 0.5, -0.25, …")).to_be_visible()
+
+
+def test_text_is_asked_of_a_model_of_texts(page: Page, triton: tuple[FakeTriton, str]) -> None:
+    expect(page.get_by_label("Text")).to_be_hidden()
+    page.get_by_label("Model").select_option("sentences")
+    expect(page.locator("#drop")).to_be_hidden()
+    page.get_by_role("button", name="Ask").click()
+    expect(page.locator("#status")).to_have_text("There is no text.")
+    page.get_by_label("Text").fill("<b>ein</b>\nMaß")
+    page.get_by_role("button", name="Ask").click()
+    found = page.locator("#results > li")
+    expect(found.get_by_role("heading")).to_have_text("<b>ein</b> Maß")
+    expect(found.get_by_text("2 numbers: 0.5, 2")).to_be_visible()
+    assert triton[0].requests[-1].raw_input_contents[0][4:].decode() == "<b>ein</b>\nMaß"
+    page.get_by_label("Model").select_option("pets")
+    expect(page.get_by_label("Text")).to_be_hidden()
+    expect(page.locator("#drop")).to_be_visible()
 
 
 def test_documentation_lists_the_routes(page: Page, url: str) -> None:

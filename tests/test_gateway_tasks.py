@@ -1,5 +1,6 @@
 """The web service before models of other tasks than classification."""
 
+import asyncio
 import base64
 import io
 from collections.abc import Iterator
@@ -9,12 +10,15 @@ import grpc
 import httpx
 import numpy as np
 import pytest
-from fake_tasks import MASK, detector, embedder, palette_png, png_segmenter, segmenter
+from fake_tasks import MASK, detector, embedder, palette_png, png_segmenter, segmenter, text_embedder
 from fake_triton import FakeTriton, refuse, serving
 from gateways import gateway
 from PIL import Image
 
+from client import AsyncClient, ServerUnavailable
+from client.gateway import asking, models
 from client.gateway.answers import accepts_json
+from client.gateway.problems import Problem
 
 RAW = {"content-type": "image/jpeg"}
 JSON = {"accept": "application/json"}
@@ -50,6 +54,7 @@ def test_gateway_without_a_classifier_is_ready(url: str) -> None:
         "models": ["finder", "painter", "vectors"],
         "default": None,
         "tasks": {"finder": "detection", "painter": "segmentation", "vectors": "embedding"},
+        "routes": {"finder": "/detect", "painter": "/segment", "vectors": "/embed"},
     }
 
 
@@ -193,6 +198,51 @@ def test_what_is_no_answer_is_the_servers_fault(route: str, model: Any, triton: 
     assert name in answer.json()["error"]["message"]
 
 
+@pytest.mark.parametrize(
+    ("route", "known"),
+    [
+        ("/classify", "model, top, threshold"),
+        ("/detect", "model, threshold"),
+        ("/segment", "model, mask"),
+        ("/embed", "model"),
+    ],
+)
+def test_query_parameters_that_do_nothing_are_refused(route: str, known: str, url: str) -> None:
+    refused = post(url + route, params={"tpo": 3})
+    assert refused.status_code == 400
+    assert refused.json()["error"]["message"] == f"tpo: no such query parameter here; there are: {known}"
+
+
+@pytest.mark.parametrize("route", ["/models", "/healthz", "/readyz", "/metrics"])
+def test_routes_without_parameters_take_none(route: str, url: str) -> None:
+    assert httpx.get(url + route).status_code == 200
+    refused = httpx.get(url + route, params={"top": 3})
+    assert refused.status_code == 400
+    assert "top: no such query parameter here; there are none" in refused.text
+
+
+@pytest.mark.parametrize(
+    "status", [grpc.StatusCode.NOT_FOUND, grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.UNAUTHENTICATED]
+)
+def test_where_the_server_is_stays_inside(status: grpc.StatusCode, triton: Any, url: str) -> None:
+    triton[0].behave = refuse(status, message="no connection to ipv4:10.0.0.1:8001" if "UNAV" in status.name else "no")
+    try:
+        answers = [post(url + "/detect"), post(url + "/detect", params={"model": "nonesuch"})]
+    finally:
+        triton[0].behave = lambda *_: None
+    for answer in answers:
+        assert answer.status_code >= 400
+        assert triton[1].rpartition(":")[2] not in answer.text
+        assert "10.0.0.1" not in answer.text
+    assert "unknown model nonesuch" in answers[1].json()["error"]["message"]
+
+
+def test_a_server_that_is_not_there_is_named_to_nobody() -> None:
+    with gateway("127.0.0.1:1", "--retries", "0") as url:
+        answer = post(url + "/detect")
+    assert (answer.status_code, answer.json()["error"]["message"]) == (503, "the server is unavailable")
+
+
 def test_openapi_tells_every_routes_answers(url: str) -> None:
     paths = httpx.get(url + "/openapi.json").json()["paths"]
     for route in ("/detect", "/segment", "/embed"):
@@ -200,3 +250,35 @@ def test_openapi_tells_every_routes_answers(url: str) -> None:
         assert {"application/json", "multipart/form-data", "image/*"} <= set(operation["requestBody"]["content"])
         assert {"400", "413", "503"} <= set(operation["responses"])
     assert {"image/png", "application/json"} == set(paths["/segment"]["post"]["responses"]["200"]["content"])
+
+
+def test_texts_where_no_model_reads_any_are_of_the_wrong_type_unless_one_did(
+    triton: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that is loaded anew is asked again; one that never was is not."""
+    servicer, address = triton
+    monkeypatch.setattr(models, "REMEMBERED_SECONDS", 0)
+
+    async def ask() -> None:
+        async with AsyncClient(address, retries=0) as client:
+            known = models.Models(client, None)
+            with pytest.raises(Problem, match="there are no models that make vectors of texts here; send JSON") as told:
+                await known.chosen(asking.TEXT_VECTORS, None, asking.EMBEDDING)
+            assert told.value.status == 415
+            servicer.named["sentences"] = text_embedder([0.25])
+            assert (await known.chosen(asking.TEXT_VECTORS, None, asking.EMBEDDING)).name == "sentences"
+            del servicer.named["sentences"]
+            with pytest.raises(ServerUnavailable):
+                await known.chosen(asking.TEXT_VECTORS, None, asking.EMBEDDING)
+
+    asyncio.run(ask())
+
+
+def test_pictures_where_models_read_texts_alone_are_of_the_wrong_type() -> None:
+    with serving() as (servicer, address):
+        servicer.names, servicer.named = [], {"sentences": text_embedder([0.25])}
+        with gateway(address, "--retries", "0") as url:
+            told = post(url + "/embed")
+            texts = httpx.post(url + "/embed", json={"texts": ["one"]})
+    assert (told.status_code, texts.status_code) == (415, 200)
+    assert 'send JSON {"texts": [...]}' in told.json()["error"]["message"]

@@ -20,6 +20,7 @@ from hypothesis.extra import numpy as arrays_of
 
 from client import Client, InvalidInput, ModelNotFound, ServerError, to_bf16
 from client.batch.run import Question, Table, ask_into
+from client.batch.sources import Images
 from client.batch.tables import WRITERS
 from client.tasks import TASKS, named, recognised, tensors
 from client.tasks.arrays import DTYPES, as_sent
@@ -279,7 +280,7 @@ def test_a_task_is_one_module_and_one_line(
             client.ask(lengths.Request([b"123"]), "other")
         assert [outcome.answer for outcome in client.ask_each(paths, lengths.Request)] == [5, None, 1]
         for form in WRITERS:
-            ask_into(Table(tmp_path / form, form), client, Question(paths, None, lengths.Request, 2, 2))
+            ask_into(Table(tmp_path / form, form), client, Question(Images(paths), None, lengths.Request, 2, 2))
     missing = f"{paths[1]},No such file or directory,"
     assert (tmp_path / "csv").read_text().splitlines() == [
         "path,error,length", f"{paths[0]},,5", missing, f"{paths[2]},,1",

@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+import text_models
+from by_hand import add
 from conftest import ANY_PORTS
 from PIL import Image
 
@@ -114,15 +116,6 @@ PAGE = (Path(__file__).parent.parent / "docs" / "clients.md").read_text(encoding
 COMMANDS = re.compile(r"^repo-client .*$", re.MULTILINE)
 PROGRAMS = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 KINDS = {**{name: name for name in DTYPES}, "BYTES": "STRING", "BF16": "BF16"}
-COMMON = 'backend: "python" instance_group {{ kind: KIND_CPU count: 1 }} name: "{name}" max_batch_size: {most}\n'
-
-
-def add(repository: Path, name: str, code: str, config: str, most: int, **parameters: str) -> None:
-    (repository / name / "1").mkdir(parents=True)
-    (repository / name / "1" / "model.py").write_text(code)
-    said = [f'parameters {{ key: "{key}" value {{ string_value: "{value}" }} }}' for key, value in parameters.items()]
-    text = COMMON.format(name=name, most=most) + config + "\n".join(said)
-    (repository / name / "config.pbtxt").write_text(text)
 
 
 def echo(repository: Path, name: str, tensors: dict[str, tuple[str, str]], most: int) -> None:
@@ -156,6 +149,7 @@ def hand_written(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Endpoints
     tagger(repository, "digits", [0.3, 0.6, 0.1], ["0", "1", "2"], "softmax")
     add(repository, "encoder", ENCODER, ENCODERS, 8, task="tensors")
     add(repository, "finder", FINDER, FINDERS, 8, task="detection")
+    text_models.write(repository)
     add(repository, "painter", PAINTER, PAINTERS, 8, task="segmentation")
     running = LAUNCHERS["embedded"].launch(repository, replace(ANY_PORTS, verify_integrity=False))
     yield running.endpoints
@@ -230,4 +224,5 @@ def prepare(folder: Path) -> None:
     np.save("ids.npy", ids)
     np.save("mask.npy", np.ones_like(ids))
     np.savez("both.npz", ids=ids, mask=np.ones_like(ids))
+    (folder / "quotes.txt").write_text("a good day\nno day\n\na good night\n")
     np.savez("many.npz", ids=ids.repeat(20, 0), mask=np.ones((20, 3), int))

@@ -618,7 +618,7 @@ def test_names_of_any_bytes(triton: Fake, uploads: Path) -> None:
         (["--forbid", "2"], 6, "the model has no class '2'"),
         (["--model", "cars"], 5, "cars"),
         (["--release", "quarantine"], 6, "two folders"),
-        (["--hook", '"'], 6, "cannot be read"),
+        (["--hook", '"'], 2, "cannot be read"),
     ],
 )
 def test_what_users_do_wrong(options: list[str], code: int, message: str, triton: Fake, uploads: Path) -> None:

@@ -1,6 +1,7 @@
 """Artifacts of networks with any inputs and outputs: several, of any type and any size, batched or not."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -39,17 +40,30 @@ def table(length: int) -> dict[str, torch.Tensor]:
     return {"rows": torch.rand(length, 4, generator=random), "keep": torch.rand(length, generator=random) > 0.3}
 
 
+class Encoders(dict[tuple[str, str], Path]):
+    """By format and precision; made when a test asks for them."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def __missing__(self, variant: tuple[str, str]) -> Path:
+        made = self[variant] = export(self._folder / "-".join(variant), variant, encoder(), ENCODER, texts(2, 5))
+        return made
+
+
 @pytest.fixture(scope="module")
-def encoders(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], Path]:
-    folder = tmp_path_factory.mktemp("encoders")
-    return {v: export(folder / "-".join(v), v, encoder(), ENCODER, texts(2, 5)) for v in MADE}
+def encoders(tmp_path_factory: pytest.TempPathFactory) -> Encoders:
+    return Encoders(tmp_path_factory.mktemp("encoders"))
 
 
-@pytest.mark.parametrize("variant", MADE, ids="-".join)
+def compiled_once(variant: tuple[str, str]) -> Any:
+    """AOTInductor takes a quarter of a minute each: one with two inputs of any size is compiled further below."""
+    return pytest.param(variant, marks=pytest.mark.slow if variant[0] == "aoti" else (), id="-".join(variant))
+
+
+@pytest.mark.parametrize("variant", map(compiled_once, MADE))
 @pytest.mark.parametrize(("batch", "length"), [(1, 5), (3, 2), (8, 11), (2, 1)])
-def test_any_batch_and_length(
-    variant: tuple[str, str], batch: int, length: int, encoders: dict[tuple[str, str], Path]
-) -> None:
+def test_any_batch_and_length(variant: tuple[str, str], batch: int, length: int, encoders: Encoders) -> None:
     given = texts(batch, length)
     found = EXPORTERS[variant[0]].load(encoders[variant], Target(variant[1]), ENCODER)(given)
     with torch.inference_mode():
@@ -80,7 +94,7 @@ def test_length_that_a_network_fixes_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("format_name", [name for name in FORMATS if EXPORTERS[name].NAMES_TENSORS])
-def test_artifacts_bear_the_names(format_name: str, encoders: dict[tuple[str, str], Path]) -> None:
+def test_artifacts_bear_the_names(format_name: str, encoders: Encoders) -> None:
     import onnx
     import openvino
 

@@ -179,6 +179,11 @@ BAD = {
         '```python\nfrom client import Client\nfor p in Client("x").classify(1):\n    print(p.lable)\n```',
         "lable",
     ),
+    "a field of a list's": (
+        '```python\nfrom client import Client\nfor row in Client("x").classify(["a"]):\n    for p in row:\n'
+        "        print(p.lable)\n```",
+        "lable",
+    ),
     "a test that there is none of": ("<!-- not run: tests/test_no.py does -->\n```sh\ncurl x\n```", "tests/test_no.py"),
     "behind a prompt": ("```console\n$ repo-client top --onse\nMODEL\n```", "onse"),
     "another language": ("```nginx\nlisten 1;\n```", "nothing runs nginx"),

@@ -20,6 +20,7 @@ import pytest
 import tritonclient.grpc as triton_grpc
 import tritonclient.http as triton_http
 import trustme
+import warm
 from conftest import build
 from cryptography.hazmat.primitives import serialization
 from PIL import Image
@@ -205,8 +206,7 @@ def test_the_client_knows_the_servers_headers() -> None:
 
 
 def repo_client(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", "from client.cli import main; main()", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, env=os.environ | environment, timeout=120)
+    return warm.run("client.cli", *arguments, environment=os.environ | environment)
 
 
 def test_key_on_the_command_line_is_a_file_or_the_environment(url: str, tmp_path: Path) -> None:

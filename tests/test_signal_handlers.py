@@ -106,6 +106,39 @@ def test_what_was_swallowed_is_raised_by_the_next() -> None:
     assert raised.value.code == 143
 
 
+SWALLOWING = """
+import os, signal, time
+from builder.machine import signals
+
+class Slow:
+    def __del__(self):
+        os.kill(os.getpid(), signal.NUMBER)
+        time.sleep(0.05)
+
+signals.listen()
+try:
+    Slow()
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        pass
+    print("swallowed")
+except signals.Interrupted:
+    raise SystemExit(130)
+finally:
+    signals.hold()
+    print("cleaned")
+"""
+
+
+@pytest.mark.parametrize(("number", "code"), [("SIGINT", 130), ("SIGTERM", 143)])
+def test_what_the_interpreter_ignores_is_raised_again(number: str, code: int) -> None:
+    """Raised in a destructor, or in a callback of an import, it would be told and lost."""
+    program = SWALLOWING.replace("NUMBER", number)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, timeout=120)
+    assert (done.stdout, done.returncode) == ("cleaned\n", code)
+    assert "Exception ignored" not in done.stderr
+
+
 HELD = """
 import os, signal, sys
 from builder.machine import signals

@@ -34,7 +34,7 @@ BEFORE_IT_BEGAN = (-signal.SIGINT, -signal.SIGTERM)
 CLIENT = ["client.cli", "tritonclient.grpc", "numpy", "rich.live", "rich.table", "pydantic.main", "http.client"]
 
 
-@pytest.fixture(params=[100, pytest.param(1000, marks=pytest.mark.slow)])
+@pytest.fixture(params=[50, pytest.param(1000, marks=pytest.mark.slow)])
 def storm(request: pytest.FixtureRequest, tmp_path: Path) -> Storm:
     """Runs a program again and again until it was sent so many signals."""
     return functools.partial(run_storm, tmp_path, request.param)
@@ -46,11 +46,17 @@ def run_storm(
     program: str,
     arguments: Sequence[object],
     times: int = 1,
+    at_least: int = 0,
     environment: dict[str, str] | None = None,
     **settings: Any,
 ) -> Runs:
-    """Each run ended by itself in time, and left no process and no shared memory."""
-    plan = Plan(program, list(map(str, arguments)), str(folder / "runs"), SEED, signals * times, **settings)
+    """Each run ended by itself in time, and left no process and no shared memory.
+
+    Runs that get many signals each are few, and need `at_least` so many in all to be of every kind.
+    """
+    plan = Plan(
+        program, list(map(str, arguments)), str(folder / "runs"), SEED, max(signals * times, at_least), **settings
+    )
     print(f"seed {SEED}")
     path = folder / "plan.json"
     path.write_text(json.dumps(asdict(plan)))
@@ -200,7 +206,7 @@ def test_classify(storm: Storm, triton: str, pictures: Path) -> None:
     (pictures / "large.jpg").write_bytes(bytes(700_000))  # by shared memory
     arguments = ["classify", pictures, "--csv", "{run}/out.csv", "--url", triton, "--concurrency", 2, "--batch-size", 1]
     imports = [*CLIENT, "client.batch.run"]
-    runs = storm("client.cli:main", arguments, imports=imports, before=0.5, most=12)
+    runs = storm("client.cli:main", arguments, imports=imports, at_least=100, before=0.5, most=12)
     for run in runs:
         table, journal = (Path(run["folder"]) / name for name in ("out.csv", "out.csv.partial"))
         if run["code"] == 0:
@@ -249,7 +255,8 @@ def test_train(storm: Storm, tmp_path: Path) -> None:
     arguments += ["--set", "preprocess={channels: 3, resize: 36, crop: 32}"]
     imports = ["builder.cli", "torch", "builder.training.run", "torchmetrics.classification", "matplotlib.figure"]
     imports += ["torch.utils.tensorboard", "safetensors.torch", "PIL.Image", "torchvision.transforms.v2"]
-    runs = storm("builder.cli:main", arguments, imports=imports, before=2, at_once=2, most=20, ready="out/last.pt")
+    settings: dict[str, Any] = {"before": 2, "at_once": 2, "most": 20, "at_least": 100, "ready": "out/last.pt"}
+    runs = storm("builder.cli:main", arguments, imports=imports, **settings)
     for run in runs:
         out = Path(run["folder"]) / "out"
         assert run["code"] in {128 + number for number in run["sent"]}
@@ -271,7 +278,7 @@ def test_serve(storm: Storm, tmp_path: Path) -> None:
     temporary = tmp_path / "temporary"
     temporary.mkdir()
     settings: dict[str, Any] = {"imports": ["builder.cli", "numpy", "builder.launchers.embedded"], "most": 60}
-    settings |= {"environment": {"TMPDIR": str(temporary)}, "before": 1, "at_once": 2}
+    settings |= {"environment": {"TMPDIR": str(temporary)}, "before": 1, "at_once": 2, "at_least": 100}
     runs = storm("builder.cli:main", arguments, **settings)
     for run in runs:
         printed = records(said(run, "stdout"))

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import warm
 from conftest import build
 from processes import started
 from rebuilding import entry
@@ -54,10 +55,7 @@ def credentials(store: S3, monkeypatch: pytest.MonkeyPatch) -> S3:
 
 
 def run(*words: object, **environment: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "builder", *map(str, words)]
-    return subprocess.run(
-        command, capture_output=True, text=True, timeout=120, check=False, env=os.environ | environment
-    )
+    return warm.run("builder", *words, environment=os.environ | environment)
 
 
 def test_there_and_back_in_parts(credentials: S3, tmp_path: Path) -> None:

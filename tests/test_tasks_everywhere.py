@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from conftest import build, write_manifest
 from explicit_servers import serving
+from tokenizing import write_tokenizer
 from typer.testing import CliRunner
 from wholeness import answers
 
@@ -38,11 +39,13 @@ KEYS = {
     "boxes": f"task: detection, output: {{layout: yolo}}, preprocess: {{channels: 3, letterbox: 64, {RECIPE}}}",
     "masks": f"task: segmentation, preprocess: {{channels: 3, resize: [64, 64], {RECIPE}}}",
     "vectors": f"task: embedding, preprocess: {{channels: 3, resize: [64, 64], {RECIPE}}}",
+    "texts": "task: text, tokenizer: tokenizer.json, max_length: 64, pool: mean",
 }
 ASK: dict[str, Callable[[Client], Any]] = {
     "boxes": lambda client: [one.box for one in client.detect(PHOTO, "boxes")],
     "masks": lambda client: client.segment(PHOTO, "masks").mask,
     "vectors": lambda client: client.embed(PHOTO, "vectors"),
+    "texts": lambda client: client.embed(["A line of text."], "texts"),
 }
 every_task = pytest.mark.parametrize("name", KEYS)
 
@@ -54,6 +57,7 @@ def entry(name: str, seed: int = 0, called: str = "") -> str:
 
 def made(folder: Path, *entries: str) -> Path:
     shutil.copy(ENDS, folder)
+    write_tokenizer(folder / "tokenizer.json")
     build(folder, "models:\n" + "".join(entries))
     return folder / "repository"
 
@@ -128,7 +132,7 @@ def test_images_have_what_the_steps_need(twice: Path) -> None:
     models = read_intact(twice)
     assert default_kind(models) == "slim"
     assert [KINDS[kind].refusal(models) for kind in KINDS] == ["", ""]
-    assert [one.partition("==")[0] for one in requirements(models)] == ["pillow"]
+    assert [one.partition("==")[0] for one in requirements(models)] == ["pillow", "tokenizers"]
 
 
 @pytest.mark.parametrize(
@@ -137,6 +141,7 @@ def test_images_have_what_the_steps_need(twice: Path) -> None:
 def test_formats_are_compared(name: str, tmp_path: Path) -> None:
     """Over 10 s: each format is timed in a process of its own."""
     shutil.copy(ENDS, tmp_path)
+    write_tokenizer(tmp_path / "tokenizer.json")
     (item,) = resolve(load_manifest(write_manifest(tmp_path, "models:\n" + entry(name))))
     found = compare(item, ["onnx"], ["fp32", "int8"], rounds=1)
     exact, rough = found.rows

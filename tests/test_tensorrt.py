@@ -590,6 +590,15 @@ def test_plans_take_what_is_said_or_four_times_the_samples() -> None:
     assert sizes(optimum_shapes={"ids": [100]})[0].shapes == ((1, 1), (8, 100), (8, 400))
 
 
+def test_plans_take_as_many_tokens_as_the_task_says_unless_the_entry_says_otherwise() -> None:
+    target = Target("fp32", "gpu", max_batch_size=8)
+    asked = ExportRequest(nn.Identity(), TEXTS, texts(), Path("model.plan"), target, largest={"ids": (64,)})
+    length = texts()["ids"].shape[1]
+    assert profiles.of(asked, PlanSettings())[0].shapes == ((1, 1), (8, length), (8, 64))
+    said = PlanSettings.model_validate({"max_shapes": {"ids": [9]}})
+    assert profiles.of(asked, said)[0].shapes == ((1, 1), (8, min(9, length)), (8, 9))
+
+
 def test_plans_without_a_batch() -> None:
     alone = replace(TEXTS, batched=False, inputs=(TensorSpec("ids", "INT64", (2, -1)),))
     assert [each.shapes for each in sizes(alone)] == [((2, 1), (2, 6), (2, 24))]

@@ -21,6 +21,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import warm
 from fake_triton import FakeTriton, serving
 from hypothesis import given
 from hypothesis import strategies as st
@@ -247,8 +248,7 @@ def gibberish(handler: BaseHTTPRequestHandler) -> None:
 
 
 def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "client.cli", "top", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60)
+    return warm.run("client.cli", "top", *arguments)
 
 
 @pytest.mark.parametrize("answer", [lies, refuses, gibberish])

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import warm
 from conftest import NETWORKS
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -59,8 +60,8 @@ def command(*arguments: str | Path) -> list[str]:
     return [sys.executable, "-m", "builder", "train", *map(str, arguments)]
 
 
-def build_repo_train(*arguments: str | Path, **options: Any) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command(*arguments), capture_output=True, text=True, timeout=300, **options)
+def build_repo_train(*arguments: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    return warm.run("builder", "train", *arguments, cwd=cwd, timeout=300)
 
 
 @pytest.fixture(scope="module")
@@ -635,7 +636,8 @@ def test_a_full_disk_keeps_the_last_checkpoint(tmp_path: Path) -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (400_000, 400_000))
 
     arguments = [word for key, value in DIGITS.items() for word in ("--set", f"{key}={value}")]
-    finished = build_repo_train(*arguments, "--out", tmp_path / "run", preexec_fn=limit)
+    words = command(*arguments, "--out", tmp_path / "run")
+    finished = subprocess.run(words, capture_output=True, text=True, timeout=300, preexec_fn=limit)
     assert finished.returncode == TrainingError.exit_code, finished.stderr
     assert "last.pt cannot be written" in finished.stderr
     assert "the one before it is kept" in finished.stderr

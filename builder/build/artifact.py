@@ -77,7 +77,12 @@ def _request(entry: Entry, module: torch.nn.Module, reference: Reference, artifa
     calibration = _calibration(entry, reference)
     named = renamed(examples, reference.signature, signature)
     by_name = calibration and Renamed(calibration, reference.signature, signature)
-    return ExportRequest(module, signature, named, artifact, entry.target, by_name)
+    largest = {
+        theirs.name: reference.largest[ours.name]
+        for ours, theirs in zip(reference.signature.inputs, signature.inputs, strict=True)
+        if ours.name in reference.largest
+    }
+    return ExportRequest(module, signature, named, artifact, entry.target, by_name, largest)
 
 
 @dataclass(frozen=True)

@@ -41,11 +41,14 @@ MOST_FILES = 16
 """Files of a key that are recorded each; of more, one digest of all."""
 MOST_OPENED = 1000
 REMEMBERED = "hashes.json"
+COMMIT = "commit"
+"""Of the hub's repository that a network is of, as this machine has it."""
 CHANGED_MEANWHILE = "changed while it was built"
 ROOT = Path(__file__).parent.parent
 OWN = (
     *(f"{room}/**/*" for room in ("build", "data", "exporters", "networks", "samples", "steps", "tasks", "triton")),
     "runtimes/pillow/*",
+    "runtimes/tokenizer/*",
     "runtimes/named_tensors.py",
     "templates/*.j2",
     "repository/golden.py",
@@ -74,6 +77,9 @@ class Reading:
         if own := self._recorded((path for files, _ in named for path in files), entry.base):
             found[CODE] = own
         packages = {name: version for _, versions in named for name, version in versions.items()}
+        for name in (entry.spec.network,) if networks.huggingface.matches(entry.spec.network) else ():
+            if commit := networks.huggingface.commit(name, entry.base):
+                found.setdefault("network", {})[COMMIT] = commit
         return found | {TOOLS: packages | _tools(entry)}
 
     def again(self, entry: Entry, names: Iterable[str]) -> dict[str, str]:
@@ -109,6 +115,11 @@ def with_opened(inputs: Inputs, opened: Opened, digests: Digests) -> Inputs:
         if (name := _place(path, opened.folder)) not in known
     }
     return inputs | ({OPENED: dict(list(found.items())[:MOST_OPENED])} if found else {})
+
+
+def with_commit(inputs: Inputs, commit: str | None) -> Inputs:
+    """The inputs with the commit that was fetched while the network was made."""
+    return inputs | {"network": inputs.get("network", {}) | {COMMIT: commit}} if commit else inputs
 
 
 def _said(entry: Entry) -> dict[str, str]:
@@ -177,8 +188,15 @@ def _callables(entry: Entry) -> list[str]:
 def _tools(entry: Entry) -> dict[str, str]:
     """The versions of what makes the artifact, and the digest of this package's own part in it."""
     names = {"torch", "numpy", *entry.exporter.VERSIONED}
-    if entry.task.HAS_STEPS or _is_of_torchvision(entry.spec.network) or _is_of_torchvision(entry.spec.reference):
+    if own := getattr(entry.task, "VERSIONED", ()):
+        names |= {*own}
+    elif entry.task.HAS_STEPS or _is_of_torchvision(entry.spec.network) or _is_of_torchvision(entry.spec.reference):
         names |= {"torchvision", "pillow"}
+    for named in (entry.spec.network, entry.spec.reference or ""):
+        source = networks.source_of(named)
+        names.update(source.PACKAGES if source else ())
+    if any(networks.huggingface.matches(name or "") for name in (entry.spec.network, entry.spec.reference)):
+        names |= {"transformers", "safetensors", "tokenizers"}
     found = {name: code.installed(name) for name in sorted(names)}
     return {name: version for name, version in found.items() if version} | {"build-repo": _own_digest()}
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from builder import networks
 from builder.build import adopted
 from builder.build.entry import Entry
+from builder.errors import NetworkError, WeightsError
 from builder.networks.card import Card, require_own
 from builder.tasks.task import Reference
 from builder.types import Network, NetworkRequest, Report
@@ -25,8 +28,9 @@ def study(entry: Entry, report: Report) -> tuple[nn.Module, Reference]:
     return entry.task.study(entry, make_network(entry), report)
 
 
-OF_NETWORKS = ("classification", "detection", "segmentation")
-"""Tasks that known networks are made for; the others take any network."""
+OF_NETWORKS = ("classification", "detection", "segmentation", "text")
+"""Tasks that known networks are made for; embeddings are made of any that see pictures."""
+TEXT, ANY = "text", "tensors"
 
 
 def make_network(entry: Entry) -> Network:
@@ -41,18 +45,46 @@ def make_network(entry: Entry) -> Network:
     request = NetworkRequest(spec.network, entry.weights, spec.arguments, entry.base)
     if entry.card and entry.weights.path:
         require_own(entry.card, entry.weights.path)
-    network = networks.find(spec.network).make(request)
+    with _placed(entry):
+        network = networks.find(spec.network).make(request)
+    _require_made_for(entry, network)
     return _as_trained(network, entry.card) if entry.card else network
 
 
 def _require_task(entry: Entry) -> None:
     """Raise ManifestError for a known network of another task; a callable may be for anything."""
     network, task = entry.spec.network, entry.spec.task
-    if network not in networks.all_names() or task not in OF_NETWORKS:
+    with _placed(entry):
+        known = networks.made_for(network, entry.base)
+    if known == task or task == ANY or known is None:
         return
-    known = networks.find(network).facts(network).task
-    if known != task:
+    if task in OF_NETWORKS or known == TEXT:
         raise entry.error(f"{network} is a network for {known}; write `task: {known}`", "network")
+
+
+@contextmanager
+def _placed(entry: Entry) -> Iterator[None]:
+    """Within it, what is wrong with the network or its weights is told with the place of the entry's key."""
+    try:
+        yield
+    except (NetworkError, WeightsError) as error:
+        if not entry.manifest.is_read:
+            raise
+        is_of_weights = isinstance(error, WeightsError) and entry.manifest.says(entry.name, "weights")
+        told = entry.error(str(error), "weights" if is_of_weights else "network")
+        raise type(error)(str(told)) from error.__cause__
+
+
+def _require_made_for(entry: Entry, network: Network) -> None:
+    """Raise ManifestError for a network that gives something else with its weights and arguments."""
+    if network.task is None or entry.spec.task not in OF_NETWORKS or network.task == entry.spec.task:
+        return
+    why = ""
+    if network.task == "embedding":
+        why = "gives vectors, and no classes, with these weights and arguments"
+    raise entry.error(
+        f"{entry.spec.network} {why or f'is a network for {network.task}'}; write `task: {network.task}`", "network"
+    )
 
 
 def _as_trained(network: Network, card: Card) -> Network:

@@ -17,7 +17,7 @@ from builder.build.artifact import (
 )
 from builder.build.entry import Entry, resolve
 from builder.build.golden import golden_set
-from builder.build.inputs import Inputs, Reading, remembered, watching, with_opened
+from builder.build.inputs import Inputs, Reading, remembered, watching, with_commit, with_opened
 from builder.build.loadable import require_loadable
 from builder.build.outcome import Failure, Outcome
 from builder.build.provenance import build_facts, built_from
@@ -77,7 +77,7 @@ def build_model(entry: Entry, repository: Path, report: Report = lambda _: None)
         report("publishing")
         size = artifact_bytes(artifact)
         facts = reference.provenance | build_facts(entry, artifact, reference, verification) | facts
-        inputs = with_opened(inputs, opened, digests)
+        inputs = with_opened(with_commit(inputs, facts.get("snapshot_commit")), opened, digests)
         described = _described(entry, reference, facts, inputs, folder)
         digests.save()
         published = _publish(entry, repository, folder, described, goldens)
@@ -93,7 +93,7 @@ def build_model(entry: Entry, repository: Path, report: Report = lambda _: None)
         artifact_bytes=size,
         seconds=time.perf_counter() - started,
         verification=verification,
-        notes=tuple(f"weights: {said}" for said in [reference.provenance.get(networks.weights.READ_AS)] if said),
+        notes=networks.weights.notes(reference.provenance),
         warnings=reference.warnings,
     )
 

@@ -21,7 +21,7 @@ def entry_or_network(manifest: Manifest | None, path: Path, name: str, weights: 
     """The manifest's entry, or else the network of that name as it comes. Raises BuilderError."""
     if manifest is not None and name in manifest.models:
         return resolve(manifest, [name], weights)[0]
-    if name not in networks.all_names():
+    if not networks.is_known(name):
         known = f"{', '.join(manifest.models)}" if manifest else f"nothing, since {path} does not exist"
         raise CompareError(f"{name!r} is neither an entry of {path} ({known}) nor one of `build-repo networks`")
     task = networks.find(name).facts(name).task

@@ -21,6 +21,8 @@ GLIBC_MINOR = 36
 MANYLINUX = [f"manylinux_2_{minor}" for minor in range(GLIBC_MINOR, 4, -1)]
 MANYLINUX += ["manylinux2014", "manylinux2010", "manylinux1"]
 TOLD_LINES = 5
+ALONE = ("tokenizers",)
+"""What steps ask for and use without what it declares: a hub's client, which a tokenizer.json beside a step spares."""
 
 
 def pinned(roots: Iterable[str], alone: Iterable[str] = ()) -> dict[str, str]:
@@ -36,7 +38,7 @@ def pinned(roots: Iterable[str], alone: Iterable[str] = ()) -> dict[str, str]:
         if name in found:
             continue
         found[name] = _exact(requirement) or _installed(name)
-        if name not in alone:
+        if name not in (*alone, *ALONE):
             waiting += [one for one in _requirements(name) if _is_wanted(one, requirement.extras)]
     return dict(sorted(found.items()))
 

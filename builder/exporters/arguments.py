@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from builder.errors import ExportError
-from builder.triton.signature import Signature
+from builder.triton.signature import FLOATS, Signature
 
 if TYPE_CHECKING:
     import torch
@@ -28,6 +28,12 @@ def named(signature: Signature, result: Any) -> dict[str, Any]:
     else:
         results = result if isinstance(result, list | tuple) else (result,)
     return dict(zip((tensor.name for tensor in signature.outputs), results, strict=True))
+
+
+def reads_numbers(signature: Signature) -> bool:
+    """Whether whole numbers come in, such as tokens: masks are among them, whose -inf no int8 has a range for, so that
+    of such networks what has weights alone is quantised."""
+    return any(tensor.data_type not in FLOATS for tensor in signature.inputs)
 
 
 def require_numpys(signature: Signature) -> None:

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from builder.exporters import onnx_file, onnx_int8
-from builder.exporters.arguments import named, require_numpys
+from builder.exporters.arguments import named, reads_numbers, require_numpys
+from builder.exporters.attention import over_four_axes
 from builder.exporters.axes import dynamic, dynamic_shapes, exported, sized_examples
 from builder.exporters.half import in_precision
 from builder.exporters.memory import weights_released
@@ -53,7 +54,8 @@ def export(request: ExportRequest) -> dict[str, str]:
         write_graph(in_precision(request.module, request.target.precision), request, graph)
         if request.target.precision == "int8":
             assert request.calibration is not None  # the plan holds it for int8
-            graph = onnx_int8.quantize(graph, request.calibration, onnx_int8.FOR_CPUS)
+            scheme = onnx_int8.OF_TOKENS if reads_numbers(request.signature) else onnx_int8.FOR_CPUS
+            graph = onnx_int8.quantize(graph, request.calibration, scheme)
         onnx_file.join(graph, request.path)
     return {"opset": str(OPSET)}
 
@@ -63,7 +65,7 @@ def write_graph(module: nn.Module, request: ExportRequest, path: Path) -> None:
     import torch
 
     refuse_scripted(module)
-    with quiet(), weights_released(module), torch.no_grad():
+    with quiet(), weights_released(module), torch.no_grad(), over_four_axes():
         program = torch.onnx.export(
             **_source(module, request),
             input_names=[tensor.name for tensor in request.signature.inputs],

@@ -23,6 +23,8 @@ class Scheme:
 
 
 FOR_CPUS = Scheme("QUInt8", reduce_range=True)
+# See `arguments.reads_numbers`.
+OF_TOKENS = Scheme("QUInt8", reduce_range=True, operators=("Conv", "ConvTranspose", "Gemm", "MatMul"))
 # TensorRT fuses symmetric Q/DQ in front of what carries the weights, and keeps biases as they are. Behind
 # it, they would round what the following operators are to be fused with.
 WEIGHTED = ("Conv", "Gemm", "MatMul")

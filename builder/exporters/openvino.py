@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from builder.errors import ExportError
 from builder.exporters import torchscript
-from builder.exporters.arguments import in_order, require_numpys
+from builder.exporters.arguments import in_order, reads_numbers, require_numpys
 from builder.exporters.memory import page_out_file
 from builder.exporters.quiet import quiet
 from builder.machine.hardware import cpu_computes
@@ -35,6 +35,8 @@ OPTIONS: type[BaseModel] | None = None
 VERSIONED: tuple[str, ...] = ("torch", "openvino")
 
 # Of what the CPU could do it takes bf16 unasked where there is AMX, and fp32 has to be asked for.
+WEIGHTLESS = ("Add", "Subtract", "Multiply", "Divide", "Power", "Softmax", "MVN", "ReduceMean", "ReduceSum")
+"""Of OpenVINO's operations, those that networks that read texts have without weights."""
 INFERENCE_PRECISIONS = {"fp32": "f32", "fp16": "f32", "bf16": "bf16", "int8": "f32"}
 
 
@@ -59,7 +61,7 @@ def export(request: ExportRequest) -> dict[str, str]:
     facts = {}
     if request.target.precision == "int8":
         assert request.calibration is not None  # the plan holds it for int8
-        model = quantized(model, request.calibration)
+        model = quantized(model, request.calibration, reads_numbers(request.signature))
         facts = {"nncf_version": imported("nncf").__version__}
     _name_by_place(model)
     _save(model, request)
@@ -100,11 +102,13 @@ def _name_by_place(model: Any) -> None:
             operation.friendly_name = f"{operation.get_type_name()}_{number}"
 
 
-def quantized(model: Any, calibration: Calibration) -> Any:
+def quantized(model: Any, calibration: Calibration, is_weighted_only: bool = False) -> Any:
+    """`is_weighted_only`: what has no weights stays as it is, such as the sum with a mask."""
     nncf = imported("nncf")
+    ignored = nncf.IgnoredScope(types=list(WEIGHTLESS), validate=False) if is_weighted_only else None
     with quiet():
         dataset = nncf.Dataset(calibration, lambda batch: {name: tensor.numpy() for name, tensor in batch.items()})
-        return nncf.quantize(model, dataset, subset_size=len(calibration))
+        return nncf.quantize(model, dataset, subset_size=len(calibration), ignored_scope=ignored)
 
 
 def imported(package: str) -> Any:

@@ -41,7 +41,13 @@ def of(request: ExportRequest, settings: PlanSettings) -> tuple[Profile, ...]:
     batches = _batches(request.target, settings) if signature.batched else ((), (), ())
     first = int(signature.batched)
     return tuple(
-        _profile(tensor, tuple(request.examples[tensor.name].shape[first:]), batches, settings)
+        _profile(
+            tensor,
+            tuple(request.examples[tensor.name].shape[first:]),
+            batches,
+            settings,
+            settings.max_shapes.get(tensor.name) or request.largest.get(tensor.name),
+        )
         for tensor in signature.inputs
     )
 
@@ -55,11 +61,16 @@ def optimum_batch(target: Target, settings: PlanSettings) -> int:
 
 
 def _profile(
-    tensor: TensorSpec, example: Shape, batches: tuple[Shape, Shape, Shape], settings: PlanSettings
+    tensor: TensorSpec,
+    example: Shape,
+    batches: tuple[Shape, Shape, Shape],
+    settings: PlanSettings,
+    most: Shape | None,
 ) -> Profile:
-    optimum = settings.optimum_shapes.get(tensor.name) or _optimum(tensor, example, settings)
+    """`most`: what the settings, or the task, say of the largest."""
+    optimum = settings.optimum_shapes.get(tensor.name) or _optimum(tensor, example, settings, most)
     least = settings.min_shapes.get(tensor.name, (1,) * len(optimum))
-    largest = settings.max_shapes.get(tensor.name, tuple(size * ROOM for size in optimum))
+    largest = most or tuple(size * ROOM for size in optimum)
     found = [_filled(tensor, shape) for shape in (least, optimum, largest)]
     if not all(low <= best <= high for low, best, high in zip(*found, strict=True)):
         raise ExportError(
@@ -69,9 +80,9 @@ def _profile(
     return Profile(tensor.name, *(batch + shape for batch, shape in zip(batches, found, strict=True)))
 
 
-def _optimum(tensor: TensorSpec, example: Shape, settings: PlanSettings) -> Shape:
+def _optimum(tensor: TensorSpec, example: Shape, settings: PlanSettings, high: Shape | None) -> Shape:
     """The sample's sizes, as far as what is said of the others allows."""
-    low, high = settings.min_shapes.get(tensor.name, example), settings.max_shapes.get(tensor.name)
+    low = settings.min_shapes.get(tensor.name, example)
     enough = tuple(map(max, example, low))
     return tuple(map(min, enough, high)) if high else enough
 

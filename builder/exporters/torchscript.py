@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from builder.errors import ExportError
 from builder.exporters import operators
-from builder.exporters.arguments import in_order
+from builder.exporters.arguments import in_order, reads_numbers
 from builder.exporters.half import HALF_PRECISIONS, in_precision
 from builder.exporters.memory import weights_of
 from builder.exporters.quiet import quiet
@@ -17,7 +17,6 @@ from builder.exporters.room import require_room
 from builder.exporters.torch_run import as_predict, prepared_device, set_mantissa
 from builder.exporters.torchscript_file import make_reproducible
 from builder.machine.hardware import cpu_computes
-from builder.triton.signature import FLOATS
 from builder.types import ExportRequest, Predict, Target
 from builder.util.reasons import place_of, reason
 
@@ -171,7 +170,7 @@ def _mapping(signature: Signature) -> Any:
     from torch import nn
     from torch.ao.quantization import QConfigMapping, get_default_qconfig, get_default_qconfig_mapping
 
-    if all(tensor.data_type in FLOATS for tensor in signature.inputs):
+    if not reads_numbers(signature):
         return get_default_qconfig_mapping(QUANTIZED_ENGINE)
     qconfig = get_default_qconfig(QUANTIZED_ENGINE)  # type: ignore[no-untyped-call]
     mapping = QConfigMapping()

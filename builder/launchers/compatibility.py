@@ -12,6 +12,7 @@ from typing import Any
 from builder.errors import ConfigError, LaunchError
 from builder.machine import hardware
 from builder.repository import layout
+from builder.repository.served import REQUIREMENTS
 from builder.triton import model_config, releases
 
 PACKAGES = {"openvino": "openvino", "onnxruntime": "onnxruntime"}
@@ -19,6 +20,15 @@ PACKAGES = {"openvino": "openvino", "onnxruntime": "onnxruntime"}
 
 def _is_installed(package: str) -> bool:
     return importlib.util.find_spec(package) is not None
+
+
+def _has_package(name: str) -> bool:
+    """By pip's name, which need not be the module's."""
+    try:
+        version(name)
+    except PackageNotFoundError:
+        return False
+    return True
 
 
 def _torch_version() -> str | None:
@@ -46,13 +56,14 @@ class Machine:
     tensorrt_version: Callable[[], str | None] = _tensorrt_version
     instruction_sets: Callable[[], frozenset[str]] = hardware.instruction_sets
     gpu: Callable[[], hardware.Gpu | None] = hardware.gpu
+    has_package: Callable[[str], bool] = _has_package
 
 
 THIS = Machine()
 
 
 def refuse_unloadable(repository: Path, machine: Machine = THIS) -> None:
-    """Raise LaunchError with every reason why the embedded server could not load a published network."""
+    """Raise LaunchError with every reason why the embedded server could not load a published model."""
     reasons = [
         f"{folder.name} cannot be served here: {reason}"
         for folder in sorted(repository.iterdir())
@@ -68,6 +79,8 @@ def _reasons(folder: Path, machine: Machine) -> Iterator[str]:
     except (OSError, ConfigError):
         return  # not a model, or one that the server will say more about
     facts = {key: value.string_value for key, value in model.parameters.items()}
+    if facts.get(layout.ROLE) in layout.STEP_ROLES:
+        yield from _step_reasons(facts, machine)
     if facts.get(layout.ROLE) not in (layout.NETWORK, layout.MODEL):
         return
     # Custom operators are there once the package that has them is imported, in whatever process runs the network.
@@ -81,6 +94,13 @@ def _reasons(folder: Path, machine: Machine) -> Iterator[str]:
     elif model.backend in PACKAGES and not machine.is_installed(PACKAGES[model.backend]):
         package = PACKAGES[model.backend]
         yield f"{package} is not installed; run: pip install {package}"
+
+
+def _step_reasons(facts: dict[str, str], machine: Machine) -> Iterator[str]:
+    for requirement in facts.get(REQUIREMENTS, "").split():
+        name = requirement.partition("==")[0]
+        if not machine.has_package(name):
+            yield f"it imports {name}, which is not installed; run: pip install {requirement}"
 
 
 def _plan_reasons(model: Any, facts: dict[str, str], machine: Machine) -> Iterator[str]:

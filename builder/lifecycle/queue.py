@@ -63,9 +63,19 @@ def _each(servers: Sequence[Access], attempt: Callable[[Access], None], parallel
         for access in servers:
             attempt(access)
         return
+    at_work: list[threading.Event] = []
+
+    def counted(access: Access) -> None:
+        ended = threading.Event()
+        at_work.append(ended)
+        try:
+            attempt(access)
+        finally:
+            ended.set()
+
     with ThreadPoolExecutor(parallel) as pool:
         try:
-            futures = [pool.submit(attempt, access) for access in servers]
+            futures = [pool.submit(counted, access) for access in servers]
             # Servers that are at work when one fails come to their own end, which is bounded.
             while wait(futures, LOOK_SECONDS).not_done:
                 continue
@@ -74,7 +84,9 @@ def _each(servers: Sequence[Access], attempt: Callable[[Access], None], parallel
         except (KeyboardInterrupt, SystemExit):  # a signal, which the main thread alone hears of
             ends.interrupted.set()
             pool.shutdown(wait=False, cancel_futures=True)
-            raise  # once the pool has come to its end: those at work undo what they began
+            for ended in at_work:  # a thread that was just started may be none of the pool's
+                ended.wait()
+            raise  # once all have come to their end: those at work undo what they began
 
 
 def _others(servers: Sequence[Access], done: dict[str, Result], failed: int) -> list[str]:

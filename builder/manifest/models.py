@@ -108,6 +108,11 @@ class Manifest:
         """A ManifestError that names the file, line and key."""
         return documents.error_at(self.path, self._tree, message, *keys)
 
+    @property
+    def is_read(self) -> bool:
+        """Whether a file says it, whose lines can be told."""
+        return self._tree is not None
+
     def says(self, name: str, key: str) -> bool:
         """Whether the entry itself gives the key."""
         if self._tree is None:

@@ -70,7 +70,7 @@ def _followed(
         return _run(module, "meta", shape, request.name)
     except NetworkError:
         # Which boxes a detector keeps depends on numbers.
-        if not networks.callables.matches(request.name) and not detectors.is_detector(module):
+        if not any(f.matches(request.name) for f in networks.BY_FORM) and not detectors.is_detector(module):
             raise
     return _run(family.make(request).module, "cpu", shape, request.name)
 

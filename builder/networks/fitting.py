@@ -111,7 +111,7 @@ class Own:
                 cast[_short(value.dtype)] = _short(wanted)
         if strange:
             raise WeightsError(misfits.of_other_types(origin, strange))
-        _require_numbers(self.module, origin)
+        require_numbers(self.module, origin)
         return "; ".join(f"{given} became {wanted}" for given, wanted in cast.items() if "float" in given)
 
     def _named(self, key: str) -> str:
@@ -227,7 +227,7 @@ def _short(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
 
 
-def _require_numbers(module: nn.Module, origin: str) -> None:
+def require_numbers(module: nn.Module, origin: str) -> None:
     """Raise WeightsError for weights that are no numbers; buffers may well be infinite, as masks are."""
     import torch
 

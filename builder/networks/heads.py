@@ -17,19 +17,25 @@ if TYPE_CHECKING:
 
 Outputs = Callable[[Any], "tuple[torch.Tensor, ...]"]
 """What a network's result is taken apart by: one tensor an output, in the signature's order."""
+Combined = Callable[["tuple[torch.Tensor, ...]", "tuple[torch.Tensor, ...]"], "tuple[torch.Tensor, ...]"]
+"""What is made of a network's outputs and of its inputs, one tensor an output: padding is left out by the mask."""
 KEEPS_TYPES = "keeps_types"
 """Attribute of a module whose outputs are of the data types that its file has told."""
 
 
 def with_head(
-    network: nn.Module, inputs: Sequence[str], outputs: Outputs, activation: nn.Module | None = None
+    network: nn.Module,
+    inputs: Sequence[str],
+    outputs: Outputs,
+    activation: nn.Module | None = None,
+    combined: Combined | None = None,
 ) -> nn.Module:
     """A module whose forward() has the arguments `inputs`, which it hands on in this order: INPUT__0, INPUT__1, ...,
     whatever the signature calls them, since NVIDIA's libtorch looks for these in what is traced.
 
     It gives one tensor where `outputs` gives one, else a tuple. What is floating-point leaves it as float32, whatever
     the network computes in, unless it is a file of the user's, which says what it gives; `activation` is applied to
-    each output, in float32.
+    each output, in float32, and before it `combined`, which may look at what went in.
     """
     from torch import nn
 
@@ -42,7 +48,8 @@ def with_head(
             self.activation = activation or nn.Identity()
 
         def answer(self, *tensors: torch.Tensor) -> Any:
-            given = tuple(self.activation(widened(output)) for output in outputs(self.network(*tensors)))
+            wide = tuple(widened(output) for output in outputs(self.network(*tensors)))
+            given = tuple(self.activation(output) for output in (combined(wide, tensors) if combined else wide))
             return given[0] if len(given) == 1 else given
 
     return _with_arguments(Head, inputs)().eval()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.error import URLError
@@ -24,6 +24,21 @@ if TYPE_CHECKING:
 
 READ_AS = "weights_read"
 """Fact of the config: what was done to understand the file, where that was not all plain."""
+
+
+LICENCE = "weights_license"
+"""Fact of the config: that of the weights, as those who publish them say it."""
+# Words in names of licences under which nothing may be earned.
+NON_COMMERCIAL = ("-nc", "noncommercial", "non-commercial", "apple-amlr")
+
+
+def notes(provenance: Mapping[str, str]) -> tuple[str, ...]:
+    """What one should know of weights, of what is recorded of them."""
+    found = [f"weights: {provenance[READ_AS]}"] if READ_AS in provenance else []
+    licence = provenance.get(LICENCE, "")
+    if any(word in licence.lower() for word in NON_COMMERCIAL):
+        found.append(f"weights: their licence, {licence}, does not allow commercial use")
+    return tuple(found)
 
 
 def download(url: str) -> Path:

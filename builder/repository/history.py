@@ -11,7 +11,7 @@ from builder.errors import ConfigError
 from builder.repository import disk, lock, versions
 from builder.repository.names import Pin
 
-ORIGIN = ("network", "weights", "weights_sha256", "format", "precision")
+ORIGIN = ("network", "weights", "weights_sha256", "weights_license", "format", "precision")
 FIGURES = ("_error", "_agreement", "_accuracy")
 BUILT_AT = "built_at"
 

@@ -8,7 +8,7 @@ from builder import networks
 from builder.data import labels
 from builder.exporters import EXPORTERS
 from builder.manifest.models import DEFAULT_TASK, FILE_PATTERN, NAME_PATTERN, UnknownTask, manifest_file, spec_of
-from builder.schemas.parts import GIVEN, OWN_CALLABLE, Schema, of_model, said, when, whole_recipe
+from builder.schemas.parts import GIVEN, OWN_CALLABLE, SNAPSHOT, Schema, of_model, of_sources, said, when, whole_recipe
 from builder.tasks import TASKS
 from builder.tasks.spec import ModelSpec
 
@@ -31,7 +31,7 @@ def _complete(task: str, spec: Schema) -> None:
     """What the registries know, and pydantic's model of the task does not."""
     properties = spec["properties"]
     properties["task"] |= {"const": task}
-    properties["network"] |= {"anyOf": [{"enum": networks.all_names()}, OWN_CALLABLE]}
+    properties["network"] |= {"anyOf": [{"enum": networks.all_names()}, *of_sources(), OWN_CALLABLE, SNAPSHOT]}
     properties["format"] |= {"enum": list(EXPORTERS)}
     properties["precision"] |= {"enum": precisions()}
     if "labels" in properties:
@@ -40,7 +40,9 @@ def _complete(task: str, spec: Schema) -> None:
     calibrated = [_calibrated()] if "calibration" in properties else []
     spec["allOf"] = [*_targets(), *calibrated, *_within_the_batch(), *_of_artifacts(), *of_recipes]
     if "multilabel" in properties:
-        spec["allOf"].append(_one_class())
+        spec["allOf"].append(_one_class(properties["activation"].get("default") == "softmax"))
+    if "pool" in properties:
+        spec["allOf"].append(_vectors_or_classes())
 
 
 def _of_artifacts() -> list[Schema]:
@@ -52,9 +54,18 @@ def _of_artifacts() -> list[Schema]:
     ]
 
 
-def _one_class() -> Schema:
+def _vectors_or_classes() -> Schema:
+    """What classifies texts makes no vectors of them."""
+    classifies: Schema = {"properties": {"activation": {"type": "string"}}, "required": ["activation"]}
+    none: Schema = {"enum": ["none", None]}
+    return when(classifies, {"properties": {"pool": none, "normalize": none}})
+
+
+def _one_class(is_default: bool) -> Schema:
     """The softmax chooses one."""
     chooses: Schema = {"properties": {"activation": {"const": "softmax"}}}
+    if not is_default:
+        chooses["required"] = ["activation"]
     return when(chooses, {"properties": {"multilabel": {"enum": [False, None]}}})
 
 

@@ -6,13 +6,22 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from builder import networks
+
 Schema = dict[str, Any]
 
 # The newest that all editors know; pydantic writes a later one, of which `_for_editors` leaves nothing.
 DIALECT = "http://json-schema.org/draft-07/schema#"
-OWN_CALLABLE: Schema = {"pattern": ":"}
+OWN_CALLABLE: Schema = {"pattern": "^(?!hf:).*:"}
+SNAPSHOT: Schema = {"pattern": "^hf[:/]."}
+"""Of transformers, in a folder or on the hub."""
 GIVEN: Schema = {"not": {"type": "null"}}
 SIDES: Schema = {"type": "array", "minItems": 2, "maxItems": 2}
+
+
+def of_sources() -> list[Schema]:
+    """What names of networks look like that other packages have."""
+    return [{"pattern": source.PATTERN} for source in networks.SOURCES.values()]
 
 
 def of_model(model: type[BaseModel], title: str) -> Schema:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from builder import networks
-from builder.schemas.parts import GIVEN, OWN_CALLABLE, Schema, of_model, said, when, whole_recipe
+from builder.schemas.parts import GIVEN, OWN_CALLABLE, Schema, of_model, of_sources, said, when, whole_recipe
 from builder.training.datasets import own_names
 from builder.training.spec import TrainingSpec
 
@@ -14,7 +14,7 @@ GROUPS = (("data", "Data"), ("optimizer", "Optimizer"), ("schedule", "Schedule")
 def schema() -> Schema:
     found = of_model(TrainingSpec, "build-repo train")
     groups = found["$defs"]
-    found["properties"]["network"] |= {"anyOf": [{"enum": networks.all_names()}, OWN_CALLABLE]}
+    found["properties"]["network"] |= {"anyOf": [{"enum": networks.all_names()}, *of_sources(), OWN_CALLABLE]}
     groups["Data"]["properties"]["set"] |= {"anyOf": [{"enum": own_names()}, OWN_CALLABLE]}
     groups["Schedule"]["allOf"] = [_onecycle()]
     for key, group in GROUPS:

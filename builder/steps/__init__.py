@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
-from builder.steps import detections, mask, pillow, pillow_placed
+from builder.steps import detections, mask, pillow, pillow_placed, tokenizer
 from builder.triton.signature import Signature
 
 
@@ -25,4 +25,10 @@ class Step(Protocol):
         """What the published file computes for one request's element, to be proved before it is published."""
 
 
-STEPS: dict[str, Step] = {"pillow": pillow, "pillow_placed": pillow_placed, "mask": mask, "detections": detections}
+STEPS: dict[str, Step] = {
+    "pillow": pillow,
+    "pillow_placed": pillow_placed,
+    "mask": mask,
+    "detections": detections,
+    "tokenizer": tokenizer,
+}

@@ -16,7 +16,7 @@ from builder.repository import layout
 from builder.repository.staging import StagedStep
 from builder.steps import Step
 from builder.triton import model_config
-from builder.triton.signature import TensorSpec, raw_bytes
+from builder.triton.signature import IMAGE_INPUT, TEXT_INPUT, Signature, TensorSpec, raw_bytes
 from builder.triton.warmup import WarmUp, WarmUpInput
 
 if TYPE_CHECKING:
@@ -25,14 +25,20 @@ if TYPE_CHECKING:
 # A step is shared, so its batches must be as large as those of any model that it may feed.
 MAX_BATCH_SIZE = 1024
 WARMUP = WARMUP_FILE = "photo"
+TEXT_WARMUP = "text"
 
 
 def stage_step(
-    folder: Path, step: Step, settings: BaseModel, warmup: bytes | Mapping[str, bytes | torch.Tensor], threads: int
+    folder: Path,
+    step: Step,
+    settings: BaseModel,
+    warmup: bytes | Mapping[str, bytes | torch.Tensor],
+    threads: int,
+    files: Mapping[str, Path] | None = None,
 ) -> StagedStep:
     """The step with these settings. `warmup` is one element of each of its inputs, or of its only one.
 
-    `threads` is how many it works on at the same time.
+    `threads` is how many it works on at the same time. `files` are published beside its model.py, by name.
     """
     source = step.MODEL_FILE.read_bytes()
     inputs = step.signature(settings).inputs
@@ -40,9 +46,12 @@ def stage_step(
     contents = {tensor.name: _content(given[tensor.name]) for tensor in inputs}
     values = _values(step, settings, given, threads)
     text = model_config.render("step", name=step.ROLE, **values)
-    name = f"{step.ROLE}_{hashlib.sha256(text.encode() + source + b''.join(contents.values())).hexdigest()[:8]}"
+    beside = {name: path.read_bytes() for name, path in sorted((files or {}).items())}
+    parts = (text.encode(), source, *contents.values(), *beside.values())
+    name = f"{step.ROLE}_{hashlib.sha256(b''.join(parts)).hexdigest()[:8]}"
     (folder / "1").mkdir(parents=True)
-    (folder / "1" / "model.py").write_bytes(source)
+    for file, content in {"model.py": source, **beside}.items():
+        (folder / "1" / file).write_bytes(content)
     (folder / layout.WARMUP_FOLDER).mkdir()
     for tensor in inputs:
         (folder / layout.WARMUP_FOLDER / _file(tensor)).write_bytes(contents[tensor.name])
@@ -56,7 +65,7 @@ def _content(value: bytes | torch.Tensor) -> bytes:
 
 
 def _file(tensor: TensorSpec) -> str:
-    return WARMUP_FILE if tensor.data_type == "STRING" else tensor.name.lower()
+    return WARMUP_FILE if tensor.name == IMAGE_INPUT else tensor.name.lower()
 
 
 def _values(step: Step, settings: BaseModel, given: Mapping[str, bytes | torch.Tensor], threads: int) -> dict[str, Any]:
@@ -67,9 +76,15 @@ def _values(step: Step, settings: BaseModel, given: Mapping[str, bytes | torch.T
         "outputs": signature.outputs,
         "labels": {},
         "queue": model_config.QueuePolicy(),
-        "warmups": [WarmUp(WARMUP, tuple(_warmup(tensor, given) for tensor in signature.inputs), threads)],
+        "warmups": [
+            WarmUp(_warmup_name(signature), tuple(_warmup(tensor, given) for tensor in signature.inputs), threads)
+        ],
         "parameters": _parameters(step, settings, threads),
     }
+
+
+def _warmup_name(signature: Signature) -> str:
+    return TEXT_WARMUP if any(tensor.name == TEXT_INPUT for tensor in signature.inputs) else WARMUP
 
 
 def _warmup(tensor: TensorSpec, given: Mapping[str, bytes | torch.Tensor]) -> WarmUpInput:

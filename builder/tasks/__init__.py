@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from builder.tasks import classification, detection, embedding, segmentation, tensors
+from builder.tasks import classification, detection, embedding, segmentation, tensors, text
 from builder.tasks.task import Task
 
 TASKS: dict[str, Task] = {
@@ -10,5 +10,6 @@ TASKS: dict[str, Task] = {
     "detection": detection,
     "segmentation": segmentation,
     "embedding": embedding,
+    "text": text,
     "tensors": tensors,
 }

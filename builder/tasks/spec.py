@@ -9,6 +9,9 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, StrictInt
 
 from builder.data.sets import Text, UserText
+from builder.networks import source_of
+from builder.networks.huggingface.snapshot import files as snapshot_files
+from builder.util.names import is_of_hub, split
 from builder.util.usercode import is_callable_name
 
 Keys = tuple[str | int, ...]
@@ -21,7 +24,9 @@ class ModelSpec(BaseModel):
 
     task: str = Field("classification", description="What the network is for.")
     network: Text = Field(
-        "", description="A name from `build-repo networks`, or package.module:callable, or path/file.py:callable."
+        "",
+        description="A name from `build-repo networks`, or package.module:callable, or path/file.py:callable, or a "
+        "snapshot of transformers: hf/ORG/NAME[@REVISION] of the hub, or hf:DIR.",
     )
     arguments: dict[str, Any] = Field(
         default_factory=dict, description="Keyword arguments for the network's constructor."
@@ -57,28 +62,42 @@ class ModelSpec(BaseModel):
         The weights are not among them: the command line may name others.
         """
         named: dict[Keys, str] = {("artifact",): self.artifact} if self.artifact else {}
-        callables = {("network",): self.network, ("reference",): self.reference or ""}
-        return named | {keys: value for keys, value in callables.items() if names_file(value)}
+        networks = {("network",): self.network, ("reference",): self.reference or ""}
+        return named | {keys: split(value)[1] for keys, value in networks.items() if names_file(value)}
 
     def with_files(self, values: Mapping[Keys, str]) -> Self:
         """The same with other files, by the keys of `files`."""
         changed: dict[str, Any] = {}
         for (first, *inner), value in values.items():
             key = str(first)
-            changed[key] = _with(changed.get(key, getattr(self, key)), inner, value)
+            before = changed.get(key, getattr(self, key))
+            mark = split(before)[0] if isinstance(before, str) else ""
+            changed[key] = f"{mark}{_with(before, inner, value)}" if mark else _with(before, inner, value)
         return self.model_copy(update=changed)
 
     def data_files(self, base: Path) -> Iterator[Path]:
         """What a build reads of `files`, but for the code of callables. Missing ones are told by the build itself."""
         for value in self.files().values():
-            path = base / Path(value).expanduser()
-            if not is_callable_name(value) or path.exists():
-                yield from path.rglob("*") if path.is_dir() else [path]
+            if not is_callable_name(value) or (base / Path(value).expanduser()).exists():
+                yield from self.read_of(value, base)
+
+    def read_of(self, value: str, base: Path) -> Iterator[Path]:
+        """What is read of a file or folder: all that is in it, but of a snapshot what transformers takes."""
+        path = base / Path(value).expanduser()
+        marked = [split(name) for name in (self.network, self.reference or "")]
+        if any(mark and value == named for mark, named in marked):
+            yield from snapshot_files(path)
+        else:
+            yield from path.rglob("*") if path.is_dir() else [path]
 
 
 def names_file(value: str) -> bool:
-    """Whether what names a network, or a reference, names a callable or a file: networks of ours are words."""
-    return is_callable_name(value) or "/" in value or "." in value
+    """Whether what names a network, or a reference, names a callable, a file or a folder: networks of ours are words,
+    and those of other packages and of the hub are known by how they begin.
+    """
+    if is_of_hub(value) or source_of(value):
+        return False
+    return is_callable_name(value) or "/" in value or "." in value or bool(split(value)[0])
 
 
 def _with(value: Any, keys: Sequence[str | int], inner: str) -> Any:

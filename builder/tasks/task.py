@@ -97,6 +97,8 @@ class Reference:
     """What may be right, and more often is not."""
     labels: tuple[str, ...] | None = None
     """One a class, where there are classes."""
+    largest: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    """By input, the largest sizes of its axes of any size, where something tells; without the batch."""
     is_widened: bool = False
     """Whether a file of the user's is to give float32 whatever it computes in."""
     details: Any = None

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from builder.errors import TrainingError
+from builder.machine import signals
 from builder.training import checkpoint
 
 COLUMNS = (
@@ -41,10 +42,11 @@ class Events:
 
     def add(self, record: dict[str, float]) -> None:
         try:
-            for key, value in record.items():
-                if key != "epoch":
-                    self._writer.add_scalar(key, value, int(record["epoch"]))
-            self._writer.flush()
+            with signals.held():  # or its thread might not hear of a line, and flushing would wait for minutes
+                for key, value in record.items():
+                    if key != "epoch":
+                        self._writer.add_scalar(key, value, int(record["epoch"]))
+                self._writer.flush()
         except OSError as error:  # of the thread that writes
             raise TrainingError(
                 f"{self._writer.log_dir} cannot be written: {error.strerror}; make room and start again"

@@ -47,6 +47,12 @@ def make(run: Run, classes: int) -> TrainableNetwork:
         family = networks.find(spec.network)
     except NetworkError as error:
         raise run.error(str(error), "network") from None
+    if family is networks.NETWORKS["huggingface"]:
+        raise run.error(
+            "snapshots are trained by transformers itself (its Trainer), and built from what it saves: train there, or "
+            "name a callable of your own that makes the network for `num_classes`",
+            "network",
+        )
     _refuse_unknown_arguments(run, family.arguments(spec.network))
     source = parse_weights(spec.weights, run.base, spec.seed)
     request = NetworkRequest(spec.network, source, spec.arguments, run.base)

@@ -13,7 +13,7 @@ from urllib.parse import quote, urlsplit
 
 from client import files
 from client.access_log.selecting import Asked
-from client.errors import InvalidInput, UnreadableFile
+from client.errors import InvalidInput, InvalidOption, UnreadableFile
 
 BLOCK = 64 * 1024
 
@@ -60,7 +60,7 @@ class Site:
     def __init__(self, base_url: str, allowed: Sequence[str], max_bytes: int, seconds: float) -> None:
         url = urlsplit(base_url)
         if url.scheme not in ("http", "https") or not url.hostname or url.username or url.query or url.fragment:
-            raise InvalidInput(f"{base_url!r} is no base URL; write http://HOST or https://HOST[:PORT][/PATH]")
+            raise InvalidOption(f"{base_url!r} is no base URL; write http://HOST or https://HOST[:PORT][/PATH]")
         self._scheme, self._base, self._prefix = url.scheme, url.netloc.lower(), url.path.rstrip("/")
         self._max_bytes, self._seconds = max_bytes, seconds
         self._context = ssl.create_default_context() if url.scheme == "https" else None

@@ -10,13 +10,15 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice, zip_longest
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
-from client.batch.rows import Row, as_line, as_record, from_record
+from client.batch.rows import Row, as_line, as_note, digest_of, from_record
 from client.errors import UnwritableFile
 from client.tasks.exchange import Columns
+from client.types import Text
 
 
 class Journal:
@@ -39,7 +41,7 @@ class Journal:
 
     def add(self, row: Row) -> None:
         try:
-            self._file.write(as_line(as_record(row, self._columns)).encode())
+            self._file.write(as_line(as_note(row, self._columns)).encode())
             self._file.flush()
         except OSError as error:
             raise UnwritableFile(f"{self.path}: {error.strerror}; the next run goes on from here") from None
@@ -67,6 +69,21 @@ class Journal:
                 yield from (p for p in (path, *paths) if _hash(p) not in done)
                 return
         yield from paths
+
+    def remaining_texts(self, texts: Iterable[Text]) -> Iterator[Text]:
+        """Those of `texts` behind the ones that have a row. Raises UnwritableFile where one of these is another now.
+
+        A file whose lines changed, came or went would be given the rows of others.
+        """
+        texts = iter(texts)
+        for row, text in zip_longest(islice(self.rows(), self.done), islice(texts, self.done)):
+            known, is_now = row.path if row else "", text.where if text else ""
+            if not row or not text or known != is_now or row.digest != digest_of(text):
+                raise UnwritableFile(
+                    f"{self.path} was begun with other texts: {known or is_now} is not what it was then; go on with "
+                    "the same ones, or remove it to begin anew"
+                )
+        yield from texts
 
     def _resume(self, settings: Mapping[str, Any]) -> int:
         """The rows that are there; begins the file if it is new, and drops a line that was cut off."""

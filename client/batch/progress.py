@@ -11,7 +11,7 @@ from client.batch.run import Counts, Progress
 
 
 @contextmanager
-def bar(count: Callable[[], int | None]) -> Iterator[Progress]:
+def bar(count: Callable[[], int | None], things: str) -> Iterator[Progress]:
     """A function to call with the counts. `count`, which may take a while, runs beside it."""
     if not sys.stderr.isatty():
         yield lambda _: None
@@ -35,7 +35,7 @@ def bar(count: Callable[[], int | None]) -> Iterator[Progress]:
             shown.update(
                 task,
                 completed=counts.done,
-                rate=f"{speed:.0f} images/s" if speed else "",
+                rate=f"{speed:.0f} {things}/s" if speed else "",
                 failed=f"[red]{counts.failed} refused" if counts.failed else "",
             )
 

@@ -1,30 +1,30 @@
-"""The story of a batch: images in, rows into the journal, the journal into a table."""
+"""The story of a batch: images or texts in, rows into the journal, the journal into a table."""
 
 from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from client import files, formats, signals, tasks
-from client.batch import sources
 from client.batch.journal import Journal
 from client.batch.rows import Row, row_of
+from client.batch.sources import Source
 from client.batch.tables import OF_OBJECTS, WRITERS
 from client.errors import ClientError, InvalidInput, ServerError, UnreadableFile, UnwritableFile
 from client.flows import Make
-from client.tasks import TASKS
+from client.tasks import TASKS, Task
 from client.tasks.exchange import Columns
-from client.types import Outcome
+from client.types import ModelInfo, Outcome, Text
 
 if TYPE_CHECKING:
     from client.client import Client
 
-# What can be wrong with one image. All else concerns the images to come as well, and ends the run.
-OF_THE_IMAGE = (InvalidInput, ServerError)
+# What can be wrong with one item. All else concerns those to come as well, and ends the run.
+OF_THE_ITEM = (InvalidInput, ServerError)
 
 
 @dataclass(frozen=True)
@@ -41,30 +41,42 @@ class Table:
         return self.path.with_name(self.path.name + ".partial")
 
 
+Beside = Callable[[Outcome[Any]], Outcome[Any]]
+
+
 @dataclass(frozen=True)
 class Question:
-    """What is asked of which files."""
+    """What is asked about which files or texts."""
 
-    sources: Sequence[str]
-    """See `sources.find`."""
+    source: Source
     model: str | None
     make: Make
     """The task's request for some of them."""
     concurrency: int
     batch_size: int
-    null: bool = False
-    beside: Callable[[Outcome[str]], Outcome[str]] = lambda outcome: outcome
+    beside: Beside = lambda outcome: outcome
     """What else is done with each outcome, such as a drawing of it."""
 
-    def asked(self, client: Client, files: Iterable[str]) -> Generator[Outcome[str], None, None]:
-        """Each file's outcome, until the server cannot be asked, which is raised."""
-        results = client.ask_each(files, self.make, self.model, self.concurrency, self.batch_size)
+    @property
+    def task(self) -> Task:
+        return TASKS[tasks.named(self.make([]))]
+
+    def chosen(self, client: Client) -> ModelInfo:
+        """The model to ask. Raises ModelNotFound, and InvalidOption for what it is not to be asked."""
+        info = client.chosen(tasks.named(self.make([])), self.model)
+        self.task.check(info, self.make([]))
+        return info
+
+    def asked(self, client: Client, info: ModelInfo, items: Iterable[Any]) -> Generator[Outcome[Any], None, None]:
+        """Each item's outcome, until the server cannot be asked, or the end is asked for, which is raised."""
+        wanted = signals.of_process().until(items)
+        results = client.ask_each(wanted, self.make, info.name, self.concurrency, self.batch_size)
         return outcomes(results, self.beside)
 
 
 @dataclass
 class Counts:
-    """Images so far, those of the runs before included."""
+    """Images or texts so far, those of the runs before included."""
 
     done: int = 0
     failed: int = 0
@@ -74,21 +86,19 @@ Progress = Callable[[Counts], None]
 
 
 def ask_into(table: Table, client: Client, question: Question, progress: Progress = lambda _: None) -> Counts:
-    """Write the table: one row an image, in the order of the sources.
+    """Write the table: one row an image or text, in the order of the source.
 
     Goes on where a run before it was cut off. Raises ClientError when the server cannot be asked, with all
-    rows so far kept; images that are refused, or cannot be read, are rows with the reason.
+    rows so far kept; what is refused, or cannot be read, is a row with the reason.
     """
     _refuse_existing(table)
-    request = question.make([])
-    task = tasks.named(request)
-    info = client.chosen(task, question.model)
-    columns = TASKS[task].columns(info, request)
+    info = question.chosen(client)
+    columns = question.task.columns(info, question.make([]))
     with Journal(table.partial, info.name, columns) as journal:
-        found = sources.find(question.sources, question.null)
-        images = signals.of_process().until(journal.remaining(found))
+        found: Iterator[Any] = question.source.items(info)
+        items = journal.remaining_texts(found) if columns.of_texts else journal.remaining(found)
         counts = Counts(journal.done)
-        for result in replace(question, model=info.name).asked(client, images):
+        for result in question.asked(client, info, items):
             journal.add(row_of(result))
             counts.done += 1
             counts.failed += result.error is not None
@@ -98,17 +108,19 @@ def ask_into(table: Table, client: Client, question: Question, progress: Progres
 
 
 def outcomes(
-    results: Generator[Outcome[str], None, None], beside: Callable[[Outcome[str]], Outcome[str]] = lambda one: one
-) -> Generator[Outcome[str], None, None]:
+    results: Generator[Outcome[Any], None, None], beside: Beside = lambda one: one
+) -> Generator[Outcome[Any], None, None]:
     for result in results:
-        if result.error and not isinstance(result.error, OF_THE_IMAGE):
+        if result.error and not isinstance(result.error, OF_THE_ITEM):
             results.close()  # cancels the rest
             raise result.error
         yield replace(result, error=_named(result)) if result.error else beside(result)
 
 
-def _named(result: Outcome[str]) -> ClientError | None:
+def _named(result: Outcome[Any]) -> ClientError | None:
     """The error, with the name of a format that the server has no decoder for."""
+    if isinstance(result.image, Text):
+        return result.error
     if type(result.error) is not InvalidInput or files.is_own(result.image):  # which is read, and maybe gone with it
         return result.error
     with contextlib.suppress(UnreadableFile, OSError), files.opened(result.image) as descriptor:

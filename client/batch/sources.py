@@ -6,13 +6,44 @@ import contextlib
 import glob
 import os
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Protocol
 
 from client import signals
 from client.errors import InvalidInput, UnreadableFile
 from client.files import standard_input
 from client.formats import SUFFIXES
+from client.types import Item, ModelInfo
 
 STDIN = "-"
+
+
+class Source(Protocol):
+    """Where a run's items come from."""
+
+    THINGS: ClassVar[str]
+    """What they are called."""
+
+    def items(self, info: ModelInfo) -> Iterator[Item]:
+        """As the model takes them, few held at a time. Raises UnreadableFile, InvalidInput."""
+
+    def count(self) -> int | None:
+        """How many there are; None if that cannot be known before."""
+
+
+@dataclass(frozen=True)
+class Images:
+    """See `find`."""
+
+    words: Sequence[str]
+    null: bool = False
+    THINGS: ClassVar[str] = "images"
+
+    def items(self, info: ModelInfo) -> Iterator[str]:  # noqa: ARG002  # any model takes any of them
+        return find(self.words, self.null)
+
+    def count(self) -> int | None:
+        return count(self.words)
 
 
 def find(sources: Sequence[str], null: bool = False) -> Iterator[str]:
@@ -27,9 +58,8 @@ def find(sources: Sequence[str], null: bool = False) -> Iterator[str]:
             yield from _listed(null)
         elif os.path.isdir(source):
             yield from _nonempty(_walk(source), f"{source}: there are no images in this folder")
-        elif not os.path.lexists(source) and glob.has_magic(source):
-            matches = (path for path in sorted(_matches(source)) if not os.path.isdir(path))
-            yield from _nonempty(matches, f"{source}: no file matches")
+        elif is_pattern(source):
+            yield from matching(source)
         else:
             yield source
 
@@ -42,6 +72,17 @@ def count(sources: Sequence[str]) -> int | None:
         return sum(1 for _ in find(sources))
     except (InvalidInput, OSError):
         return None
+
+
+def is_pattern(source: str) -> bool:
+    """Whether it is to be expanded, as a shell would have done unless it was quoted."""
+    return not os.path.lexists(source) and glob.has_magic(source)
+
+
+def matching(pattern: str) -> Iterator[str]:
+    """Files by name. Raises InvalidInput for none."""
+    matches = (path for path in sorted(_matches(pattern)) if not os.path.isdir(path))
+    return _nonempty(matches, f"{pattern}: no file matches")
 
 
 def _walk(folder: str) -> Iterator[str]:

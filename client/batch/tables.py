@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import itertools
 import os
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -15,22 +14,24 @@ from client.shown import cell, path_cell
 from client.tasks.exchange import Columns
 
 GROUP = 4096
-"""Rows that are held at a time."""
+GROUP_TEXT = 1 << 20
+"""Rows that are held at a time, and characters of their texts."""
 
 
 def write_csv(path: Path, rows: Iterable[Row], columns: Columns) -> None:
-    """path, error, then the columns of the task.
+    """path, error, of texts the text, then the columns of the task.
 
     No text begins as a formula does: a path of that kind is written ./PATH, other texts with an apostrophe before.
     """
     # surrogateescape: a path that is not UTF-8 is written as the bytes that it is.
     with path.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow(["path", "error", *columns.names])
+        writer.writerow(["path", "error", *(["text"] if columns.of_texts else []), *columns.names])
         for row in rows:
+            text = [cell(row.text or "")] if columns.of_texts else []
             for cells in [()] if row.error else columns.rows(row.answer):
                 padding = [""] * (len(columns.names) - len(cells))
-                writer.writerow([path_cell(row.path), cell(row.error), *map(_cell, cells), *padding])
+                writer.writerow([path_cell(row.path), cell(row.error), *text, *map(_cell, cells), *padding])
 
 
 def _cell(value: object) -> object:
@@ -40,13 +41,13 @@ def _cell(value: object) -> object:
 
 
 def write_jsonl(path: Path, rows: Iterable[Row], columns: Columns) -> None:
-    """{"path", and the record of the task}, or {"path", "error"}."""
+    """{"path", and the record of the task}, or {"path", "error"}; of texts with "text", where it is one."""
     with path.open("w", encoding="utf-8") as file:
         file.writelines(as_line(as_record(row, columns)) for row in rows)
 
 
 def write_parquet(path: Path, rows: Iterable[Row], columns: Columns) -> None:
-    """path and error: strings, the task's own fields, path_bytes: binary.
+    """path, error, and of texts text: strings, the task's own fields, path_bytes: binary.
 
     Strings are UTF-8 there: other bytes of a path are U+FFFD, and path_bytes, null for all other paths, has it exactly.
     """
@@ -54,7 +55,7 @@ def write_parquet(path: Path, rows: Iterable[Row], columns: Columns) -> None:
     from pyarrow import parquet
 
     assert columns.fields is not None  # or there were no table
-    fields = columns.fields()
+    fields = [*([("text", pa.string())] if columns.of_texts else []), *columns.fields()]
     schema = pa.schema([("path", pa.string()), ("error", pa.string()), *fields, ("path_bytes", pa.binary())])
     blank = {"error": None, **{name: None for name, _ in fields}}
     with parquet.ParquetWriter(path, schema) as writer:
@@ -70,8 +71,15 @@ def _arrow_record(row: Row, columns: Columns) -> dict[str, Any]:
 
 
 def _groups(rows: Iterable[Row]) -> Iterator[list[Row]]:
-    iterator = iter(rows)
-    while group := list(itertools.islice(iterator, GROUP)):
+    group: list[Row] = []
+    held = 0
+    for row in rows:
+        group.append(row)
+        held += len(row.text or "")
+        if len(group) == GROUP or held >= GROUP_TEXT:
+            yield group
+            group, held = [], 0
+    if group:
         yield group
 
 

@@ -16,6 +16,8 @@ Threshold = Annotated[
     float | None,
     typer.Option(
         help="Give only objects with at least this score; those below the model's own are not given in any case.",
+        min=0.0,
+        max=1.0,
         show_default=False,
     ),
 ]
@@ -49,11 +51,12 @@ def detect(
     """
     from client import drawn
     from client.batch.run import Question
+    from client.batch.sources import Images
     from client.commands.pictures import Place, putting
     from client.tasks import detection
 
     put = putting(Place(draw, drawn.boxes) if draw else None)
-    question = Question(images, model, detection.making(threshold), concurrency, batch_size, null, put)
+    question = Question(Images(images, null), model, detection.making(threshold), concurrency, batch_size, put)
     paths = {"csv": csv, "jsonl": jsonl, "parquet": parquet, "coco": coco}
     show = shown(as_json, lambda found: {"detections": list(map(detection.as_dict, found))}, _print)
     answer(connection, question, paths, overwrite, show, "objects")

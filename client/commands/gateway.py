@@ -12,7 +12,7 @@ import typer
 from client.commands.options import Connection, Json, connects
 from client.commands.output import print_error, print_json
 from client.endpoint import LOOPBACK
-from client.errors import InvalidInput, UnreadableFile
+from client.errors import InvalidInput, InvalidOption, UnreadableFile
 from client.gateway.settings import MIB, Listening, Settings
 
 KEY_VARIABLE = "REPO_GATEWAY_KEY"
@@ -49,7 +49,7 @@ def gateway(
     if host not in LOOPBACK and key is None:
         print_error(f"anybody who reaches {host} can use this gateway; give --api-key-file to ask for a key")
     if (tls_cert is None) != (tls_key is None):
-        raise InvalidInput("give both --tls-cert and --tls-key, or neither")
+        raise InvalidOption("give both --tls-cert and --tls-key, or neither")
     settings = Settings(model, max_bytes, concurrency, queue, body_timeout, header_timeout, key)
     # The gateway's callers retry themselves, on 503.
     client = replace(connection, retries=min(connection.retries, 1)).async_client()

@@ -10,7 +10,7 @@ import typer
 from client import signals
 from client.commands.options import Connection, Json, Model, connects
 from client.commands.output import print_error, print_json
-from client.errors import ForbiddenContent, InvalidInput
+from client.errors import ForbiddenContent, InvalidInput, InvalidOption
 from client.shown import printable
 
 Folder = Annotated[
@@ -88,7 +88,7 @@ def moderate(
 
     forbidden = tuple(words(forbid))
     if not forbidden:
-        raise InvalidInput("--forbid names no class")
+        raise InvalidOption("--forbid names no class")
     orders = Orders(
         root=folder.absolute(),
         quarantine=quarantine.absolute(),

@@ -15,7 +15,7 @@ import typer
 
 from client import signals
 from client.endpoint import DEFAULT_URL
-from client.errors import InvalidInput, UnreadableFile
+from client.errors import InvalidOption, UnreadableFile
 from client.types import Tls
 
 if TYPE_CHECKING:
@@ -166,5 +166,5 @@ def _header_lines(text: str) -> list[str]:
 def _header(line: str) -> tuple[str, str]:
     name, colon, value = line.partition(":")
     if not colon or not name.strip():
-        raise InvalidInput("a header is written 'Name: value'")  # without the line, which may hold a key
+        raise InvalidOption("a header is written 'Name: value'")  # without the line, which may hold a key
     return name.strip(), value.strip()

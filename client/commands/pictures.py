@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from client.errors import ClientError, InvalidInput, UnwritableFile
+from client.errors import ClientError, InvalidInput, InvalidOption, UnwritableFile
 from client.formats import SUFFIXES
 from client.images import read_image
 from client.types import Outcome
@@ -21,7 +21,7 @@ class Place:
     def __init__(self, path: Path, make: Make) -> None:
         """Raises InvalidInput for the name of another kind of picture."""
         if path.suffix.lower() in SUFFIXES - {".png"} and not path.is_dir():
-            raise InvalidInput(f"{path}: pictures are written as PNG; name a .png, or a folder")
+            raise InvalidOption(f"{path}: pictures are written as PNG; name a .png, or a folder")
         self._path, self._make = path, make
         self._is_file = path.suffix.lower() == ".png" and not path.is_dir()
         self._taken: set[Path] = set()

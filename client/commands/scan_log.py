@@ -13,7 +13,7 @@ import typer
 from client import signals
 from client.commands.options import Connection, Json, Model, connects
 from client.commands.output import print_error, print_json
-from client.errors import Cancelled, InvalidInput, UnreadableFile
+from client.errors import Cancelled, InvalidInput, InvalidOption, UnreadableFile
 from client.shown import cell, printable, url_path
 
 if TYPE_CHECKING:
@@ -66,11 +66,11 @@ def scan_log(
     from client.access_log.selecting import Selection
 
     if (root is None) == (base_url is None):
-        raise InvalidInput("give --root DIR or --base-url URL, where the images are")
+        raise InvalidOption("give --root DIR or --base-url URL, where the images are")
     if csv not in (None, "paths", "classes", "clients"):
         raise typer.BadParameter("it is paths, classes or clients", param_hint="--csv")
     if follow and len(logs) > 1:
-        raise InvalidInput("one log at a time can be followed")
+        raise InvalidOption("one log at a time can be followed")
     store: Any = fetching.Folder(root, max_bytes) if root else None
     store = store or fetching.Site(base_url or "", allow_host or (), max_bytes, fetch_timeout)
     selection = Selection(frozenset(word.strip().upper() for word in method.split(",") if word.strip()), prefix)

@@ -37,12 +37,13 @@ def segment(
     """Tell the class of each pixel: pixels by class to the terminal, and pictures of them."""
     from client import drawn
     from client.batch.run import Question
+    from client.batch.sources import Images
     from client.commands.pictures import Place, putting
     from client.tasks import segmentation
 
     tinted = Place(overlay, drawn.overlay) if overlay else None
     put = putting(tinted, Place(masks, lambda _, found: drawn.mask(found)) if masks else None)
-    question = Question(images, model, segmentation.Request, concurrency, batch_size, null, put)
+    question = Question(Images(images, null), model, segmentation.Request, concurrency, batch_size, put)
     answer(connection, question, {}, False, shown(as_json, segmentation.record, _print), "classes")
 
 

@@ -19,15 +19,16 @@ from client.errors import ClientError, DeadlineExceeded, ModelNotFound, ServerEr
 from client.gateway import asking, documents, problems
 from client.gateway.answers import accepts_json, as_mask
 from client.gateway.asking import Query as Wanted
-from client.gateway.body import image_of
+from client.gateway.body import Given, Takes, given_in, size
 from client.gateway.health import Health
 from client.gateway.limits import Slots
 from client.gateway.methods import Methods
 from client.gateway.metrics import Metrics
-from client.gateway.middleware import Around
+from client.gateway.middleware import LOG, Around
 from client.gateway.models import Models
 from client.gateway.problems import Problem
 from client.gateway.settings import Settings
+from client.shown import printable
 from client.types import ModelInfo
 
 MAX_TOP = 1000
@@ -81,94 +82,129 @@ def make_app(gateway: Gateway) -> FastAPI:
 
 def _add_service(app: FastAPI, gateway: Gateway) -> None:
 
-    keyed = [Depends(_key_check(gateway.settings.api_key))]
+    keyed = [Depends(_key_check(gateway.settings.api_key)), Depends(_refuse_unknown)]
     model_query = Query(None, description="A name of GET /models; the only or default one where left out.")
     top_query = Query(None, ge=1, le=MAX_TOP, description=documents.TOP)
     threshold_query = Query(None, description=documents.THRESHOLD)
     score_query = Query(None, ge=0, le=1, description=documents.SCORE)
     mask_query = Query(False, description=documents.MASK)
 
-    @app.post("/classify", dependencies=keyed, summary="Classify an image", **documents.CLASSIFY)
+    @app.post("/classify", dependencies=keyed, summary="Classify an image, or texts", **documents.CLASSIFY)
     async def classify(
         request: Request,
         model: str | None = model_query,
         top: int | None = top_query,
         threshold: float | None = threshold_query,
     ) -> Response:
-        found, timing = await _answered(gateway, request, asking.CLASSIFICATION, model, Wanted(top, threshold))
-        return JSONResponse({"predictions": found}, headers=timing)
+        kinds = Kinds(asking.CLASSIFICATION, asking.TEXT_CLASSES)
+        return _as_json("predictions", await _answered(gateway, request, kinds, model, Wanted(top, threshold)))
 
     @app.post("/detect", dependencies=keyed, summary="Find objects in an image", **documents.DETECT)
     async def detect(
         request: Request, model: str | None = model_query, threshold: float | None = score_query
     ) -> Response:
-        found, timing = await _answered(gateway, request, asking.DETECTION, model, Wanted(threshold=threshold))
-        return JSONResponse({"detections": found}, headers=timing)
+        kinds, wanted = Kinds(asking.DETECTION), Wanted(threshold=threshold)
+        return _as_json("detections", await _answered(gateway, request, kinds, model, wanted))
 
     @app.post("/segment", dependencies=keyed, summary="Tell the class of each pixel", **documents.SEGMENT)
     async def segment(request: Request, model: str | None = model_query, mask: bool = mask_query) -> Response:
-        found, timing = await _answered(gateway, request, asking.SEGMENTATION, model, Wanted())
-        headers = {**timing, "Vary": "Accept"}
+        answer = await _answered(gateway, request, Kinds(asking.SEGMENTATION), model, Wanted())
+        found, headers = answer.found, {**answer.timing, "Vary": "Accept"}
         if accepts_json(request.headers.get("accept", "")):
             return JSONResponse(as_mask(found, mask), headers=headers)
         return Response(found.png, media_type="image/png", headers=headers)
 
-    @app.post("/embed", dependencies=keyed, summary="An image as a vector", **documents.EMBED)
+    @app.post("/embed", dependencies=keyed, summary="An image, or texts, as vectors", **documents.EMBED)
     async def embed(request: Request, model: str | None = model_query) -> Response:
-        found, timing = await _answered(gateway, request, asking.EMBEDDING, model, Wanted())
-        return JSONResponse({"embedding": found}, headers=timing)
+        kinds = Kinds(asking.EMBEDDING, asking.TEXT_VECTORS)
+        return _as_json("embedding", await _answered(gateway, request, kinds, model, Wanted()))
 
     @app.get("/models", dependencies=keyed, summary="What can be asked", **documents.MODELS)
     async def models() -> dict[str, Any]:
         known = gateway.models
-        return {"models": await known.names(), "default": await known.default(), "tasks": await known.tasks()}
+        told = {"models": await known.names(), "default": await known.default(), "tasks": await known.tasks()}
+        return told | {"routes": await known.routes()}
 
 
 def _add_health(app: FastAPI, gateway: Gateway) -> None:
 
-    @app.get("/healthz", summary="Whether this process answers", tags=["operation"])
+    known = [Depends(_refuse_unknown)]
+
+    @app.get("/healthz", dependencies=known, summary="Whether this process answers", tags=["operation"])
     async def healthz() -> dict[str, str]:
         return {"status": "ok"}
 
-    @app.get("/readyz", summary="Whether images are answered", tags=["operation"], **documents.READY)
+    @app.get(
+        "/readyz", dependencies=known, summary="Whether images are answered", tags=["operation"], **documents.READY
+    )
     async def readyz() -> Response:
         reason = "stopping" if gateway.draining else "" if await gateway.health.ready() else "the server is not ready"
         return JSONResponse({"status": reason or "ok"}, 503 if reason else 200)
 
-    @app.get("/metrics", summary="For Prometheus", tags=["operation"], **documents.TEXT)
+    @app.get("/metrics", dependencies=known, summary="For Prometheus", tags=["operation"], **documents.TEXT)
     async def metrics() -> Response:
         return gateway.metrics.response()
 
 
-async def _answered(
-    gateway: Gateway, request: Request, task: str, model: str | None, wanted: Wanted
-) -> tuple[Any, dict[str, str]]:
+@dataclass(frozen=True)
+class Kinds:
+    """Which models a route asks, for images and for texts."""
+
+    of_images: str
+    of_texts: str = ""
+
+    def of(self, given: Given) -> str:
+        return self.of_images if isinstance(given, bytes) else self.of_texts
+
+    def other(self, given: Given) -> str:
+        return self.of_texts if isinstance(given, bytes) else self.of_images
+
+
+@dataclass(frozen=True)
+class Answered:
     """What the model gives, and a header that tells the milliseconds."""
+
+    found: Any
+    timing: dict[str, str]
+    is_list: bool
+    """Whether it is of several texts."""
+
+
+def _as_json(name: str, answer: Answered) -> Response:
+    """Of several, what each would have been given alone."""
+    content = {"results": [{name: one} for one in answer.found]} if answer.is_list else {name: answer.found}
+    return JSONResponse(content, headers=answer.timing)
+
+
+async def _answered(gateway: Gateway, request: Request, kinds: Kinds, model: str | None, wanted: Wanted) -> Answered:
     started = time.perf_counter()
     with gateway.slots.admission():
         gateway.metrics.admitted.set(gateway.slots.admitted)
-        image = await image_of(request, gateway.settings.max_bytes, gateway.settings.body_timeout)
-        gateway.metrics.image_bytes.inc(len(image))
-        found, seconds = await _unless_gone(request, _asked(gateway, image, task, model, wanted))
+        takes = Takes(gateway.settings.max_bytes, gateway.settings.body_timeout, bool(kinds.of_texts))
+        given = await given_in(request, takes)
+        gateway.metrics.image_bytes.inc(size(given))
+        found, seconds = await _unless_gone(request, _asked(gateway, given, kinds, model, wanted))
     gateway.metrics.admitted.set(gateway.slots.admitted)
     total = time.perf_counter() - started
-    return found, {"Server-Timing": f"triton;dur={seconds * 1000:.2f}, total;dur={total * 1000:.2f}"}
+    timing = {"Server-Timing": f"triton;dur={seconds * 1000:.2f}, total;dur={total * 1000:.2f}"}
+    return Answered(found, timing, isinstance(given, list))
 
 
-async def _asked(gateway: Gateway, image: bytes, task: str, model: str | None, wanted: Wanted) -> tuple[Any, float]:
+async def _asked(gateway: Gateway, given: Given, kinds: Kinds, model: str | None, wanted: Wanted) -> tuple[Any, float]:
     """What the model gives, and the seconds that Triton took."""
-    info = await gateway.models.chosen(task, model)
+    kind = kinds.of(given)
+    info = await gateway.models.chosen(kind, model, kinds.other(given))
     async with gateway.slots.turn(gateway.settings.body_timeout):
         started = time.perf_counter()
-        found = await _watched(gateway, info, image, wanted)
+        found = await _watched(gateway, info, kind, given, wanted)
         seconds = time.perf_counter() - started
     gateway.metrics.triton_seconds.labels(info.name).observe(seconds)
     return found, seconds
 
 
-async def _watched(gateway: Gateway, info: ModelInfo, image: bytes, wanted: Wanted) -> Any:
+async def _watched(gateway: Gateway, info: ModelInfo, kind: str, given: Given, wanted: Wanted) -> Any:
     try:
-        found = await asking.asked(gateway.client, info, image, wanted)
+        found = await asking.asked(gateway.client, info, kind, given, wanted)
     except SERVER_FAULTS:
         gateway.health.failed(info.name)
         raise
@@ -187,6 +223,15 @@ async def _unless_gone(request: Request, work: Coroutine[Any, Any, Any]) -> Any:
     finally:
         task.cancel()
         gone.cancel()
+
+
+async def _refuse_unknown(request: Request) -> None:
+    """A parameter that does nothing here would be taken for one that does."""
+    known = [one.alias for one in request.scope["route"].dependant.query_params]
+    for name in request.query_params:
+        if name not in known:
+            there = f"there are: {', '.join(known)}" if known else "there are none"
+            raise Problem(400, "InvalidInput", f"{name}: no such query parameter here; {there}")
 
 
 def _key_check(key: str | None) -> Callable[[Request], Coroutine[Any, Any, None]]:
@@ -208,6 +253,8 @@ async def _answer_problem(_: Request, problem: Problem) -> Response:
 
 
 async def _answer_client_error(_: Request, error: ClientError) -> Response:
+    if error.public:
+        LOG.warning("%s", printable(str(error)))  # callers are told less: where the server is, is not theirs to know
     return problems.answer(problems.of(error))
 
 

@@ -1,4 +1,4 @@
-"""One picture to one model of whichever task: what is sent, and what comes back as the routes give it."""
+"""One picture, or texts, to one model of whichever task: what is sent, and what comes back as the routes give it."""
 
 from __future__ import annotations
 
@@ -8,25 +8,46 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
-from client import drawn
+from client import drawn, tasks
 from client.aio import AsyncClient
 from client.errors import ServerError
-from client.tasks import detection, segmentation
+from client.images import gray_picture
+from client.tasks import TASKS, detection, segmentation
 from client.tasks.classification import as_dict
 from client.types import ModelInfo, Segmentation
 
 CLASSIFICATION, DETECTION, SEGMENTATION, EMBEDDING = "classification", "detection", "segmentation", "embedding"
-PLURALS = {
-    CLASSIFICATION: "image classifiers",
-    DETECTION: "detectors",
-    SEGMENTATION: "segmenters",
-    EMBEDDING: "embedding models",
+TEXT_CLASSES, TEXT_VECTORS = "text-classes", "text-vectors"
+ROUTES = {
+    CLASSIFICATION: "/classify",
+    DETECTION: "/detect",
+    SEGMENTATION: "/segment",
+    EMBEDDING: "/embed",
+    TEXT_CLASSES: "/classify",
+    TEXT_VECTORS: "/embed",
 }
+"""Of the kinds of models that are asked here."""
+PROBE = "Is anybody there?"
+Given = bytes | str | list[str]
+
+
+def plural(kind: str) -> str:
+    return TASKS[kind].PLURAL
+
+
+def kind_of(info: ModelInfo) -> str:
+    """A model that does not say its task is asked as a classifier, which an operator may have chosen."""
+    return next((kind for kind in ROUTES if tasks.is_for(kind, info)), info.task or CLASSIFICATION)
+
+
+def probe(kind: str) -> Given:
+    """What any such model answers."""
+    return PROBE if kind in (TEXT_CLASSES, TEXT_VECTORS) else gray_picture()
 
 
 @dataclass(frozen=True)
 class Query:
-    """What callers may say beside the picture."""
+    """What callers may say beside the picture or the texts."""
 
     top: int | None = None
     threshold: float | None = None
@@ -42,9 +63,11 @@ class Mask:
     classes: list[dict[str, Any]]
 
 
-def asked(client: AsyncClient, info: ModelInfo, image: bytes, query: Query) -> Awaitable[Any]:
-    """A model that does not say its task is a classifier. Raises ClientError."""
-    return ASKED[info.task or CLASSIFICATION](client, info, image, query)
+def asked(client: AsyncClient, info: ModelInfo, kind: str, given: Given, query: Query) -> Awaitable[Any]:
+    """What the model says of an image or a text; of a list of texts, a list. Raises ClientError, and KeyError where
+    there is no route for such models.
+    """
+    return ASKED[kind](client, info, given, query)
 
 
 async def _classified(client: AsyncClient, info: ModelInfo, image: bytes, query: Query) -> list[dict[str, Any]]:
@@ -68,11 +91,25 @@ async def _embedded(client: AsyncClient, info: ModelInfo, image: bytes, _: Query
     return numbers
 
 
-ASKED: dict[str, Callable[[AsyncClient, ModelInfo, bytes, Query], Awaitable[Any]]] = {
+async def _texts_classified(client: AsyncClient, info: ModelInfo, given: str | list[str], query: Query) -> Any:
+    texts = [given] if isinstance(given, str) else given
+    found = [list(map(as_dict, one)) for one in await client.classify(texts, info.name, query.top, query.threshold)]
+    return found[0] if isinstance(given, str) else found
+
+
+async def _texts_embedded(client: AsyncClient, info: ModelInfo, given: str | list[str], _: Query) -> Any:
+    texts = [given] if isinstance(given, str) else given
+    found = [vector.tolist() for vector in await client.embed(texts, info.name)]
+    return found[0] if isinstance(given, str) else found
+
+
+ASKED: dict[str, Callable[[AsyncClient, ModelInfo, Any, Query], Awaitable[Any]]] = {
     CLASSIFICATION: _classified,
     DETECTION: _detected,
     SEGMENTATION: _segmented,
     EMBEDDING: _embedded,
+    TEXT_CLASSES: _texts_classified,
+    TEXT_VECTORS: _texts_embedded,
 }
 
 

@@ -10,9 +10,13 @@ from fastapi import FastAPI
 from starlette.responses import FileResponse, Response
 from starlette.staticfiles import StaticFiles
 
+from client.gateway.body import MOST_TEXTS, PLAIN, TEXTS
+
 PAGE = Path(__file__).parent / "page"
-TITLE = "Image models"
-DESCRIPTION = "Images in; classes, boxes, masks or vectors out, as a model has them. A Triton server answers behind it."
+TITLE = "Models of images and texts"
+DESCRIPTION = (
+    "Images or texts in; classes, boxes, masks or vectors out, as a model has them. A Triton server answers behind it."
+)
 TOP = "How many classes to give at most: 5, or, of a model with several labels at once, all that are probable enough."
 THRESHOLD = "Give only classes that are at least so probable: 0.5 for a model with several labels at once."
 SCORE = "Give only detections whose score is at least this; the model has a threshold of its own, which holds anyway."
@@ -48,11 +52,11 @@ _PREDICTIONS = {
     },
 }
 _REASONS = {
-    400: "Not an image, or a request that makes no sense",
+    400: "Not an image or a text, or a request that makes no sense",
     401: "The API key is missing or wrong",
     404: "No such model",
     408: "The body arrived too slowly",
-    413: "The image is too large",
+    413: "The image or a text is too large, or there are too many texts",
     415: "A body of this type is not taken",
     429: "Too many requests are under way",
     502: "Triton failed",
@@ -126,9 +130,28 @@ _PIXELS = _object(
 )
 
 
-def _asking(answer: dict[str, Any]) -> dict[str, Any]:
+def _asking(answer: dict[str, Any], body: dict[str, Any] = _BODY) -> dict[str, Any]:
     errors = _errors(400, 401, 404, 408, 413, 415, 429, 502, 503, 504)
-    return {"openapi_extra": _BODY, "responses": {200: answer, **errors, 422: _json(_ERROR, "Not used")}}
+    return {"openapi_extra": body, "responses": {200: answer, **errors, 422: _json(_ERROR, "Not used")}}
+
+
+def _of_both(one: dict[str, Any], description: str) -> dict[str, Any]:
+    """For an image or a text, and for texts, one by one."""
+    answer = {"oneOf": [one, _list("results", one)]}
+    return _asking(_json(answer, f"{description}; of a list of texts, those of each, as results"), _BODY_OF_BOTH)
+
+
+def _body_of_both() -> dict[str, Any]:
+    content = dict(_BODY["requestBody"]["content"])
+    texts = {"type": "array", "items": _TEXT, "minItems": 1, "maxItems": MOST_TEXTS}
+    content["application/json"] = {
+        "schema": {"oneOf": [content["application/json"]["schema"], _object({TEXTS: texts})]}
+    }
+    content[PLAIN] = {"schema": _TEXT}
+    return {"requestBody": {"required": True, "content": content}}
+
+
+_BODY_OF_BOTH = _body_of_both()
 
 
 def _segments() -> dict[str, Any]:
@@ -136,12 +159,12 @@ def _segments() -> dict[str, Any]:
     return {**answer, "content": {"image/png": {"schema": _IMAGE}, **answer["content"]}}
 
 
-CLASSIFY = _asking(_json(_PREDICTIONS, "The most probable classes, the best first; none where none is probable enough"))
+CLASSIFY = _of_both(_PREDICTIONS, "The most probable classes, the best first; none where none is probable enough")
 DETECT = _asking(
     _json(_DETECTIONS, "Boxes (x1, y1, x2, y2) in pixels of the upright picture, the highest score first; maybe none")
 )
 SEGMENT = _asking(_segments())
-EMBED = _asking(_json(_list("embedding", _NUMBER), "The vector"))
+EMBED = _of_both(_list("embedding", _NUMBER), "The vector")
 MODELS: dict[str, Any] = {"responses": _errors(401, 502, 503, 504)}
 READY: dict[str, Any] = {"responses": {503: {"description": "Not now"}}}
 TEXT: dict[str, Any] = {"responses": {200: {"content": {"text/plain": {}}, "description": "Prometheus' text format"}}}

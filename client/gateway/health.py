@@ -8,9 +8,8 @@ from collections.abc import Callable
 
 from client.aio import AsyncClient
 from client.errors import ClientError
-from client.gateway.asking import Query, asked
+from client.gateway.asking import Query, asked, kind_of, probe
 from client.gateway.models import Models
-from client.images import gray_picture
 
 # What is known of an answer to a caller, or to a probe, counts for so long. So there is one probe in as many seconds,
 # however often somebody asks: who floods /readyz loads the gateway alone.
@@ -20,7 +19,7 @@ PROBE_SECONDS = 5.0
 
 
 class Health:
-    """What the answers to callers tell, and, where there were none lately or some failed, one small picture."""
+    """What the answers to callers tell, and, where there were none lately or some failed, one small picture or text."""
 
     def __init__(self, client: AsyncClient, models: Models, clock: Callable[[], float] = time.monotonic) -> None:
         self._client, self._models, self._clock = client, models, clock
@@ -62,7 +61,9 @@ class Health:
 
     async def _answers(self, name: str) -> bool:
         try:
-            await asked(self._client, await self._models.known(name), gray_picture(), Query(top=1))
+            info = await self._models.known(name)
+            kind = kind_of(info)
+            await asked(self._client, info, kind, probe(kind), Query(top=1))
         except (ClientError, KeyError):  # the operator's model may be of a task that has no route
             return False
         self.answered(name)

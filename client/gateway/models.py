@@ -7,7 +7,8 @@ import time
 from client import tasks
 from client.aio import AsyncClient
 from client.errors import ClientError, ModelNotFound, ServerUnavailable
-from client.gateway.asking import CLASSIFICATION, PLURALS
+from client.gateway.asking import CLASSIFICATION, ROUTES, plural
+from client.gateway.body import OF_IMAGES, OF_TEXTS
 from client.gateway.problems import Problem
 from client.tasks import TASKS
 from client.types import ModelInfo
@@ -20,20 +21,31 @@ class Models:
         self._client, self._default = client, default
         self._found: dict[str, str] = {}
         self._until = 0.0
+        self._seen: set[str] = set()
+        """Kinds of which there was a model: one that is not ready just now may be loaded anew."""
         self._known: dict[str, tuple[ModelInfo, float]] = {}
         """What is remembered of a model, and until when."""
 
-    async def tasks(self) -> dict[str, str]:
-        """Of the models that are ready, those that pictures are sent to, with their tasks. Raises ClientError."""
+    async def kinds(self) -> dict[str, str]:
+        """Of the models that are ready, those that are asked here, by how they are asked. Raises ClientError."""
         if time.monotonic() >= self._until:
             models = await self._client.models()
-            self._found = {model.name: task for model in models for task in PLURALS if _is_for(task, model)}
+            self._found = {model.name: kind for model in models for kind in ROUTES if tasks.is_for(kind, model)}
             self._until = time.monotonic() + REMEMBERED_SECONDS
+            self._seen.update(self._found.values())
         return self._found
+
+    async def tasks(self) -> dict[str, str]:
+        """As their configs have them. Raises ClientError."""
+        return {name: TASKS[kind].NAME for name, kind in (await self.kinds()).items()}
+
+    async def routes(self) -> dict[str, str]:
+        """Where each is asked. Raises ClientError."""
+        return {name: ROUTES[kind] for name, kind in (await self.kinds()).items()}
 
     async def names(self, task: str | None = None) -> list[str]:
         """Of this task, or of any. Raises ClientError."""
-        return [name for name, its in (await self.tasks()).items() if task in (None, its)]
+        return [name for name, its in (await self.kinds()).items() if task in (None, its)]
 
     async def default(self) -> str | None:
         """The model to ask where none is named: the operator's, or the only one, of classifiers at first."""
@@ -48,8 +60,11 @@ class Models:
         """Those that callers ask: the operator's, or all. Raises ClientError."""
         return [self._default] if self._default else await self.names()
 
-    async def chosen(self, task: str, name: str | None) -> ModelInfo:
-        """Raises Problem 400, ClientError; ServerUnavailable where there is none: it may just be loaded anew."""
+    async def chosen(self, task: str, name: str | None, instead: str = "") -> ModelInfo:
+        """Raises Problem 400, ClientError; ServerUnavailable where there is none: it may just be loaded anew.
+
+        Problem 415 where there never was one, but models of the task that the route has `instead`.
+        """
         if name:
             return await self._required(task, name)
         if self._default and self._fits(task, await self.known(self._default)):
@@ -61,7 +76,10 @@ class Models:
             raise Problem(400, "InvalidInput", f"name a model with ?model=NAME; there are: {', '.join(names)}")
         if self._default:
             raise self._refusal(task, self._default)
-        raise ServerUnavailable(f"there is none of the {PLURALS[task]} at the server that is ready")
+        if instead and task not in self._seen and await self.names(instead):
+            wanted = OF_TEXTS if TASKS[instead].NAME == "text" else OF_IMAGES
+            raise Problem(415, "UnsupportedMediaType", f"there are no {plural(task)} here; {wanted}")
+        raise ServerUnavailable(f"there is none of the {plural(task)} at the server that is ready")
 
     async def known(self, name: str) -> ModelInfo:
         """Raises ClientError."""
@@ -82,10 +100,10 @@ class Models:
         """The operator may have chosen what GET /models does not list."""
         if info.name == self._default and task == CLASSIFICATION:
             return not TASKS[task].refusal(info)
-        return _is_for(task, info)
+        return tasks.is_for(task, info)
 
     def _refusal(self, task: str, name: str) -> ModelNotFound:
-        return ModelNotFound(f"{name} is not one of the {PLURALS[task]}, which GET /models lists")
+        return ModelNotFound(f"{name} is not one of the {plural(task)}, which GET /models lists")
 
     async def ready(self) -> bool:
         """Whether Triton says that it is."""
@@ -97,7 +115,3 @@ class Models:
             return bool(await self.names())
         except ClientError:
             return False
-
-
-def _is_for(task: str, info: ModelInfo) -> bool:
-    return tasks.is_for(task, info) if task in TASKS else info.task == task

@@ -14,6 +14,7 @@ from client.errors import (
     ClientError,
     DeadlineExceeded,
     InvalidInput,
+    InvalidOption,
     ModelNotFound,
     NoMemory,
     NotAllowed,
@@ -48,14 +49,16 @@ class Problem(Exception):
 
 def of(error: ClientError) -> Problem:
     status = next((STATUS[kind] for kind in type(error).__mro__ if kind in STATUS), 500)
-    if status == 400 and TOO_LARGE.search(str(error)):
+    message = error.public or str(error)
+    if status == 400 and TOO_LARGE.search(message):
         status = 413
     headers = {"Retry-After": str(RETRY_SECONDS)} if status == 503 else {}
-    return Problem(status, type(error).__name__, str(error), headers)
+    kind = InvalidInput if isinstance(error, InvalidOption) else type(error)  # callers give no options
+    return Problem(status, kind.__name__, message, headers)
 
 
 def too_large(limit: int) -> Problem:
-    return Problem(413, "TooLarge", f"the image has more than {limit} bytes", {"Connection": "close"})
+    return Problem(413, "TooLarge", f"it has more than {limit} bytes", {"Connection": "close"})
 
 
 def answer(problem: Problem) -> JSONResponse:

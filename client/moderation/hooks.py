@@ -7,7 +7,7 @@ import shlex
 import signal
 import subprocess
 
-from client.errors import InvalidInput
+from client.errors import InvalidOption
 
 
 def split(command: str) -> list[str]:
@@ -15,9 +15,9 @@ def split(command: str) -> list[str]:
     try:
         words = shlex.split(command)
     except ValueError as error:
-        raise InvalidInput(f"the hook {command!r} cannot be read: {error}") from None
+        raise InvalidOption(f"the hook {command!r} cannot be read: {error}") from None
     if not words:
-        raise InvalidInput("the hook is empty")
+        raise InvalidOption("the hook is empty")
     return words
 
 

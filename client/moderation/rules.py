@@ -7,7 +7,7 @@ import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from client.errors import InvalidInput
+from client.errors import InvalidInput, InvalidOption
 from client.types import Detection
 
 
@@ -102,7 +102,7 @@ def _with_score(given: str, numbers: Mapping[str, int], threshold: float) -> tup
     except ValueError:
         return given, threshold
     if not 0 <= score <= 1:
-        raise InvalidInput(f"--forbid {given}: a score is from 0 to 1")
+        raise InvalidOption(f"--forbid {given}: a score is from 0 to 1")
     return word.strip(), score
 
 

@@ -37,7 +37,7 @@ def nearest(vectors: Vectors, to: Array, top: int) -> list[Near]:
     if to.shape != (vectors.units.shape[1],):
         raise InvalidInput(f"the vectors have {vectors.units.shape[1]} numbers, and the model gives {len(to)}")
     if not to.any():
-        raise InvalidInput("the picture's vector is all zeros, which nothing is like")
+        raise InvalidInput("its vector is all zeros, which nothing is like")
     cosines = (vectors.units @ unit(to[None].astype(np.float32))[0]).clip(-1, 1)
     order = np.argsort(-cosines, kind="stable")[:top]
     return [Near(vectors.names[place], float(cosines[place])) for place in order]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +13,7 @@ from client.errors import InvalidInput, UnreadableFile
 if TYPE_CHECKING:
     from client.types import Array
 
-BYTES = "path_bytes"
+BYTES, TEXT = "path_bytes", "text"
 COLUMNS = ("path", "vector", BYTES)
 ROWS = 16_384
 """That are read, or normalised, at a time."""
@@ -63,6 +63,25 @@ def read(path: str) -> Vectors:
     if units is None:
         raise InvalidInput(f"{path} has no vectors")
     return Vectors(names, units[: len(names)])
+
+
+def texts_of(path: str, names: Collection[str]) -> dict[str, str]:
+    """The texts of rows with these names, where a table has texts. Raises UnreadableFile."""
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    found: dict[str, str] = {}
+    try:
+        table = parquet.ParquetFile(path)
+        if TEXT not in table.schema_arrow.names:
+            return {}
+        columns = [name for name in ("path", BYTES, TEXT) if name in table.schema_arrow.names]
+        for batch in table.iter_batches(ROWS, columns=columns):
+            pairs = zip(_names(batch), batch.column(TEXT).to_pylist(), strict=True)
+            found |= {name: text for name, text in pairs if name in names and text is not None}
+    except (OSError, pa.ArrowException) as error:
+        raise UnreadableFile(f"{path}: {error}") from None
+    return found
 
 
 def _is_list(path: str, column: Any) -> Any:

@@ -12,12 +12,15 @@ from typing import Any, Protocol
 from client.errors import InvalidInput
 from client.tasks import classification, detection, embedding, segmentation, tensors
 from client.tasks.exchange import Columns, Exchange
-from client.types import Image, Inference, ModelInfo
+from client.tasks.text import classes, vectors
+from client.types import Inference, Item, ModelInfo
 
 
 class Task(Protocol):
     PLURAL: str
     """What its models are called."""
+    NAME: str
+    """What their configs call the task; those of texts have several ways to be asked."""
     BY_VERSION: bool
     """Whether `decode` goes by what the config of the version that answered says, such as names of classes."""
 
@@ -31,10 +34,10 @@ class Task(Protocol):
         """Why a model cannot be asked so, whatever it says; empty where it can."""
 
     def check(self, info: ModelInfo, request: Any) -> None:
-        """Raises InvalidInput for what no such request may say, whatever its files hold."""
+        """Raises InvalidOption for what no such request may say, whatever its files or texts hold."""
 
-    def files(self, request: Any) -> Sequence[Image]:
-        """What of a request is to be read before it is encoded."""
+    def files(self, request: Any) -> Sequence[Item]:
+        """What of a request is to be read before it is encoded: files, and texts."""
 
     def encode(self, info: ModelInfo, request: Any, contents: Sequence[bytes]) -> Sequence[Inference]:
         """What is sent, one after the other; `contents` are those of `files`. Raises InvalidInput."""
@@ -51,6 +54,8 @@ TASKS: dict[str, Task] = {
     "detection": detection,
     "segmentation": segmentation,
     "embedding": embedding,
+    "text-vectors": vectors,
+    "text-classes": classes,
     "tensors": tensors,
 }
 
@@ -70,4 +75,4 @@ def recognised(info: ModelInfo) -> str | None:
 
 def is_for(name: str, info: ModelInfo) -> bool:
     """Whether a model is what callers with this task are to ask."""
-    return info.task == name and not TASKS[name].refusal(info)
+    return info.task == TASKS[name].NAME and not TASKS[name].refusal(info)

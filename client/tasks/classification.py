@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from client.errors import InvalidInput, ServerError
+from client.errors import InvalidOption, ServerError
 from client.tasks import encoded
 from client.tasks.exchange import Columns, Exchange
 from client.types import AnyImage, Classified, Image, Inference, ModelInfo, Outcome, Output, Prediction
@@ -28,6 +28,7 @@ SCORES = "none"
 """Of those that have none behind them: what they give may be any numbers."""
 TOP = 5
 THRESHOLD = 0.5
+JOINED: tuple[str, ...] = ("count", "labels", "classes", "probabilities")
 MOST_CLASSES = 100_000
 """Asked for where a model does not tell how many it has; it gives as many as there are."""
 
@@ -42,10 +43,13 @@ class Choice:
     """Only those that are at least so probable."""
 
 
+USUAL = Choice()
+
+
 @dataclass(frozen=True)
 class Request:
     images: Sequence[Image]
-    choice: Choice | None = Choice()
+    choice: Choice | None = USUAL
     """None: the probabilities of all classes, as an array."""
 
 
@@ -74,7 +78,12 @@ def refusal(info: ModelInfo) -> str:
 
 
 def check(info: ModelInfo, request: Request) -> None:
-    _settled(info, request.choice or Choice())
+    check_choice(info, request.choice or Choice())
+
+
+def check_choice(info: ModelInfo, choice: Choice) -> None:
+    """Raises InvalidOption."""
+    _settled(info, choice)
 
 
 def files(request: Request) -> Sequence[Image]:
@@ -82,33 +91,58 @@ def files(request: Request) -> Sequence[Image]:
 
 
 def encode(info: ModelInfo, request: Request, contents: Sequence[bytes]) -> Sequence[Inference]:
-    count = _count(info, _settled(info, request.choice)) if request.choice else 0
     tensor = encoded.tensor(info, contents, "classify")
-    return [Inference(info.name, (tensor,), (Output(info.outputs[0].name, count),))]
+    return [Inference(info.name, (tensor,), (output(info, request.choice),))]
+
+
+def output(info: ModelInfo, choice: Choice | None) -> Output:
+    """The scores: of all classes, or as Triton's classification extension has those of the choice."""
+    count = _count(info, _settled(info, choice)) if choice else 0
+    return Output(info.outputs[0].name, count)
 
 
 def decode(info: ModelInfo, request: Request, exchanges: Sequence[Exchange]) -> Any:
     (exchange,) = exchanges
-    scores = exchange.answer[info.outputs[0].name]
-    if scores is None:
+    rows = scores(info, exchange, len(request.images))
+    return rows if request.choice is None else chosen(info, request.choice, rows)
+
+
+def scores(info: ModelInfo, exchange: Exchange, count: int) -> Array:
+    """[count, classes], as `output` asked for them. Raises ServerError."""
+    found = exchange.answer[info.outputs[0].name]
+    if found is None:
         raise ServerError(f"{info.name} did not give {info.outputs[0].name}")
-    rows = scores.reshape(len(request.images), -1)
-    if request.choice is None:
-        return rows
-    least = _settled(info, request.choice).threshold
-    return [_predictions(row, least) for row in rows]
+    return found.reshape(count, -1)
+
+
+def chosen(
+    info: ModelInfo, choice: Choice, rows: Iterable[Array], labels: Sequence[str] = ()
+) -> list[tuple[Prediction, ...]]:
+    """Of rows of the extension's cells; `labels` are for a server that has none of its own."""
+    least = _settled(info, choice).threshold
+    return [_predictions(row, least, labels) for row in rows]
 
 
 def columns(info: ModelInfo, request: Request) -> Columns:
-    choice = _settled(info, request.choice or Choice())
-    settings: dict[str, Any] = {"top": choice.top}
+    return choice_columns(info, request.choice or Choice())
+
+
+def choice_columns(
+    info: ModelInfo, choice: Choice, more: Mapping[str, Any] | None = None, of_texts: bool = False
+) -> Columns:
+    """`more` is what of the request the answers depend on, beside the choice. Raises InvalidOption."""
+    choice = _settled(info, choice)
+    settings: dict[str, Any] = {**(more or {}), "top": choice.top}
     if choice.threshold is not None:
         settings["threshold"] = choice.threshold
-    if gives_several(info):
-        return Columns(("count", "labels", "classes", "probabilities"), _joined, _record, settings, _answer, _fields)
-    top = choice.top or TOP
-    names = [f"{name}_{n}" for n in range(1, top + 1) for name in ("class", "label", "probability")]
-    return Columns(tuple(names), _side_by_side, _record, settings, _answer, _fields)
+    names, rows = JOINED, _joined
+    if not gives_several(info):
+        names, rows = _names_side_by_side(choice.top or TOP), _side_by_side
+    return Columns(names, rows, _record, settings, _answer, _fields, of_texts=of_texts)
+
+
+def _names_side_by_side(top: int) -> tuple[str, ...]:
+    return tuple(f"{name}_{n}" for n in range(1, top + 1) for name in ("class", "label", "probability"))
 
 
 def gives_several(info: ModelInfo) -> bool:
@@ -147,13 +181,13 @@ def _classes(info: ModelInfo) -> int:
 
 
 def _settled(info: ModelInfo, choice: Choice) -> Choice:
-    """With what is usual for the model in place of None. Raises InvalidInput."""
+    """With what is usual for the model in place of None. Raises InvalidOption."""
     if choice.top is not None and choice.top < 1:
-        raise InvalidInput("top must be at least 1")
+        raise InvalidOption("top must be at least 1")
     least = choice.threshold
     is_bounded = info.parameters.get(ACTIVATION) != SCORES
     if least is not None and not (0 <= least <= 1 if is_bounded else math.isfinite(least)):
-        raise InvalidInput(f"the threshold must be {'from 0 to 1' if is_bounded else 'a number'}, not {least:g}")
+        raise InvalidOption(f"the threshold must be {'from 0 to 1' if is_bounded else 'a number'}, not {least:g}")
     if gives_several(info):
         return Choice(choice.top, THRESHOLD if least is None else least)
     return Choice(choice.top or TOP, least)
@@ -164,15 +198,16 @@ def _count(info: ModelInfo, choice: Choice) -> int:
     return choice.top or _classes(info)
 
 
-def _predictions(row: Array, least: float | None) -> tuple[Prediction, ...]:
-    found = (_prediction(cell.decode()) for cell in row)
+def _predictions(row: Array, least: float | None, labels: Sequence[str]) -> tuple[Prediction, ...]:
+    found = (_prediction(cell.decode(), labels) for cell in row)
     return tuple(one for one in found if least is None or one.probability >= least)
 
 
-def _prediction(text: str) -> Prediction:
+def _prediction(text: str, labels: Sequence[str]) -> Prediction:
     """From Triton's classification extension: "probability:class" or "probability:class:label"."""
     probability, class_id, *label = text.split(":", 2)
-    return Prediction(int(class_id), label[0] if label and label[0] else class_id, float(probability))
+    number = int(class_id)
+    return Prediction(number, label[0] if label and label[0] else encoded.label(labels, number), float(probability))
 
 
 def _side_by_side(predictions: Iterable[Prediction]) -> list[list[object]]:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from client.errors import InvalidInput, ServerError
+from client.errors import InvalidOption, ServerError
 from client.tasks import encoded
 from client.tasks.exchange import Columns, Exchange
 from client.types import Detection, Image, Inference, ModelInfo, Output
@@ -43,7 +43,7 @@ def refusal(info: ModelInfo) -> str:
 
 def check(info: ModelInfo, request: Request) -> None:
     if request.threshold is not None and not 0 <= request.threshold <= 1:
-        raise InvalidInput(f"the threshold must be from 0 to 1, not {request.threshold:g}")
+        raise InvalidOption(f"the threshold must be from 0 to 1, not {request.threshold:g}")
 
 
 def files(request: Request) -> Sequence[Image]:

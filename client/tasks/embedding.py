@@ -53,14 +53,19 @@ def encode(info: ModelInfo, request: Request, contents: Sequence[bytes]) -> Sequ
 
 def decode(info: ModelInfo, request: Request, exchanges: Sequence[Exchange]) -> list[Array]:
     """float32 [D] for each image."""
+    (exchange,) = exchanges
+    return vectors(info, exchange, len(request.images), "images")
+
+
+def vectors(info: ModelInfo, exchange: Exchange, count: int, things: str) -> list[Array]:
+    """float32 [D] for each of the things that were sent. Raises ServerError."""
     import numpy as np
 
-    (exchange,) = exchanges
     found = exchange.answer[EMBEDDING]
     if found is None:
         raise ServerError(f"{info.name} did not give {EMBEDDING}")
-    if len(found) != len(request.images) or not found.size:
-        raise ServerError(f"{info.name} gave {EMBEDDING} {list(found.shape)} for {len(request.images)} images")
+    if len(found) != count or not found.size:
+        raise ServerError(f"{info.name} gave {EMBEDDING} {list(found.shape)} for {count} {things}")
     rows = found.reshape(len(found), -1)
     if not np.isfinite(rows).all():
         raise ServerError(f"{info.name} gave a vector with numbers that are not finite")
@@ -68,9 +73,13 @@ def decode(info: ModelInfo, request: Request, exchanges: Sequence[Exchange]) -> 
 
 
 def columns(info: ModelInfo, request: Request) -> Columns:
+    return vector_columns(info, {"task": NAME})
+
+
+def vector_columns(info: ModelInfo, settings: Mapping[str, Any], of_texts: bool = False) -> Columns:
     size = next((given.shape[-1] for given in info.outputs if given.name == EMBEDDING), 0)
     names = tuple(f"v{n}" for n in range(1, size + 1))
-    return Columns(names, _rows, _record, {"task": NAME}, _answer, _fields)
+    return Columns(names, _rows, _record, settings, _answer, _fields, of_texts=of_texts)
 
 
 def _rows(vector: Array) -> list[list[object]]:

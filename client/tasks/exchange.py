@@ -39,3 +39,5 @@ class Columns:
     """The keys of `record` with their Arrow types."""
     labels: tuple[str, ...] = ()
     """Names of all classes by number, for tables that list them."""
+    of_texts: bool = False
+    """Whether rows are of texts, which they have themselves then."""

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from client.types import Array
 
 PLURAL = "models of named tensors"
+NAME = "tensors"
 BY_VERSION = False
 
 

@@ -38,6 +38,24 @@ def boxes(seed: int = 0) -> nn.Module:
     return Boxes()
 
 
+class Texts(nn.Module):
+    """Token numbers and their mask, [B, S], -> [B, S, 16]."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words, self.out = nn.Embedding(300, 16), nn.Linear(16, 16)
+
+    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+        mask = attention_mask.unsqueeze(-1).float()
+        words = self.words(input_ids) * mask
+        return self.out(words + words.sum(1, keepdim=True) / mask.sum(1, keepdim=True).clamp_min(1))
+
+
+def texts(seed: int = 0) -> nn.Module:
+    torch.manual_seed(seed)
+    return Texts()
+
+
 def two_stage() -> nn.Module:
     """torchvision's Faster R-CNN around two convolutions."""
     from torchvision.models.detection import FasterRCNN

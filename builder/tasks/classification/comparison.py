@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
-from builder.data.images import Evaluation
 from builder.errors import VerificationError
 from builder.tasks.classification.limits import Tolerance
 from builder.tasks.images.running import batch_sizes, held, outputs
@@ -43,6 +42,20 @@ SUM_ERROR = 1e-3
 LABELLED = 0.5
 """From this probability on a class is taken to be right, where several may be."""
 WORST = 3
+
+
+class Compared(Protocol):
+    """What both were run on: pictures, or texts."""
+
+    def __len__(self) -> int: ...
+
+    @property
+    def views(self) -> Sequence[Any]:
+        """Each has a `name`."""
+
+    @property
+    def classes(self) -> tuple[int | None, ...]:
+        """The true class of each, where it is known."""
 
 
 @dataclass(frozen=True)
@@ -105,7 +118,7 @@ def compare(
     references: list[torch.Tensor],
     results: list[torch.Tensor],
     sizes: tuple[int, ...],
-    images: Evaluation,
+    images: Compared,
     precision: str = "fp32",
     is_multilabel: bool = False,
 ) -> ClassificationVerification:
@@ -185,7 +198,7 @@ def _accuracy(rows: torch.Tensor, truths: tuple[int | None, ...]) -> float | Non
     return float(sum(right) / len(right))
 
 
-def _worst(reference: torch.Tensor, result: torch.Tensor, images: Evaluation) -> tuple[WorstImage, ...]:
+def _worst(reference: torch.Tensor, result: torch.Tensor, images: Compared) -> tuple[WorstImage, ...]:
     errors = (reference - result).abs().amax(1).nan_to_num(nan=2.0)
     worst = errors.topk(min(WORST, len(errors))).indices.tolist()
     expected, found = reference.max(1), result.max(1)
@@ -203,31 +216,35 @@ def _worst(reference: torch.Tensor, result: torch.Tensor, images: Evaluation) ->
 
 
 def require(
-    found: ClassificationVerification, allowed: Tolerance, what: str, labels: tuple[str, ...] | None = None
+    found: ClassificationVerification,
+    allowed: Tolerance,
+    what: str,
+    labels: tuple[str, ...] | None = None,
+    samples: str = "images",
 ) -> None:
     """Raise VerificationError, with the figures and the worst images, unless `found` is within what is allowed."""
-    failures = _failures(found, allowed)
+    failures = _failures(found, allowed, samples)
     if not failures:
         return
     sizes = ", ".join(str(size) for size in found.batch_sizes)
     worst = "\n".join(f"  {_described(image, labels)}" for image in found.worst)
     raise VerificationError(
-        f"{what} does not compute what the network computes: {'; '.join(failures)}; {found.samples} images "
-        f"at batch sizes {sizes}, mean error {found.mean_abs_error:.2e}. Nothing was published. The worst images:\n"
+        f"{what} does not compute what the network computes: {'; '.join(failures)}; {found.samples} {samples} "
+        f"at batch sizes {sizes}, mean error {found.mean_abs_error:.2e}. Nothing was published. The worst {samples}:\n"
         f"{worst}\n"
         "If that is too strict for the precision, `tolerance:` sets the limits. At fp32 a forward() that branches on "
         "data or on the batch size is the usual cause; another `format:` may fit it"
     )
 
 
-def _failures(found: ClassificationVerification, allowed: Tolerance) -> list[str]:
+def _failures(found: ClassificationVerification, allowed: Tolerance, samples: str) -> list[str]:
     """So written that NaN fails."""
     failures = []
     for key, text in (
         ("max_abs_error", "probabilities differ by up to"),
         ("mean_abs_error", "probabilities differ on average by"),
-        ("relative_error", "the largest error, as a share of what the images change, is"),
-        ("noise", "the noise, as a share of what the images change, is"),
+        ("relative_error", f"the largest error, as a share of what the {samples} change, is"),
+        ("noise", f"the noise, as a share of what the {samples} change, is"),
     ):
         value, limit = getattr(found, key), getattr(allowed, key)
         if limit is not None and not value <= limit:
@@ -235,7 +252,7 @@ def _failures(found: ClassificationVerification, allowed: Tolerance) -> list[str
     for key, text in (("top1_agreement", "top-1 agrees"), ("top5_agreement", "the answer is among the first five")):
         value, limit = getattr(found, key), getattr(allowed, key)
         if limit is not None and not value >= limit:
-            failures.append(f"{text} on {value:.1%} of the images (limit {limit:.1%})")
+            failures.append(f"{text} on {value:.1%} of the {samples} (limit {limit:.1%})")
     return failures + _lost_accuracy(found, allowed.accuracy_loss)
 
 
@@ -259,14 +276,15 @@ def _described(image: WorstImage, labels: tuple[str, ...] | None) -> str:
     )
 
 
-def require_probabilities(reference: torch.Tensor, is_multilabel: bool, name: str) -> None:
+def require_probabilities(reference: torch.Tensor, is_multilabel: bool, name: str, samples: str = "images") -> None:
     """Raise VerificationError unless [B, classes] rows are finite, and sum to 1 where one class alone is right."""
     import torch
 
     if not torch.isfinite(reference).all():
+        recipe = ", or the recipe is not the one it was trained with" if samples == "images" else ""
         raise VerificationError(
-            f"{name}: the network itself gives NaN or infinite probabilities on real images; its weights are "
-            "damaged, or the recipe is not the one it was trained with"
+            f"{name}: the network itself gives NaN or infinite probabilities on real {samples}; its weights are "
+            f"damaged{recipe}"
         )
     if reference.min() < 0 or reference.max() > 1 + SUM_ERROR:
         raise VerificationError(f"{name}: with `activation: none` the network must give probabilities itself")

@@ -31,6 +31,18 @@ class Found(NamedTuple):
         return Found(self.boxes[kept], self.scores[kept], self.classes[kept])
 
 
+def best(everything: Found, placement: Placement, settings: DetectionSettings) -> Found:
+    """What a detector's own post-processing gives, as clients get it: within the picture, in order, not too many."""
+    from torchvision.ops import batched_nms, clip_boxes_to_image
+
+    boxes = clip_boxes_to_image(everything.boxes, [placement.picture_height, placement.picture_width])
+    order = everything.scores.argsort(descending=True, stable=True)
+    if settings.iou_threshold < 1:
+        order = batched_nms(boxes, everything.scores, everything.classes, settings.iou_threshold)
+    kept = order[: settings.max_detections]
+    return Found(boxes[kept], everything.scores[kept], everything.classes[kept])
+
+
 def decoded(settings: DetectionSettings, answer: list[torch.Tensor], placement: Placement) -> Found:
     """The raw answer for one picture, with every score. It shares nothing with the served step but what it is told."""
     import torch

@@ -52,8 +52,9 @@ def match(ours: Found, theirs: Found, rules: Rules, candidates: Callable[[], Fou
     not among its detections, lost to a rival that ties with it; it is no detection that the artifact does not see."""
     likeness = overlaps(ours, theirs)
     near = _near(ours, theirs, rules)
-    pairs = _partners(likeness * near, rules.match_iou)
-    loose = _partners(_without(likeness, pairs), rules.match_iou)
+    apart = (ours.scores[:, None] - theirs.scores[None]).abs()
+    pairs = _partners(likeness * near, apart, rules.match_iou)
+    loose = _partners(_without(likeness, pairs), apart, rules.match_iou)
     alone = sorted(set(range(len(ours.scores))) - {mine for mine, _ in pairs})
     lost = _lost(ours, alone, rules, candidates) if alone else set()
     pairs += [pair for pair in loose if pair[0] not in lost]
@@ -94,9 +95,12 @@ def _near(ours: Found, theirs: Found, rules: Rules) -> torch.Tensor:
     return near if rules.box_error is None else near & (_corners(ours, theirs) <= rules.box_error)
 
 
-def _partners(likeness: torch.Tensor, least: float) -> list[tuple[int, int]]:
-    """One to one, the most alike first."""
+def _partners(likeness: torch.Tensor, apart: torch.Tensor, least: float) -> list[tuple[int, int]]:
+    """One to one, the most alike first, and of those as alike, the ones whose scores are the least apart: where nothing
+    is suppressed, several boxes have one place.
+    """
     places = (likeness >= least).nonzero()
+    places = places[apart[places[:, 0], places[:, 1]].argsort(stable=True)]
     order = likeness[places[:, 0], places[:, 1]].argsort(descending=True, stable=True)
     mine: set[int] = set()
     yours: set[int] = set()

@@ -10,6 +10,8 @@ from builder.data.images import View
 from builder.data.recipe import PreprocessRecipe
 from builder.errors import ExportError, ManifestError, VerificationError
 from builder.networks import detectors
+from builder.networks.detectors import queries
+from builder.networks.detectors.queries import Queries
 from builder.networks.heads import with_head
 from builder.networks.making import settled
 from builder.networks.outputs import described
@@ -57,6 +59,8 @@ def resolved(entry: Entry, network: Network, recipe: PreprocessRecipe) -> Subjec
         raise entry.error(f"{entry.spec.network}: {refused}", "network")
     if detectors.is_detector(network.module):
         return _of_torchvision(entry, network, recipe)
+    if told := queries.of(network.module):
+        return _of_queries(entry, network, recipe, told)
     if entry.spec.output is None:
         raise entry.error(
             "nothing tells what the network gives, which is none of torchvision's detectors; say `output: {layout: "
@@ -91,6 +95,29 @@ def _of_torchvision(entry: Entry, network: Network, recipe: PreprocessRecipe) ->
         return Found(given["boxes"], given["scores"], given["labels"])
 
     return Subject(head, detector.takes_placement, detector.classes, settings, own)
+
+
+def _of_queries(entry: Entry, network: Network, recipe: PreprocessRecipe, told: Queries) -> Subject:
+    """Of a detector behind which nothing is suppressed; a border, if there is one, it has to be told of."""
+    spec: Detection = entry.spec
+    if spec.output is not None:
+        raise entry.error("what detectors of transformers give is known; leave output out", "output")
+    takes_placement = told.takes_mask and recipe.letterbox is not None
+    size = (recipe.shape[1], recipe.shape[2])
+    names = (NETWORK_INPUT, PLACEMENT_INPUT)[: 1 + takes_placement]
+    head = with_head(queries.served(network.module, told, takes_placement), names, queries.candidates(told, size))
+    shapes = _shapes(entry, head, recipe, takes_placement)
+    iou = spec.iou_threshold or queries.NEVER
+    settings = _settings(spec, recipe, shapes, told.score_threshold, iou)
+
+    def own(view: View) -> Found:
+        pixels = view.tensor(recipe, recipe.reference_transform())[None]
+        place = placed(view, recipe)
+        with border(ExportError, f"{entry.name}: transformers' own pipeline fails on {view.name}"):
+            given = queries.found(network.module, told, pixels, place)
+        return found.best(Found(given["boxes"], given["scores"], given["labels"]), place, settings)
+
+    return Subject(head, takes_placement, told.classes, settings, own)
 
 
 def _picture(view: View, recipe: PreprocessRecipe) -> torch.Tensor:

@@ -97,20 +97,20 @@ def _likenesses(vectors: torch.Tensor) -> torch.Tensor:
     return (unit @ unit.T).fill_diagonal_(-2.0)
 
 
-def require(found: EmbeddingVerification, allowed: Tolerance, what: str) -> None:
+def require(found: EmbeddingVerification, allowed: Tolerance, what: str, samples: str = "images") -> None:
     """Raise VerificationError, with the figures, unless `found` is within what is allowed. NaN is not."""
     failures = []
     for key, is_least, text in (
         ("cosine", True, f"the cosine of {found.worst} is"),
-        ("relative_error", False, "the largest error, as a share of what the images change, is"),
-        ("neighbour_agreement", True, "the share of images with the same nearest neighbour is"),
+        ("relative_error", False, f"the largest error, as a share of what the {samples} change, is"),
+        ("neighbour_agreement", True, f"the share of {samples} with the same nearest neighbour is"),
     ):
         value, limit = getattr(found, key), getattr(allowed, key)
         if limit is not None and not (value >= limit if is_least else value <= limit):
             failures.append(f"{text} {value:.6g} (limit {limit:.6g})")
     if failures:
         raise VerificationError(
-            f"{what} does not compute what the network computes: {'; '.join(failures)}; {found.samples} images at "
+            f"{what} does not compute what the network computes: {'; '.join(failures)}; {found.samples} {samples} at "
             f"batch sizes {', '.join(map(str, found.batch_sizes))}. Nothing was published. If that is too strict for "
             "the precision, `tolerance:` sets the limits; another `format:` may fit forward()"
         )

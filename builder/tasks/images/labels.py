@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from builder.data import labels
-from builder.tasks.images.spec import LabelledSpec
+from builder.tasks.labelled import Labelled
 from builder.tasks.task import Entry
 from builder.types import Network
 from builder.util import texts
@@ -14,7 +14,7 @@ from builder.util import texts
 
 def require_known(entry: Entry) -> None:
     """Raise ManifestError for a word that is no set: of files only a name without a suffix is looked for."""
-    spec: LabelledSpec = entry.spec
+    spec: Labelled = entry.spec
     file = spec.labels_file
     if file and labels.is_word(str(spec.labels)) and not (entry.base / file.expanduser()).exists():
         raise entry.error(labels.unknown(str(spec.labels)), "labels")

@@ -28,7 +28,7 @@ def resolve_recipe(entry: Entry, network: Network) -> PreprocessRecipe:
     for key in (overrides.model_fields_set - SERVERS_OWN) & trained.model_fields_set if trained else ():
         if getattr(overrides, key) != getattr(trained, key):
             raise entry.error(contradiction(getattr(trained, key)), "preprocess", key)
-    return recipe_with(entry, network.recipe)
+    return recipe_with(entry, network.recipe, network.recipe_missing)
 
 
 COMMON = {
@@ -40,16 +40,20 @@ COMMON = {
 """By task, what many networks were trained with."""
 
 
-def recipe_with(entry: Entry, own: PreprocessRecipe | None) -> PreprocessRecipe:
-    """A network's own recipe, if it has one, with the entry's changes. Raises ManifestError."""
+def recipe_with(entry: Entry, own: PreprocessRecipe | None, why: str = "") -> PreprocessRecipe:
+    """A network's own recipe, if it has one, with the entry's changes. `why` it has none, if that is known.
+
+    Raises ManifestError.
+    """
     overrides = entry.spec.preprocess
     if own is None and not overrides.model_fields_set:
         said = COMMON.get(entry.spec.task, COMMON[""])
-        raise entry.error(f"preprocess: is needed, since nothing else tells how your network was trained; {said}")
+        reason = why or "nothing else tells how your network was trained"
+        raise entry.error(f"preprocess: is needed in full, since {reason}; {said}")
     try:
         return resolved(own, overrides)
     except ValueError as error:
-        raise entry.error(str(error), "preprocess") from None
+        raise entry.error(f"{error}; {why}" if why and own is None else str(error), "preprocess") from None
 
 
 def hold_step(entry: Entry, recipe: PreprocessRecipe, images: Sequence[ImageFile]) -> None:

@@ -8,10 +8,10 @@ from typing import Any
 
 from pydantic import Field, field_validator
 
-from builder.data import labels
 from builder.data.images import find
 from builder.data.recipe import RecipeOverrides
-from builder.data.sets import ImageSet, Labels, Text, UserText
+from builder.data.sets import ImageSet, Text
+from builder.tasks.labelled import Labelled
 from builder.tasks.spec import Keys, ModelSpec
 
 
@@ -41,8 +41,7 @@ class ImagesSpec(ModelSpec):
         others = {keys: value for keys, value in self.files().items() if keys not in used}
         yield from (Path(image.name) for images in folders for image in find(images, base))
         for value in others.values():
-            path = base / Path(value).expanduser()
-            yield from path.rglob("*") if path.is_dir() else [path]
+            yield from self.read_of(value, base)
 
     @field_validator("images", "calibration", mode="before", json_schema_input_type=Text | ImageSet | None)
     @classmethod
@@ -50,19 +49,5 @@ class ImagesSpec(ModelSpec):
         return {"data": value} if isinstance(value, str) else value
 
 
-class LabelledSpec(ImagesSpec):
+class LabelledSpec(Labelled, ImagesSpec):
     """One whose classes may have names."""
-
-    labels: UserText | Labels | None = Field(
-        None,
-        description="A set's name (imagenet), a text file with one label a line, or a list. A set goes before a file "
-        "of its name, which is written ./imagenet. Default: those of the weights.",
-    )
-
-    @property
-    def labels_file(self) -> Path | None:
-        """The path of the labels, if they are neither a list nor a named set."""
-        return Path(self.labels) if isinstance(self.labels, str) and self.labels not in labels.SETS else None
-
-    def files(self) -> dict[Keys, str]:
-        return super().files() | ({("labels",): str(self.labels)} if self.labels_file else {})

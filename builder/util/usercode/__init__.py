@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from builder.errors import BuilderError
+from builder.util.names import FOLDER
 from builder.util.usercode.border import border, undone
 from builder.util.usercode.modules import import_file, import_module
 
@@ -16,7 +17,7 @@ __all__ = ["border", "call", "is_callable_name", "load_callable", "undone"]
 
 
 def is_callable_name(text: str) -> bool:
-    return ":" in text
+    return ":" in text and not text.startswith(FOLDER)
 
 
 def load_callable(text: str, base: Path, error: type[BuilderError]) -> Callable[..., Any]:

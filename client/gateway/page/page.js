@@ -7,6 +7,7 @@ const BACKGROUND = "#000000";
 const waiting = [];
 let running = 0;
 let tasks = {};
+let routes = {};
 
 /* By task: where a picture is sent, and how the answer is shown; `show` gives what a screen reader is told. */
 const TASKS = {
@@ -15,6 +16,11 @@ const TASKS = {
   segmentation: { path: "/segment", query: { mask: "true" }, show: showMask },
   embedding: { path: "/embed", show: showNumbers },
 };
+
+/* Models of texts have one task, and two routes. */
+const OF_TEXTS = { "/classify": showClasses, "/embed": showNumbers };
+const takesText = (model) => tasks[model] === "text";
+const EXCERPT = 80;
 
 function headers(more = {}) {
   const key = $("key").value.trim();
@@ -39,10 +45,11 @@ async function fillModels() {
   const chosen = $("model").value;
   try {
     const { answer } = await asked("/models", { headers: headers() });
-    tasks = answer.tasks;
+    ({ tasks, routes } = answer);
     $("model").replaceChildren(...answer.models.map((name) => new Option(described(name), name)));
     const wanted = answer.models.includes(chosen) ? chosen : answer.default;
     if (wanted) $("model").value = wanted;
+    showInput();
     $("model-note").textContent = answer.models.length ? "" : "No model is ready yet.";
   } catch (error) {
     $("model-note").textContent = error.message;
@@ -51,7 +58,36 @@ async function fillModels() {
 
 const described = (name) => tasks[name] === "classification" ? name : `${name} (${tasks[name]})`;
 
+function showInput() {
+  const isText = takesText($("model").value);
+  $("words").hidden = !isText;
+  $("drop").hidden = isText;
+}
+
+function addText() {
+  const text = $("text").value;
+  if (!text) return announce("There is no text.");
+  const card = $("card").content.cloneNode(true).firstElementChild;
+  card.classList.add("of-text");
+  card.querySelector(".picture").remove();
+  card.querySelector("h3").textContent = text.length > EXCERPT ? `${text.slice(0, EXCERPT)}…` : text;
+  begin(card, text);
+  shown();
+}
+
+function begin(card, content) {
+  $("results").prepend(card);
+  waiting.push({ content, card, model: $("model").value });
+}
+
+function shown() {
+  $("empty").hidden = $("results").childElementCount > 0;
+  $("clear").hidden = !$("empty").hidden;
+  next();
+}
+
 function add(files) {
+  if (files.length && takesText($("model").value)) return announce("This model takes texts.");
   const images = [...files].filter((file) => file.type.startsWith("image/") || !file.type);
   if (files.length && !images.length) announce("That is not an image.");
   for (const file of images) {
@@ -60,12 +96,9 @@ function add(files) {
     image.addEventListener("error", () => image.classList.add("blank"));
     image.src = URL.createObjectURL(file);
     card.querySelector("h3").textContent = file.name || "pasted image";
-    $("results").prepend(card);
-    waiting.push({ file, card, model: $("model").value });
+    begin(card, file);
   }
-  $("empty").hidden = $("results").childElementCount > 0;
-  $("clear").hidden = !$("empty").hidden;
-  next();
+  shown();
 }
 
 function next() {
@@ -75,15 +108,20 @@ function next() {
   }
 }
 
-async function ask({ file, card, model }) {
+/* Where it is asked, and how the answer is shown. */
+const taskOf = (model) => takesText(model)
+  ? { path: routes[model], show: OF_TEXTS[routes[model]] }
+  : TASKS[tasks[model]] ?? TASKS.classification;
+
+async function ask({ content, card, model }) {
   const started = performance.now();
   const name = card.querySelector("h3").textContent;
-  const task = TASKS[tasks[model]] ?? TASKS.classification;
+  const task = taskOf(model);
   try {
     const query = new URLSearchParams({ ...(model ? { model } : {}), ...task.query }).toString();
-    const type = file.type || "application/octet-stream";
+    const type = typeof content === "string" ? "text/plain" : content.type || "application/octet-stream";
     const more = { "Content-Type": type, "Accept": "application/json" };
-    const options = { method: "POST", headers: headers(more), body: file };
+    const options = { method: "POST", headers: headers(more), body: content };
     const { answer, timing } = await asked(query ? `${task.path}?${query}` : task.path, options);
     const total = performance.now() - started;
     const told = await task.show(card, answer);
@@ -217,6 +255,8 @@ const percent = (share) => `${(share * 100).toFixed(1)} %`;
 const announce = (text) => { $("status").textContent = text; };
 
 $("files").addEventListener("change", () => { add($("files").files); $("files").value = ""; });
+$("model").addEventListener("change", showInput);
+$("ask").addEventListener("click", addText);
 $("form").addEventListener("submit", (event) => event.preventDefault());
 $("key").addEventListener("change", fillModels);
 $("clear").addEventListener("click", () => {
