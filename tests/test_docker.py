@@ -138,7 +138,7 @@ def containers(docker: Any) -> list[str]:
 def test_a_slim_image_is_slim_and_tells_where_it_is_from(docker: Any, slim: BuiltImage) -> None:
     found = docker.images.get(slim.reference)
     base = docker.images.get(standin.python_base(docker)).attrs["Size"]
-    assert slim.bytes - base <= 480 * MEGABYTE  # 600 in all on Debian's own: that of the tests has HAProxy, too
+    assert slim.bytes - base <= 475 * MEGABYTE  # below 600 in all on Debian's own: the tests' base has HAProxy, too
     assert found.attrs["Config"]["User"] == "1000:1000"
     told = json.loads(found.labels["build-repo.models"])
     assert [model["name"] for model in told] == ["onnx", "openvino"]
